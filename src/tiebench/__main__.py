@@ -1,0 +1,5 @@
+"""`python -m tiebench` is the same program as `tiebench`."""
+
+from tiebench.cli import main
+
+main()

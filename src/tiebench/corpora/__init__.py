@@ -1,0 +1,1 @@
+"""Named text, its vocabulary and its token streams. Nothing here needs torch."""

@@ -1,0 +1,97 @@
+"""A kept folder can always be made again: built aside, sealed with the digests of its files, renamed into place.
+
+Opening one verifies it against its seal, under a lock, and builds it again when anything is missing or damaged.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tiebench.errors import TiebenchError
+from tiebench.registry import cache_folder
+
+SEAL = "seal.json"
+FULLY_VERIFIED_BYTES = 64 * 2**20
+
+
+def keep_folder(name: str, *, build: Callable[[Path], None]) -> Path:
+    """The intact folder `name` of the cache, built by `build(folder)` when there is none.
+
+    Files up to 64 MiB are read and compared with their digest at every opening. A larger file is taken as intact
+    when its size and its modification time are those of the seal, and read in full when the time differs. Of two
+    processes, one builds and the other waits for it.
+
+    Raises TiebenchError when the cache cannot be read or written.
+    """
+    from filelock import FileLock
+
+    folder = cache_folder() / name
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f"{folder.name}.lock")):
+            if not is_intact(folder):
+                _build_folder(folder, build=build)
+    except OSError as error:
+        hint = "Free some space, or name another folder: export TIEBENCH_CACHE=/path/to/folder"
+        raise TiebenchError(f"cannot fill the cache folder {folder}: {error}", hint) from error
+    return folder
+
+
+def is_intact(folder: Path) -> bool:
+    """Whether every file that the folder was sealed with is there, as it was."""
+    try:
+        seal = json.loads((folder / SEAL).read_text("utf-8"))
+        return bool(seal) and all(_is_as_sealed(folder / name, entry) for name, entry in seal.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file aside and rename it into place."""
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f"{file.name}.", delete=False,
+                                     encoding="utf-8", newline="\n") as aside:
+        aside.write(text)
+    os.replace(aside.name, file)
+
+
+def _build_folder(folder: Path, *, build: Callable[[Path], None]) -> None:
+    """Only the holder of the lock comes here, so folders aside are what killed processes left behind."""
+    for abandoned in folder.parent.glob(f"{folder.name}.aside-*"):
+        shutil.rmtree(abandoned)
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.aside-"))
+    try:
+        build(aside)
+        _seal_folder(aside)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _seal_folder(folder: Path) -> None:
+    seal = {file.name: _describe_file(file) for file in sorted(folder.iterdir())}
+    (folder / SEAL).write_text(json.dumps(seal, indent=1), "utf-8")
+
+
+def _describe_file(file: Path) -> dict[str, int | str]:
+    status = file.stat()
+    return {"num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": _digest_file(file)}
+
+
+def _is_as_sealed(file: Path, entry: dict[str, int | str]) -> bool:
+    status = file.stat()
+    if status.st_size != entry["num_bytes"]:
+        return False
+    if status.st_size > FULLY_VERIFIED_BYTES and status.st_mtime_ns == entry["mtime_ns"]:
+        return True
+    return _digest_file(file) == entry["sha256"]
+
+
+def _digest_file(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,76 @@
+"""What a text file holds, counted once: its digest, bytes, lines and words, remembered until the file changes."""
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tiebench.corpora.cache import write_text
+from tiebench.corpora.reading import read_pieces
+from tiebench.registry import cache_folder
+
+END_OF_LINE = "<eos>"
+SETTLED_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Census:
+    """The counts of one file. Words are what stands between white space; every line adds one `<eos>` token.
+
+    `num_distinct` is the number of different words, `<eos>` included, or None when they were not counted.
+    """
+
+    sha256: str
+    num_bytes: int
+    num_lines: int
+    num_words: int
+    num_distinct: int | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Words, and one `<eos>` for every line."""
+        return self.num_words + self.num_lines
+
+
+def take_census(file: Path, *, distinct: bool = False) -> Census:
+    """Count a file, or recall its counts when path, size and modification time are those of an earlier census.
+
+    `distinct` also counts the different words, whose set is held in memory meanwhile. A file changed within the
+    last two seconds is counted but not remembered, since it might change again within one tick of its clock.
+
+    Raises TiebenchError when the file is not UTF-8.
+    """
+    memory = _find_memory(file, distinct=distinct)
+    census = _recall_census(memory) or _count_file(file, distinct=distinct)
+    if time.time() - file.stat().st_mtime > SETTLED_SECONDS:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_text(memory, json.dumps(asdict(census)))
+    return census
+
+
+def _find_memory(file: Path, *, distinct: bool) -> Path:
+    status = file.stat()
+    key = json.dumps([str(file.resolve()), status.st_size, status.st_mtime_ns, distinct])
+    return cache_folder() / "census" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+
+def _recall_census(memory: Path) -> Census | None:
+    try:
+        return Census(**json.loads(memory.read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _count_file(file: Path, *, distinct: bool) -> Census:
+    digest, different = hashlib.sha256(), {END_OF_LINE}
+    num_bytes = num_lines = num_words = 0
+    for piece in read_pieces(file):
+        encoded, words = piece.encode("utf-8"), piece.split()
+        digest.update(encoded)
+        num_bytes += len(encoded)
+        num_lines += piece.count("\n")
+        num_words += len(words)
+        if distinct:
+            different.update(words)
+    return Census(digest.hexdigest(), num_bytes, num_lines, num_words, len(different) if distinct else None)

@@ -1,0 +1,79 @@
+"""A token stream is one split as one long row of ids, memory-mapped: every token of the split is a target once."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from tiebench.corpora.cache import keep_folder
+from tiebench.corpora.corpus import SPLITS, Corpus
+from tiebench.corpora.reading import read_pieces
+from tiebench.corpora.vocabulary import Vocabulary
+
+HEADER = "streams.json"
+VERSION = 1  # of the files: raise it when the same text and vocabulary would be written otherwise
+
+
+@dataclass(frozen=True)
+class TokenStream:
+    """The ids of one split, `(num_tokens + 1,)`, little-endian uint16, or uint32 for vocabularies above 65,536.
+
+    `ids[0]` is the vocabulary's boundary, so that `ids[:-1]` are the inputs, `ids[1:]` the targets, and every token
+    of the split is a target. `num_words` are words between white space (no `<eos>`), `num_bytes` the UTF-8 bytes
+    with newlines, `num_unknown` the tokens that became `<unk>` and were not `<unk>` in the text.
+    """
+
+    ids: np.memmap
+    num_tokens: int
+    num_words: int
+    num_bytes: int
+    num_unknown: int
+
+
+def open_streams(corpus: Corpus, *, vocabulary: Vocabulary) -> dict[str, TokenStream]:
+    """The streams of train, valid and test, kept in the cache by corpus checksum and vocabulary identity.
+
+    The files are verified at every opening, as `keep_folder` describes, and encoded again when damaged. Encoding
+    reads the text in pieces, so its memory does not depend on the length of the text.
+
+    Raises TiebenchError when the text cannot be read or the cache cannot be written.
+    """
+    name = f"streams/{corpus.name}-{corpus.checksum[:16]}-{vocabulary.identity}-{VERSION}"
+    folder = keep_folder(name, build=partial(_write_streams, corpus, vocabulary))
+    header = json.loads((folder / HEADER).read_text("utf-8"))
+    return {split: _map_stream(folder / f"{split}.bin", counts=header[split], size=vocabulary.size)
+            for split in SPLITS}
+
+
+def _map_stream(file: Path, *, counts: dict[str, int], size: int) -> TokenStream:
+    ids = np.memmap(file, dtype=_choose_dtype(size), mode="r", shape=(counts["num_tokens"] + 1,))
+    return TokenStream(ids, **counts)
+
+
+def _choose_dtype(size: int) -> np.dtype:
+    return np.dtype("<u2" if size <= 2**16 else "<u4")
+
+
+def _write_streams(corpus: Corpus, vocabulary: Vocabulary, folder: Path) -> None:
+    header = {split: _write_stream(read_pieces(corpus.files[split]), file=folder / f"{split}.bin",
+                                   vocabulary=vocabulary) for split in SPLITS}
+    (folder / HEADER).write_text(json.dumps(header, indent=1), "utf-8")
+
+
+def _write_stream(pieces: Iterator[str], *, file: Path, vocabulary: Vocabulary) -> dict[str, int]:
+    """Write the boundary and the ids of every piece; return the counts."""
+    dtype = _choose_dtype(vocabulary.size)
+    counts = dict.fromkeys(("num_tokens", "num_words", "num_bytes", "num_unknown"), 0)
+    with file.open("wb") as out:
+        np.array([vocabulary.boundary], dtype).tofile(out)
+        for piece in pieces:
+            ids, num_unknown = vocabulary.encode_piece(piece)
+            ids.astype(dtype).tofile(out)
+            counts["num_tokens"] += len(ids)
+            counts["num_words"] += len(piece.split())
+            counts["num_bytes"] += len(piece.encode("utf-8"))
+            counts["num_unknown"] += num_unknown
+    return counts

@@ -1,0 +1,208 @@
+"""Text to ids and back. A vocabulary is fitted on the training split only and knows no other text."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tiebench.corpora.cache import keep_folder, write_text
+from tiebench.corpora.census import END_OF_LINE
+from tiebench.corpora.corpus import Corpus
+from tiebench.corpora.reading import read_lines, read_pieces
+from tiebench.errors import TiebenchError
+from tiebench.experiment import schema
+
+UNKNOWN = "<unk>"
+VERSION = 1  # of fitting: raise it when the same text and options would give another vocabulary
+
+
+class Vocabulary(ABC):
+    """Ids 0 to `size - 1` for the tokens of a text.
+
+    `boundary` is the id that ends every line and stands before the first token of a stream. `unknown` is the id
+    of every word that the vocabulary does not have, or None when there can be none.
+    """
+
+    size: int
+    boundary: int
+    unknown: int | None = None
+
+    @abstractmethod
+    def encode_piece(self, piece: str) -> tuple[np.ndarray, int]:
+        """The ids of whole lines, `(tokens,)`, and how many words became `<unk>` that were not `<unk>` in the text."""
+
+    @abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """Readable text; every end of line is a newline."""
+
+    @abstractmethod
+    def token(self, id: int) -> str:
+        """One token as it is written in tables: distinct for distinct ids."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Everything needed to make this vocabulary again, as JSON."""
+
+    def encode(self, line: str) -> list[int]:
+        """The ids of one line and of its end, whether or not `line` carries a newline."""
+        return self.encode_piece(line.removesuffix("\n") + "\n")[0].tolist()
+
+    @cached_property
+    def identity(self) -> str:
+        """16 hex digits over the content: equal exactly when text becomes the same ids."""
+        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+class WordVocabulary(Vocabulary):
+    """Words between white space, and `<eos>` for the end of a line."""
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self.tokens = list(tokens)
+        self.size = len(self.tokens)
+        self._table = _WordTable({token: id for id, token in enumerate(self.tokens)})
+        self.boundary, self.unknown = self._table[END_OF_LINE], self._table[UNKNOWN]
+
+    def encode_piece(self, piece: str) -> tuple[np.ndarray, int]:
+        words = piece.replace("\n", f" {END_OF_LINE} ").split()
+        before = self._table.num_missed
+        ids = np.fromiter(map(self._table.__getitem__, words), dtype=np.uint32, count=len(words))
+        return ids, self._table.num_missed - before
+
+    def decode(self, ids: Iterable[int]) -> str:
+        words = ("\n" if id == self.boundary else self.tokens[id] for id in ids)
+        return " ".join(words).replace(" \n", "\n").replace("\n ", "\n")
+
+    def token(self, id: int) -> str:
+        return self.tokens[id]
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": "words", "tokens": self.tokens}
+
+
+class _WordTable(dict[str, int]):
+    """Word to id; a word that is not there is counted and becomes `<unk>`."""
+
+    num_missed = 0
+
+    def __missing__(self, word: str) -> int:
+        self.num_missed += 1
+        return self[UNKNOWN]
+
+
+class BPEVocabulary(Vocabulary):
+    """Byte-level byte pair encoding: any text comes back as it was, newlines included (Sennrich et al. 2016)."""
+
+    def __init__(self, serialized: str) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_str(serialized)
+        self.size = self._tokenizer.get_vocab_size()
+        self.boundary = self._tokenizer.encode("\n").ids[0]
+
+    def encode_piece(self, piece: str) -> tuple[np.ndarray, int]:
+        *lines, rest = piece.split("\n")
+        ids: list[int] = []
+        for encoding in self._tokenizer.encode_batch_fast(lines):
+            ids += encoding.ids
+            ids.append(self.boundary)
+        ids += self._tokenizer.encode(rest).ids
+        return np.array(ids, dtype=np.uint32), 0
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return self._tokenizer.decode([int(id) for id in ids], skip_special_tokens=False)
+
+    def token(self, id: int) -> str:
+        return self._tokenizer.id_to_token(int(id))
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": "bpe", "tokenizer": self._tokenizer.to_str()}
+
+
+class ByteVocabulary(Vocabulary):
+    """The 256 byte values of UTF-8."""
+
+    size, boundary = 256, ord("\n")
+
+    def encode_piece(self, piece: str) -> tuple[np.ndarray, int]:
+        return np.frombuffer(piece.encode("utf-8"), dtype=np.uint8), 0
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return bytes(int(id) for id in ids).decode("utf-8", errors="replace")
+
+    def token(self, id: int) -> str:
+        return ascii(chr(id))[1:-1] if id < 128 else f"\\x{int(id):02x}"
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": "bytes"}
+
+
+def fit_vocabulary(options: schema.Words | schema.BPE | schema.Bytes, *, corpus: Corpus) -> Vocabulary:
+    """The vocabulary of the corpus's training split, kept in the cache by corpus checksum and options.
+
+    Words are numbered by descending frequency, equally frequent ones alphabetically. `<eos>` and `<unk>` are
+    always among them, with as many occurrences as the training text has lines and words out of vocabulary.
+
+    Raises TiebenchError when the training split cannot be read.
+    """
+    if options.type == "bytes":
+        return ByteVocabulary()
+    content = json.dumps([VERSION, corpus.checksum, options.model_dump(mode="json")], sort_keys=True)
+    name = f"vocabularies/{corpus.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+    folder = keep_folder(name, build=partial(_keep_vocabulary, options, corpus.files["train"]))
+    return load_vocabulary(folder / "vocabulary.json")
+
+
+def save_vocabulary(vocabulary: Vocabulary, file: Path) -> None:
+    """Write a vocabulary as JSON, aside and renamed into place."""
+    write_text(file, json.dumps(vocabulary.describe(), ensure_ascii=False, sort_keys=True))
+
+
+def load_vocabulary(file: Path) -> Vocabulary:
+    """Raises TiebenchError when the file is missing or is not a vocabulary."""
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        makers = {"words": lambda: WordVocabulary(content["tokens"]),
+                  "bpe": lambda: BPEVocabulary(content["tokenizer"]), "bytes": ByteVocabulary}
+        return makers[content["type"]]()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TiebenchError(f"{file} is not a vocabulary ({error!r})",
+                            "It is written when a run starts: delete the run's folder and train it again.") from error
+
+
+def _keep_vocabulary(options: schema.Words | schema.BPE, file: Path, folder: Path) -> None:
+    fitted = _fit_words(options, file=file) if options.type == "words" else _fit_bpe(options, file=file)
+    save_vocabulary(fitted, folder / "vocabulary.json")
+
+
+def _fit_words(options: schema.Words, *, file: Path) -> WordVocabulary:
+    counts: Counter[str] = Counter()
+    for piece in read_pieces(file):
+        counts.update(piece.replace("\n", f" {END_OF_LINE} ").split())
+    specials = {END_OF_LINE: counts.pop(END_OF_LINE), UNKNOWN: counts.pop(UNKNOWN, 0)}
+    room = None if options.size is None else max(options.size - len(specials), 0)
+    frequent = _sort_by_frequency({word: count for word, count in counts.items() if count >= options.min_count})
+    kept = {word: counts[word] for word in frequent[:room]}
+    specials[UNKNOWN] += counts.total() - sum(kept.values())
+    return WordVocabulary(_sort_by_frequency(kept | specials))
+
+
+def _sort_by_frequency(counts: dict[str, int]) -> list[str]:
+    return sorted(counts, key=lambda word: (-counts[word], word))
+
+
+def _fit_bpe(options: schema.BPE, *, file: Path) -> BPEVocabulary:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=options.size, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(read_lines(file), trainer=trainer)
+    return BPEVocabulary(tokenizer.to_str())

@@ -1,0 +1,27 @@
+"""The articles of WikiText-103 with every word as it was written, for bpe and bytes."""
+
+from pathlib import Path
+from typing import Literal
+
+from tiebench.corpora.corpus import Corpus
+from tiebench.corpora.sources import open_source
+from tiebench.corpora.wikitext import declare_wikitext
+from tiebench.experiment.schema import Block
+
+
+class Options(Block):
+    """Nothing to choose."""
+
+    type: Literal["wikitext-103-raw"]
+
+
+SOURCE = declare_wikitext(
+    "wikitext-103-raw",
+    title="WikiText-103, raw",
+    suffix="raw",
+)
+
+
+def build(options: Options, *, data_dir: Path | None) -> Corpus:
+    """Raises TiebenchError when the text cannot be found or has other counts."""
+    return open_source(SOURCE, data_dir=data_dir)

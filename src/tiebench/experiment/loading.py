@@ -1,0 +1,152 @@
+"""From an experiment file to its runs; everything that is wrong with the file is said at once, each with its line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from tiebench import registry
+from tiebench.errors import UsageError
+from tiebench.experiment import schema
+from tiebench.experiment.library import find_config
+from tiebench.experiment.merging import apply_override, expand_shorthands, list_paths, merge, parse_override
+from tiebench.experiment.problems import Problem, explain_problems, raise_problems
+from tiebench.experiment.run_spec import RunSpec
+from tiebench.experiment.yaml_file import Document, read_document
+from tiebench.registry import did_you_mean
+
+TOP_KEYS = ("name", "description", "seeds", "arms")
+REGISTRIES = {"corpus": registry.corpora, "architecture": registry.architectures, "tie": registry.ties}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One YAML file, resolved: arms that differ in declared things only, and the seeds to run them at."""
+
+    name: str
+    description: str
+    source: str
+    arms: dict[str, schema.ArmSpec]
+    seeds: tuple[int, ...]
+    declared: tuple[str, ...]
+    altered: tuple[str, ...] = ()
+
+    def plan_runs(self, *, arms: list[str] | None = None, seeds: list[int] | None = None) -> list[RunSpec]:
+        """The runs, seed by seed, so that a comparison can be read early. Raises UsageError for an unknown arm."""
+        chosen = list(arms) if arms else list(self.arms)
+        for arm in chosen:
+            if arm not in self.arms:
+                raise UsageError(f"{self.source} has no arm '{arm}'", did_you_mean(arm, self.arms))
+        return [
+            RunSpec(self.name, arm, seed, self.arms[arm], self.declared, self.altered)
+            for seed in (seeds or self.seeds)
+            for arm in chosen
+        ]
+
+
+def load_experiment(name: str | Path, *, overrides: tuple[str, ...] | list[str] = ()) -> Experiment:
+    """Read a file (or a bundled experiment by name), lay the overrides over it and resolve every arm.
+
+    Raises UsageError that lists every problem with file, line, dotted path, what was found and what is allowed.
+    """
+    document = read_document(find_config(str(name)))
+    for text in overrides:
+        path, value = parse_override(text)
+        document.data = apply_override(document.data, path, value)
+        document.lines = {known: line for known, line in document.lines.items() if known[: len(path)] != path}
+        document.overridden[path] = f"--set {text}"
+    return resolve_document(document, altered=tuple(overrides))
+
+
+def resolve_document(document: Document, *, altered: tuple[str, ...] = ()) -> Experiment:
+    """Raises UsageError as `load_experiment` does."""
+    data = document.data
+    problems = _check_top(data)
+    base = expand_shorthands({key: value for key, value in data.items() if key not in TOP_KEYS})
+    written = data.get("arms")
+    changes = {arm: expand_shorthands(change or {}) for arm, change in _mapping(written).items() if _is_block(change)}
+    merged = {arm: merge(base, change) for arm, change in changes.items()} or {_name_by_tie(base): base}
+    arms = {}
+    for arm, block in merged.items():
+        arms[arm], found = _decode_arm(block, prefix=("arms", arm) if arm in changes else ())
+        problems += found
+    raise_problems(problems, document)
+    declared = sorted({path for change in changes.values() for path in list_paths(change)}) or ["tie"]
+    return Experiment(
+        name=data.get("name") or Path(document.source).stem.lower(),
+        description=data.get("description") or "",
+        source=document.source,
+        arms=arms,
+        seeds=tuple(data.get("seeds", (1,))),
+        declared=tuple(_strip_type(path) for path in declared),
+        altered=altered,
+    )
+
+
+def _strip_type(path: str) -> str:
+    return path.removesuffix(".type")
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _is_block(value: Any) -> bool:
+    return value is None or isinstance(value, dict)
+
+
+def _name_by_tie(block: dict[str, Any]) -> str:
+    tie = block.get("tie")
+    return str(tie["type"]) if isinstance(tie, dict) and "type" in tie else "arm"
+
+
+def _check_top(data: dict[str, Any]) -> list[Problem]:
+    """The keys that name and order runs; they are not part of any run's identity."""
+    problems = []
+    for key, value in [("name", data.get("name")), *((f"arms.{arm}", arm) for arm in _mapping(data.get("arms")))]:
+        if value is not None and not (isinstance(value, str) and schema.NAME.fullmatch(value)):
+            allowed = "a name of small letters, digits and . _ + -, as it becomes a folder"
+            problems.append(Problem(tuple(key.split(".")), value, allowed))
+    seeds = data.get("seeds", [1])
+    if not (isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds)):
+        problems.append(Problem(("seeds",), seeds, "a list of whole numbers, such as [1, 2, 3]"))
+    elif len(set(seeds)) < len(seeds):
+        problems.append(Problem(("seeds",), seeds, "each seed once"))
+    arms = data.get("arms")
+    if arms is not None and not (isinstance(arms, dict) and arms):
+        problems.append(Problem(("arms",), arms, "at least one arm, each `name: {what differs}`"))
+    for arm, change in _mapping(arms).items():
+        if not _is_block(change):
+            problems.append(Problem(("arms", arm), change, "what differs, such as {tie: true}"))
+    return problems
+
+
+def _decode_arm(block: dict[str, Any], *, prefix: tuple[str, ...]) -> tuple[schema.ArmSpec | None, list[Problem]]:
+    """A merged arm as a typed spec, or what is wrong with it."""
+    problems: list[Problem] = []
+    decoded = dict(block)
+    for key, entries in REGISTRIES.items():
+        decoded[key], found = _decode_entry(key, block.get(key), entries)
+        problems += found
+    try:
+        spec = TypeAdapter(schema.ArmSpec).validate_python(decoded)
+    except ValidationError as error:
+        broken = {problem.path[0] for problem in problems}
+        problems += [problem for problem in explain_problems(error, model=schema.ArmSpec) if problem.path[0] not in broken]
+        spec = None
+    return spec, [problem.below(prefix) for problem in problems]
+
+
+def _decode_entry(key: str, block: Any, entries: registry.Registry) -> tuple[Any, list[Problem]]:
+    if block is None:
+        return block, [Problem((key,), None, f"this key is needed; {did_you_mean('', entries.names())}")]
+    if not isinstance(block, dict) or not isinstance(block.get("type"), str):
+        return block, [Problem((key, "type") if isinstance(block, dict) else (key,), block, did_you_mean("", entries.names()))]
+    if block["type"] not in entries.names():
+        return block, [Problem((key, "type"), block["type"], did_you_mean(block["type"], entries.names()))]
+    try:
+        return entries.decode(block), []
+    except ValidationError as error:
+        model = entries.load(block["type"]).Options
+        return block, [problem.below((key,)) for problem in explain_problems(error, model=model)]

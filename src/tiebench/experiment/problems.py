@@ -1,0 +1,136 @@
+"""What is wrong with an experiment file, in words: the place, what was found, what is allowed, what was meant."""
+
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from tiebench.errors import UsageError
+from tiebench.experiment.yaml_file import Document
+from tiebench.registry import did_you_mean
+
+MESSAGES = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "dict_type": "a block of `key: value` lines",
+    "model_type": "a block of `key: value` lines",
+    "model_attributes_type": "a block of `key: value` lines",
+    "tuple_type": "a list",
+    "list_type": "a list",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where (a path of keys), what was found (None: nothing), what is allowed."""
+
+    path: tuple[str | int, ...]
+    found: Any
+    allowed: str
+
+    def below(self, prefix: tuple[str, ...]) -> "Problem":
+        return replace(self, path=(*prefix, *self.path))
+
+
+def explain_problems(error: ValidationError, *, model: type[BaseModel]) -> list[Problem]:
+    """pydantic's findings as problems, with suggestions for unknown keys; one for each path."""
+    problems: dict[tuple, Problem] = {}
+    for item in error.errors():
+        path = _strip_tags(item["loc"], model)
+        problem = Problem(path, item["input"], _explain(item, path, model))
+        if path in problems and problem.allowed not in problems[path].allowed:
+            problem = replace(problem, allowed=f"{problems[path].allowed}, or {problem.allowed}")
+        problems[path] = problem
+    return list(problems.values())
+
+
+def raise_problems(problems: list[Problem], document: Document) -> None:
+    """Raises UsageError with one line a problem; says nothing when there is none."""
+    lines = list(dict.fromkeys(_format(problem, document) for problem in problems))
+    if lines:
+        count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+        listing = "\n".join(f"  {line}" for line in lines)
+        raise UsageError(f"{document.source} has {count}:\n{listing}", "`tiebench check CONFIG` tries a file without training")
+
+
+def _format(problem: Problem, document: Document) -> str:
+    path = problem.path
+    if path[0] == "arms" and len(path) > 2 and not _stands_in_arm(path, document):
+        path = path[2:]
+    dotted = ".".join(map(str, path))
+    found = "" if problem.found is None or isinstance(problem.found, dict) else f"found {problem.found!r}; "
+    return f"{document.locate(path)}: {dotted}: {found}{problem.allowed}"
+
+
+def _stands_in_arm(path: tuple[str | int, ...], document: Document) -> bool:
+    """Whether the arm itself wrote this value; if not, the shared part of the file did, or should have."""
+    return path in document.lines or any(path[: len(known)] == known for known in document.overridden)
+
+
+def _explain(item: dict[str, Any], path: tuple, model: type[BaseModel]) -> str:
+    kind, context = item["type"], item.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _fields_at(model, path[:-1], item["loc"])
+        return f"unknown key; {did_you_mean(str(path[-1]), known)}" if known else "unknown key"
+    if kind == "missing":
+        return "this key is needed"
+    if kind in ("union_tag_invalid", "literal_error"):
+        expected = context.get("expected_tags") or context.get("expected", "")
+        names = [name.strip(" '") for name in expected.replace(" or ", ",").split(",") if name.strip(" '")]
+        tag = context.get("tag", item["input"])
+        return did_you_mean(str(tag), names)
+    if kind == "union_tag_not_found":
+        return "this block needs a `type`"
+    if kind == "value_error":
+        return str(context["error"])
+    return MESSAGES.get(kind, item["msg"].replace("Input should be ", ""))
+
+
+def _strip_tags(location: tuple, model: type[BaseModel]) -> tuple:
+    """pydantic puts the chosen union member into the path; the file does not have it."""
+    path: list = []
+    current: Any = model
+    for part in location:
+        members = _members(current)
+        field = next((member.model_fields[part] for member in members if part in member.model_fields), None)
+        if field is not None:
+            path.append(part)
+            current = field.annotation
+        elif part not in _tags(members) and not _looks_like_branch(part):
+            path.append(part)
+            current = None
+    return tuple(path)
+
+
+def _looks_like_branch(part: Any) -> bool:
+    """The branch of a plain union, such as `literal['one']` or `constrained-float`."""
+    return isinstance(part, str) and any(mark in part for mark in ("[", "constrained", "function-"))
+
+
+def _members(annotation: Any) -> list[type[BaseModel]]:
+    """The blocks that an annotation admits."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [member for part in get_args(annotation) for member in _members(part)]
+
+
+def _tags(members: list[type[BaseModel]]) -> set[str]:
+    """The `type` names of union members, and pydantic's class names for untagged ones."""
+    names = {member.__name__ for member in members}
+    for member in members:
+        if "type" in member.model_fields:
+            names.update(get_args(member.model_fields["type"].annotation))
+    return names
+
+
+def _fields_at(model: type[BaseModel], path: tuple, location: tuple) -> list[str]:
+    """The keys that are allowed in the block at a path (of the union member that was chosen)."""
+    members = [model]
+    for part in path:
+        annotations = [member.model_fields[part].annotation for member in members if part in member.model_fields]
+        members = [found for annotation in annotations for found in _members(annotation)]
+    chosen = [member for member in members if _tags([member]) & set(location)]
+    return sorted({name for member in chosen or members for name in member.model_fields})

@@ -1,0 +1,43 @@
+"""One arm at one seed, fully resolved: all that a result depends on, and the signature that identifies it."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tiebench.experiment.schema import ArmSpec
+
+PATH_KEYS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What one run is. `declared` are the dotted paths in which its experiment's arms may differ.
+
+    `altered` lists the overrides of the command line that made this run differ from its file.
+    """
+
+    experiment: str
+    arm: str
+    seed: int
+    spec: ArmSpec
+    declared: tuple[str, ...] = ("tie",)
+    altered: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.experiment}/{self.arm}/seed-{self.seed}"
+
+    @cached_property
+    def resolved(self) -> dict[str, Any]:
+        """The spec as plain data, every default filled in."""
+        return self.spec.model_dump(mode="json")
+
+    @cached_property
+    def signature(self) -> str:
+        """8 hex digits over the resolved spec and the seed, without names, paths and device."""
+        content = {**self.resolved, "seed": self.seed}
+        content["corpus"] = {key: value for key, value in content["corpus"].items() if key not in PATH_KEYS}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:8]

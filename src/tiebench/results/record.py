@@ -1,0 +1,279 @@
+"""What a run found: the border between the half that trains and the half that compares.
+
+A run is finished when its `record.json` exists. Beside it lie `test-nats.npy`, the nats of every token of the test
+split, and `curve.jsonl`, the evaluations made while training.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from tiebench.errors import TiebenchError
+from tiebench.experiment.schema import Block
+from tiebench.results.atomic import write_text, written_aside
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SCHEMA_VERSION = 1
+RECORD_FILE = "record.json"
+TOKEN_NATS_FILE = "test-nats.npy"
+CURVE_FILE = "curve.jsonl"
+
+Count = Annotated[int, Field(ge=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class SplitFacts(Block):
+    """What was counted in one split; `unknown` is the number of tokens that stand for a word never seen."""
+
+    tokens: Count
+    words: Count
+    bytes: Count
+    unknown: Count
+
+
+class CorpusFacts(Block):
+    """Which text it was: its name, a checksum over its files, what is known about it, and the counts by split."""
+
+    name: str
+    checksum: str
+    facts: dict[str, str] = {}
+    splits: dict[str, SplitFacts]
+
+
+class VocabularyFacts(Block):
+    """Which vocabulary it was; `identity` is equal for two vocabularies exactly when they have the same entries."""
+
+    type: str
+    size: Count
+    identity: str
+
+
+class Parameters(Block):
+    """Parameters by role. A tied model has one shared table, so `input` and `output` are true zeros.
+
+    `lexicon` is what both ends own beside their tables: the output bias, projections.
+    """
+
+    input: Count
+    output: Count
+    shared: Count
+    lexicon: Count
+    architecture: Count
+    total: Count
+
+    @model_validator(mode="after")
+    def _roles_add_up(self) -> "Parameters":
+        found = self.input + self.output + self.shared + self.lexicon + self.architecture
+        if found != self.total:
+            raise ValueError(f"the roles add up to {found}, but total is {self.total}")
+        return self
+
+
+class Evaluation(Block):
+    """One full pass over a split: nats summed over all its tokens, the counts to divide by, and how it was done."""
+
+    split: str
+    nats: Amount
+    tokens: Annotated[int, Field(gt=0)]
+    words: Count
+    bytes: Count
+    unknown: Count
+    protocol: dict[str, str | int] = {}
+
+    @property
+    def nats_per_token(self) -> float:
+        """The natural logarithm of the perplexity."""
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nats / tokens)."""
+        return math.exp(self.nats_per_token)
+
+    @property
+    def word_perplexity(self) -> float | None:
+        """exp(nats / words): comparable across vocabularies. None where no words were counted."""
+        return math.exp(self.nats / self.words) if self.words else None
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """nats / ln 2 / bytes. None for a vocabulary that lost words: what it left out cost it nothing."""
+        return self.nats / math.log(2) / self.bytes if self.bytes and not self.unknown else None
+
+
+class Best(Block):
+    """Where the checkpoint with the lowest validation perplexity stood."""
+
+    step: Count
+    epoch: Amount
+
+
+class Cost(Block):
+    """What the run took. What could not be measured is None."""
+
+    steps: Count
+    tokens: Count
+    train_seconds: Amount
+    evaluation_seconds: Amount
+    tokens_per_second: Amount | None = None
+    peak_memory_bytes: Count | None = None
+    flops_per_token: Amount | None = None
+    first_loss_nats: Finite | None = None
+
+
+class Provenance(Block):
+    """Where the figures come from. Times are ISO 8601 in UTC; `commit` is None outside a git checkout."""
+
+    command: str
+    started: str
+    finished: str
+    commit: str | None = None
+    dirty: bool | None = None
+    versions: dict[str, str] = {}
+    hardware: dict[str, str | int] = {}
+
+
+class Record(Block):
+    """A finished run. `declared` holds the dotted paths in which the arms of the experiment file differ.
+
+    `training_perplexity` is the running one, over the epoch that ended at the best checkpoint.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    experiment: str
+    arm: str
+    seed: Count
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+    spec: dict[str, Any]
+    declared: list[str]
+    corpus: CorpusFacts
+    vocabulary: VocabularyFacts
+    parameters: Parameters
+    evaluations: dict[str, Evaluation]
+    training_perplexity: Amount | None = None
+    best: Best
+    cost: Cost
+    warnings: list[str] = []
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _evaluations_under_their_split(self) -> "Record":
+        for split, evaluation in self.evaluations.items():
+            if evaluation.split != split:
+                raise ValueError(f"evaluations.{split} is of the split '{evaluation.split}'")
+        return self
+
+
+class CurvePoint(Block):
+    """One evaluation while training; `train_nats_per_token` is the mean since the one before."""
+
+    step: Count
+    epoch: Amount
+    tokens: Count
+    seconds: Amount
+    learning_rate: Amount
+    train_nats_per_token: Finite | None = None
+    valid_perplexity: Amount
+
+
+def write_record(record: Record, folder: Path) -> Path:
+    """Write `record.json`: sorted keys, full precision, renamed into place. Returns the file."""
+    file = folder / RECORD_FILE
+    content = record.model_dump(mode="json")
+    write_text(json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n", file=file)
+    return file
+
+
+def read_record(folder: Path) -> Record:
+    """The record of a finished run.
+
+    Raises TiebenchError, naming the file, when it is missing, damaged, or of another schema version.
+    """
+    file = folder / RECORD_FILE
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise TiebenchError(f"{folder} has no {RECORD_FILE}", "the run is not finished: train it again") from error
+    except (OSError, ValueError) as error:
+        raise _damaged(file, str(error)) from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version is not None and version != SCHEMA_VERSION:
+        hint = f"this tiebench reads version {SCHEMA_VERSION}: install the one that wrote it, or train the run again"
+        raise TiebenchError(f"{file} has the unknown schema version {version!r}", hint)
+    return _validated(Record, content, file=file)
+
+
+def write_token_nats(token_nats: "np.ndarray", folder: Path) -> Path:
+    """Write the test split's nats, shape (tokens,), as float32. Returns the file."""
+    import numpy as np
+
+    file = folder / TOKEN_NATS_FILE
+    with written_aside(file) as aside, aside.open("wb") as stream:
+        np.save(stream, np.asarray(token_nats, dtype=np.float32).reshape(-1), allow_pickle=False)
+    return file
+
+
+def read_token_nats(record: Record, folder: Path) -> "np.ndarray | None":
+    """The test split's nats, shape (tokens,), float32; None when they were not kept.
+
+    Raises TiebenchError when they do not belong to the record: another length, or another sum (beyond 1e-4).
+    """
+    import numpy as np
+
+    file, evaluation = folder / TOKEN_NATS_FILE, record.evaluations.get("test")
+    if evaluation is None or not file.exists():
+        return None
+    try:
+        token_nats = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(file, str(error)) from error
+    if token_nats.shape != (evaluation.tokens,):
+        raise _damaged(file, f"shape {token_nats.shape}, but the record counts {evaluation.tokens} test tokens")
+    total = float(token_nats.sum(dtype=np.float64))
+    if not math.isclose(total, evaluation.nats, rel_tol=1e-4):
+        raise _damaged(file, f"they sum to {total:.6g} nats, but the record says {evaluation.nats:.6g}")
+    return token_nats
+
+
+def write_curve(points: list[CurvePoint], folder: Path) -> Path:
+    """Write the whole learning curve, one JSON object per line. Returns the file."""
+    file = folder / CURVE_FILE
+    write_text("".join(point.model_dump_json() + "\n" for point in points), file=file)
+    return file
+
+
+def read_curve(folder: Path) -> list[CurvePoint]:
+    """The learning curve, in order; empty when nothing was evaluated yet. Raises TiebenchError when damaged."""
+    file = folder / CURVE_FILE
+    if not file.exists():
+        return []
+    points = []
+    for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1):
+        try:
+            points.append(CurvePoint.model_validate_json(line))
+        except ValidationError as error:
+            raise _damaged(file, f"line {number}: {_first_problem(error)}") from error
+    return points
+
+
+def _validated(model: type[Record], content: Any, *, file: Path) -> Record:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise _damaged(file, _first_problem(error)) from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    path = ".".join(map(str, problem["loc"]))
+    return f"{path}: {problem['msg']}" if path else problem["msg"]
+
+
+def _damaged(file: Path, reason: str) -> TiebenchError:
+    return TiebenchError(f"{file} is damaged: {reason}", f"remove {file.parent} and train the run again")

@@ -1,0 +1,38 @@
+"""One table at both ends: the vector of a token is also what scores it (Press & Wolf 2017; Inan et al. 2017)."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from tiebench.experiment import schema
+from tiebench.tying.lexicon import Lexicon, Stream, fill
+
+
+class Options(schema.Block):
+    """`tie: true`."""
+
+    type: Literal["tied"]
+
+
+class Tied(Lexicon):
+    """A single parameter, used twice; its gradient is the sum of what the two ends ask for."""
+
+    roles = {"table": "shared"}
+
+    def make_tables(self) -> None:
+        self.table = self.new_table()
+
+    @property
+    def input_table(self) -> Tensor:
+        return self.table
+
+    @property
+    def output_table(self) -> Tensor:
+        return self.table
+
+    def initialise_tables(self, stream: Stream) -> None:
+        fill(self.table, self.options.init, stream("lexicon/input"))
+
+
+def build(options: Options, lexicon: schema.Lexicon, *, vocabulary_size: int, width: int) -> Tied:
+    return Tied(lexicon, vocabulary_size=vocabulary_size, width=width)

@@ -1,0 +1,118 @@
+"""What every architecture promises, whichever it is; a new file in architectures/ is tested here at once."""
+
+import copy
+
+import pytest
+import torch
+
+from tiebench.registry import architectures
+
+WIDTH = 16
+SIZES = {"layers": 2, "width": WIDTH, "heads": 4, "positions": 40}
+
+
+def make_block(name, **options):
+    fields = architectures.load(name).Options.model_fields
+    return {"type": name} | {key: value for key, value in SIZES.items() if key in fields} | options
+
+
+def build_initialised(name, *, seed=1, **options):
+    body = architectures.build(make_block(name, **options))
+    body.initialise(torch.Generator().manual_seed(seed))
+    return body
+
+
+@pytest.fixture(params=architectures.names())
+def name(request):
+    return request.param
+
+
+def test_there_are_architectures():
+    assert {"gpt2", "llama", "lstm"} <= set(architectures.names())
+
+
+def test_vectors_keep_their_shape(name):
+    body = build_initialised(name)
+    vectors, _ = body(torch.randn(3, 7, WIDTH))
+    assert vectors.shape == (3, 7, WIDTH)
+    assert body.width == WIDTH
+
+
+def test_meta_then_empty_then_initialise_is_direct_construction(name):
+    direct = build_initialised(name)
+    with torch.device("meta"):
+        moved = architectures.build(make_block(name))
+    moved.to_empty(device="cpu").initialise(torch.Generator().manual_seed(1))
+    inputs = torch.randn(2, 9, WIDTH)
+    assert torch.equal(direct(inputs)[0], moved(inputs)[0])
+
+
+def test_every_parameter_is_filled_from_the_generator_alone(name):
+    bodies = []
+    for global_seed, garbage in ((1, 7.0), (2, -3.0)):
+        torch.manual_seed(global_seed)
+        body = architectures.build(make_block(name))
+        for parameter in body.parameters():
+            torch.nn.init.constant_(parameter, garbage)
+        before = torch.get_rng_state()
+        body.initialise(torch.Generator().manual_seed(5))
+        assert torch.equal(before, torch.get_rng_state())
+        bodies.append(body.state_dict())
+    assert all(torch.equal(bodies[0][key], bodies[1][key]) for key in bodies[0])
+    other = build_initialised(name, seed=6).state_dict()
+    assert any(not torch.equal(bodies[0][key], other[key]) for key in other)
+
+
+def test_state_dict_holds_parameters_only(name):
+    body = build_initialised(name)
+    body(torch.randn(2, 5, WIDTH))
+    assert set(body.state_dict()) == {key for key, _ in body.named_parameters()}
+
+
+def test_later_vectors_do_not_change_earlier_outputs(name):
+    body = build_initialised(name)
+    inputs = torch.randn(2, 9, WIDTH)
+    changed = inputs.clone()
+    changed[:, 6:] += 1.0
+    before, after = body(inputs)[0], body(changed)[0]
+    assert torch.allclose(before[:, :6], after[:, :6], atol=1e-6)
+    assert not torch.allclose(before[:, 6:], after[:, 6:], atol=1e-3)
+
+
+def test_dropout_acts_in_training_only_and_follows_its_generator(name):
+    from tiebench.architectures.dropout import set_generator
+
+    body = build_initialised(name, dropout=0.5)
+    inputs = torch.randn(2, 9, WIDTH)
+
+    def run(seed):
+        set_generator(body, torch.Generator().manual_seed(seed))
+        return body(inputs)[0]
+
+    before = torch.get_rng_state()
+    assert torch.equal(run(1), run(1))
+    assert not torch.equal(run(1), run(2))
+    assert torch.equal(before, torch.get_rng_state())
+    body.eval()
+    assert torch.equal(run(1), run(2))
+    assert torch.equal(run(1), build_initialised(name).eval()(inputs)[0])
+
+
+def test_inference_mode_leaves_nothing_that_training_trips_over(name):
+    body = build_initialised(name).eval()
+    with torch.inference_mode():
+        body(torch.randn(2, 9, WIDTH))
+    body.train()(torch.randn(2, 9, WIDTH))[0].sum().backward()
+    assert all(parameter.grad is not None for parameter in body.parameters())
+
+
+def test_a_copy_computes_the_same_and_is_apart(name):
+    body = build_initialised(name)
+    twin = copy.deepcopy(body)
+    inputs = torch.randn(2, 5, WIDTH)
+    expected = body(inputs)[0]
+    assert torch.equal(twin(inputs)[0], expected)
+    with torch.no_grad():
+        for parameter in body.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(twin(inputs)[0], expected)

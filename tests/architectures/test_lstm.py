@@ -1,0 +1,201 @@
+"""The LSTM against torch's own, its two kinds of dropout, and its state."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from tiebench.architectures import lstm
+from tiebench.architectures.dropout import Dropout, set_generator
+
+WIDTH = 12
+
+
+def make_lstm(*, layers=2, width=WIDTH, seed=1, **options):
+    body = lstm.build(lstm.Options(type="lstm", layers=layers, width=width, **options))
+    body.initialise(torch.Generator().manual_seed(seed))
+    set_generator(body, torch.Generator().manual_seed(seed))
+    return body
+
+
+def make_reference(body):
+    """torch.nn.LSTM with the same weights."""
+    reference = nn.LSTM(WIDTH, WIDTH, len(body.layers), batch_first=True)
+    with torch.no_grad():
+        for index, layer in enumerate(body.layers):
+            for key, values in layer.named_parameters():
+                getattr(reference, key.replace("l0", f"l{index}")).copy_(values)
+    return reference
+
+
+def test_is_torch_lstm_in_values_and_gradients():
+    body = make_lstm()
+    reference = make_reference(body)
+    inputs = torch.randn(3, 7, WIDTH)
+    outputs, state = body(inputs)
+    expected, (hidden, cell) = reference(inputs)
+    assert torch.allclose(outputs, expected, atol=1e-6)
+    assert torch.allclose(torch.stack([layer[0] for layer in state]), hidden, atol=1e-6)
+    assert torch.allclose(torch.stack([layer[1] for layer in state]), cell, atol=1e-6)
+    outputs.square().sum().backward()
+    expected.square().sum().backward()
+    assert torch.allclose(body.layers[1].weight_hh_l0.grad, reference.weight_hh_l1.grad, atol=1e-5)
+
+
+def test_parameter_count_of_the_small_model():
+    assert sum(parameter.numel() for parameter in make_lstm(width=200).parameters()) == 643_200
+
+
+@pytest.mark.parametrize("options", [{}, {"variational": True, "dropout": 0.5}], ids=["plain", "variational"])
+def test_two_windows_with_state_are_one_long_window(options):
+    body = make_lstm(**options)
+    inputs = torch.randn(3, 14, WIDTH)
+
+    def run(vectors, state):
+        set_generator(body, torch.Generator().manual_seed(9))  # the same masks in every window
+        return body(vectors, state)
+
+    whole, last = run(inputs, None)
+    first, state = run(inputs[:, :6], None)
+    second, carried = run(inputs[:, 6:], state)
+    assert torch.allclose(whole, torch.cat((first, second), dim=1), atol=1e-6)
+    for (hidden, cell), (other_hidden, other_cell) in zip(last, carried, strict=True):
+        assert hidden.shape == cell.shape == (3, WIDTH)
+        assert torch.allclose(hidden, other_hidden, atol=1e-6) and torch.allclose(cell, other_cell, atol=1e-6)
+
+
+def test_dropout_has_its_three_places():
+    def probabilities(**options):
+        body = make_lstm(layers=3, **options)
+        return [part.probability for part in body.modules() if isinstance(part, Dropout)]
+
+    assert probabilities(dropout=0.5) == [0.5, 0.5, 0.5, 0.5]
+    assert probabilities(dropout=0.5, dropout_input=0.0) == [0.0, 0.5, 0.5, 0.5]
+    assert probabilities(dropout_between=0.3) == [0.0, 0.3, 0.3, 0.0]
+    assert probabilities(dropout=0.5, dropout_output=0.1) == [0.5, 0.5, 0.5, 0.1]
+    assert probabilities(dropout=0.5, variational=True) == [0.0, 0.5, 0.5, 0.5]
+    assert probabilities(dropout=0.5, variational=True, dropout_input=0.2) == [0.2, 0.5, 0.5, 0.5]
+
+
+def test_plain_dropout_is_on_inputs_between_and_on_outputs():
+    body = make_lstm(dropout=0.5)
+    inputs = torch.randn(3, 7, WIDTH)
+    outputs, _ = body(inputs)
+    generator = torch.Generator().manual_seed(1)
+    masks = [Dropout(0.5) for _ in range(3)]
+    for mask in masks:
+        mask.generator = generator
+    vectors = masks[0](inputs)
+    for layer, mask in zip(body.layers, masks[1:], strict=True):
+        vectors = mask(layer(vectors)[0])
+    assert torch.equal(outputs, vectors)
+
+
+def unroll_variational(body, inputs, masks):
+    """Inan et al. 2017 written once more with nn.LSTMCell: the masked state goes sideways and up."""
+    vectors = inputs
+    for layer, mask in zip(body.layers, masks, strict=True):
+        cell = nn.LSTMCell(WIDTH, WIDTH)
+        cell.load_state_dict({key.replace("_l0", ""): values for key, values in layer.state_dict().items()})
+        masked = memory = torch.zeros(inputs.shape[0], WIDTH)
+        outputs = []
+        for step in vectors.unbind(1):
+            hidden, memory = cell(step, (masked, memory))
+            masked = hidden * mask
+            outputs.append(masked)
+        vectors = torch.stack(outputs, dim=1)
+    return vectors
+
+
+def test_variational_masks_are_shared_by_state_and_next_layer():
+    body = make_lstm(dropout=0.5, variational=True)
+    inputs = torch.randn(3, 7, WIDTH)
+    outputs, _ = body(inputs)
+    generator = torch.Generator().manual_seed(1)
+    masks = []
+    for _ in body.layers:
+        dropout = Dropout(0.5, shared_over_time=True)
+        dropout.generator = generator
+        masks.append(dropout.draw_mask(inputs)[:, 0])
+    assert torch.allclose(outputs, unroll_variational(body, inputs, masks), atol=1e-6)
+
+
+def test_variational_mask_is_constant_in_time_and_new_for_each_window():
+    body = make_lstm(dropout=0.5, variational=True)
+    inputs = torch.randn(3, 30, WIDTH)
+    zeros = body(inputs)[0] == 0
+    assert torch.equal(zeros, zeros[:, :1].expand_as(zeros))
+    assert 0.2 < zeros.double().mean() < 0.8
+    assert not torch.equal(zeros, body(inputs)[0] == 0)
+
+
+def test_variational_leaves_the_embedding_alone():
+    body = make_lstm(layers=1, dropout=0.5, variational=True)
+    inputs = torch.randn(3, 1, WIDTH)
+    outputs, _ = body(inputs)
+    kept = outputs != 0
+    undisturbed = 2 * body.eval()(inputs)[0]
+    assert torch.allclose(outputs[kept], undisturbed[kept], atol=1e-6)
+
+
+def test_variational_loop_without_masks_is_torch_lstm():
+    body = make_lstm(dropout=1e-12, variational=True)  # rounds to zero, but takes the step-by-step way
+    assert body.layer_dropouts[0].active
+    inputs = torch.randn(3, 7, WIDTH)
+    state = [(torch.randn(3, WIDTH), torch.randn(3, WIDTH)) for _ in range(2)]
+    outputs, (_, last) = body(inputs, state)
+    expected, (_, expected_last) = make_lstm(dropout=0.0)(inputs, state)
+    assert torch.allclose(outputs, expected, atol=1e-6)
+    assert torch.allclose(last[0], expected_last[0], atol=1e-6)
+
+
+def test_variational_and_plain_have_the_same_parameters():
+    plain, variational = make_lstm().state_dict(), make_lstm(variational=True, dropout=0.3).state_dict()
+    assert plain.keys() == variational.keys()
+    assert all(torch.equal(plain[key], variational[key]) for key in plain)
+
+
+def test_initial_values():
+    values = torch.cat([parameter.flatten() for parameter in make_lstm(width=100).parameters()])
+    assert values.abs().max() <= 0.1 and abs(values.std().item() - 0.1 / 3**0.5) < 1e-3
+    values = torch.cat([parameter.flatten() for parameter in make_lstm(init={"normal": 0.3}).parameters()])
+    assert 0.27 < values.std() < 0.33
+
+
+def test_forget_bias_is_added_to_the_forget_gate_only():
+    without, with_bias = make_lstm(), make_lstm(forget_bias=1.5)
+    for layer, other in zip(without.layers, with_bias.layers, strict=True):
+        difference = other.bias_ih_l0 - layer.bias_ih_l0
+        gates = difference.unflatten(0, (4, WIDTH))
+        assert torch.allclose(gates[1], torch.tensor(1.5), atol=1e-6)
+        assert gates[[0, 2, 3]].abs().max() == 0
+        assert torch.equal(other.bias_hh_l0, layer.bias_hh_l0)
+
+
+def test_flops_are_those_of_an_unrolled_net():
+    num_steps = 5
+    body = make_lstm()
+    with FlopCounterMode(display=False) as counter:
+        for layer in body.layers:
+            vectors, hidden = torch.randn(1, WIDTH), torch.randn(1, WIDTH)
+            for _ in range(num_steps):
+                functional.linear(vectors, layer.weight_ih_l0) + functional.linear(hidden, layer.weight_hh_l0)
+    assert counter.get_total_flops() == num_steps * body.count_flops(35)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_fast_kernel_is_used(training):
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    body = make_lstm().train(training)
+    with torch.profiler.profile() as profile, torch.set_grad_enabled(training):
+        body(torch.randn(3, 7, WIDTH))
+    assert "aten::mkldnn_rnn_layer" in {event.key for event in profile.key_averages()}
+
+
+def test_impossible_options_are_refused():
+    for wrong in ({"dropout": 1.0}, {"layers": 0}, {"heads": 2}, {"dropout_between": -0.1}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            lstm.Options.model_validate({"type": "lstm", "layers": 2, "width": 4} | wrong)
