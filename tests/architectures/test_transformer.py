@@ -25,13 +25,12 @@ def make_llama(**options):
     return body
 
 
-@pytest.mark.parametrize("device", ["meta", "cpu"])
 @pytest.mark.parametrize("make_body", [make_gpt2, make_llama, lambda: make_llama(kv_heads=2, mlp_width=40)])
-def test_flops_are_what_torch_counts(make_body, device):
+def test_flops_are_what_torch_counts(make_body):
     num_tokens = 20
-    body = make_body().to(device)
+    body = make_body().to("meta")  # on a CPU the counter overlooks the fused attention
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        body(torch.randn(1, num_tokens, 32, device=device))
+        body(torch.randn(1, num_tokens, 32, device="meta"))
     future = 4 * 32 * num_tokens * (num_tokens - 1) // 2 * len(body.blocks)  # torch counts what causality saves
     assert num_tokens * body.count_flops(num_tokens) == counter.get_total_flops() - future
 

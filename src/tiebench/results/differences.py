@@ -1,0 +1,46 @@
+"""Where specs differ: dotted paths, found by walking them side by side and never by comparing their text."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Values = dict[str, Any]
+
+
+def difference_table(specs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Values]]:
+    """The leaves in which specs differ: (dotted path, {arm: value}), in alphabetical order of the path.
+
+    A block that only some arms have is spelled out; the arms without it show None.
+    """
+    return list(_walk(dict(specs), whole_blocks=False))
+
+
+def find_differences(specs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Values]]:
+    """The same, but a block that only some arms have is one difference, at the block's own path."""
+    return list(_walk(dict(specs), whole_blocks=True))
+
+
+def is_declared(path: str, declared: list[str]) -> bool:
+    """Whether a difference at `path` follows from the declared ones.
+
+    It does below a declared path, in every option of a block whose `type` is declared (another type has other
+    options), and in a block that stands or falls with something declared inside it.
+    """
+    return any(_covers(name.removesuffix(".type"), path) or _covers(path, name) for name in declared)
+
+
+def _covers(outer: str, inner: str) -> bool:
+    return inner == outer or inner.startswith(outer + ".")
+
+
+def _walk(values: Values, *, whole_blocks: bool, path: str = "") -> Iterator[tuple[str, Values]]:
+    first = next(iter(values.values()), None)
+    if all(value == first for value in values.values()):
+        return
+    blocks = [value for value in values.values() if isinstance(value, Mapping)]
+    others = [value for value in values.values() if not isinstance(value, Mapping)]
+    if not blocks or any(value is not None for value in others) or (others and whole_blocks):
+        yield path, values
+        return
+    for key in sorted(set().union(*blocks)):
+        below = {arm: (value or {}).get(key) for arm, value in values.items()}
+        yield from _walk(below, whole_blocks=whole_blocks, path=f"{path}.{key}" if path else key)

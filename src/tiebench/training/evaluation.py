@@ -1,0 +1,132 @@
+"""Perplexity over a whole split: every token is scored exactly once, none is dropped, and the protocol is stated.
+
+The first token of a split is predicted from the boundary token before it. Scores are float32, sums are float64.
+A recurrent model carries its state from the first token to the last. A transformer sees overlapping windows and
+scores in each only what no earlier window has scored.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiebench.corpora.stream import TokenStream
+from tiebench.experiment.schema import ArmSpec
+from tiebench.results import record
+from tiebench.training.model import LanguageModel
+from tiebench.tying.linear_cross_entropy import IGNORED
+
+TOKENS_AT_ONCE = 2048
+WINDOWS_AT_ONCE = 8
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What an evaluation found: the nats of every token, float32 `(tokens,)` in text order, and the protocol."""
+
+    token_nats: np.ndarray
+    protocol: dict[str, str | int]
+
+    @property
+    def nats(self) -> float:
+        return float(self.token_nats.sum(dtype=np.float64))
+
+    @property
+    def perplexity(self) -> float:
+        return float(np.exp(self.nats / len(self.token_nats)))
+
+
+def describe_score(score: Score, *, split: str, stream: TokenStream) -> record.Evaluation:
+    return record.Evaluation(
+        split=split,
+        nats=score.nats,
+        tokens=len(score.token_nats),
+        words=stream.num_words,
+        bytes=stream.num_bytes,
+        unknown=stream.num_unknown,
+        protocol=score.protocol,
+    )
+
+
+@torch.inference_mode()
+def score_stream(
+    model: LanguageModel, stream: TokenStream, *, spec: ArmSpec, advance: Advance = lambda num_tokens: None
+) -> Score:
+    """Score every token of a split. `advance` is told how many tokens were scored since the last call."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    read = _read_rows if model.architecture.recurrent else _read_windows
+    try:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=spec.training.precision == "bf16"):
+            return read(model, stream, spec, device, advance)
+    finally:
+        model.train(was_training)
+
+
+def _read_rows(
+    model: LanguageModel, stream: TokenStream, spec: ArmSpec, device: torch.device, advance: Advance
+) -> Score:
+    """`batch_size` contiguous rows, state carried; the last row may be shorter and is padded with ignored targets."""
+    num_rows = spec.evaluation.batch_size or 1
+    columns = -(-stream.num_tokens // num_rows)
+    nats = np.zeros((num_rows, columns), dtype=np.float32)
+    state, at_once = None, max(1, TOKENS_AT_ONCE // num_rows)
+    for start in range(0, columns, at_once):
+        inputs, targets = _cut_rows(stream, num_rows, columns, slice(start, min(start + at_once, columns)))
+        hidden, state = model.encode(inputs.to(device), state)
+        scored = model.lexicon.nats(hidden, targets.to(device))
+        nats[:, start : start + at_once] = scored.float().cpu().numpy()
+        advance(int((targets != IGNORED).sum()))
+    protocol = {"context": "state carried through the split", "batch_size": num_rows}
+    return Score(nats.reshape(-1)[: stream.num_tokens], protocol)
+
+
+def _cut_rows(stream: TokenStream, num_rows: int, columns: int, span: slice) -> tuple[Tensor, Tensor]:
+    """Inputs and targets `(rows, time)`; beyond the end of the split the targets are ignored."""
+    inputs = np.zeros((num_rows, span.stop - span.start), dtype=np.int64)
+    targets = np.full_like(inputs, IGNORED)
+    for row in range(num_rows):
+        start, stop = row * columns + span.start, min(row * columns + span.stop, stream.num_tokens)
+        length = max(0, stop - start)
+        inputs[row, :length] = stream.ids[start : start + length]
+        targets[row, :length] = stream.ids[start + 1 : start + length + 1]
+    return torch.from_numpy(inputs), torch.from_numpy(targets)
+
+
+def _read_windows(
+    model: LanguageModel, stream: TokenStream, spec: ArmSpec, device: torch.device, advance: Advance
+) -> Score:
+    """Overlapping windows of at most `context` tokens, moved by `stride`."""
+    context = min(spec.evaluation.context or spec.training.window, stream.num_tokens)
+    stride = min(spec.evaluation.stride or context, context)
+    at_once = spec.evaluation.batch_size or WINDOWS_AT_ONCE
+    nats = np.zeros(stream.num_tokens, dtype=np.float32)
+    for group in _group(plan_windows(stream.num_tokens, context=context, stride=stride), at_once):
+        ids = np.stack([stream.ids[end - context : end + 1] for _, end in group]).astype(np.int64)
+        rows = torch.from_numpy(ids).to(device)
+        hidden, _ = model.encode(rows[:, :-1])
+        first = min(context - (end - start) for start, end in group)
+        scored = model.lexicon.nats(hidden[:, first:], rows[:, first + 1 :]).float().cpu().numpy()
+        for (start, end), row in zip(group, scored, strict=True):
+            nats[start:end] = row[len(row) - (end - start) :]
+        advance(sum(end - start for start, end in group))
+    return Score(nats, {"context": context, "stride": stride})
+
+
+def plan_windows(num_tokens: int, *, context: int, stride: int) -> list[tuple[int, int]]:
+    """The tokens `[start, end)` that each window scores; the window itself is the `context` tokens before `end`."""
+    spans, start, end = [], 0, context
+    while start < num_tokens:
+        spans.append((start, end))
+        start, end = end, min(end + stride, num_tokens)
+    return spans
+
+
+def _group(spans: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
+    for start in range(0, len(spans), size):
+        yield spans[start : start + size]

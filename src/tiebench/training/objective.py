@@ -1,0 +1,68 @@
+"""What a training step minimises, and the two conventions of averaging it.
+
+`token_mean` divides the summed nats by all tokens of the batch. `window_sum` divides by the batch size only, so that
+the loss is summed over the window; a learning rate of 1.0 in the papers of 2014 to 2017 refers to that.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tiebench.experiment import schema
+from tiebench.training.model import LanguageModel
+from tiebench.tying.lexicon import Lexicon
+
+
+def choose_scale(training: schema.Training, *, num_tokens: int) -> float:
+    """What to multiply the summed nats of one batch by."""
+    return 1 / num_tokens if training.reduction == "token_mean" else 1 / training.batch_size
+
+
+def compute_loss(
+    model: LanguageModel, hidden: Tensor, targets: Tensor, *, objective: schema.Block, scale: float
+) -> tuple[Tensor, Tensor]:
+    """The loss to call `.backward()` on, and the batch's summed negative log likelihood in nats (detached).
+
+    hidden `(batch, time, width)`, targets `(batch, time)`.
+    """
+    if isinstance(objective, schema.Augmented):
+        return _compute_augmented(model.lexicon, hidden, targets, objective=objective, scale=scale)
+    loss = model.lexicon.loss(hidden, targets, scale=scale)
+    return loss, loss.detach() / scale
+
+
+def compute_penalty(model: LanguageModel, training: schema.Training) -> Tensor | None:
+    """The lexicon's penalty in the same convention as the loss; None where there is none."""
+    penalty = model.lexicon.penalty(batch_size=training.batch_size)
+    if penalty is None or training.reduction == "window_sum":
+        return penalty
+    return penalty / training.window
+
+
+def _compute_augmented(
+    lexicon: Lexicon, hidden: Tensor, targets: Tensor, *, objective: schema.Augmented, scale: float
+) -> tuple[Tensor, Tensor]:
+    """J + gamma * tau * KL(y~ || y^) (Inan et al. 2017, section 3, equations 3.1 to 3.5)."""
+    targets = targets.flatten()
+    read = lexicon.read(hidden).flatten(0, -2)
+    scores = F.linear(read, lexicon.output_table)
+    biased = scores if lexicon.output_bias is None else scores + lexicon.output_bias
+    nats = F.cross_entropy(biased, targets, reduction="sum")
+    divergence = measure_similarity_divergence(
+        scores, targets, table=lexicon.input_table, temperature=objective.temperature
+    )
+    loss = scale * (nats + objective.gamma * objective.temperature * divergence)
+    return loss, nats.detach()
+
+
+def measure_similarity_divergence(scores: Tensor, targets: Tensor, *, table: Tensor, temperature: float) -> Tensor:
+    """KL(y~ || y^) summed over the tokens, in nats; a scalar.
+
+    y^ is the softmax of the scores `(tokens, vocabulary)` over the temperature, without output bias. y~ is the
+    softmax of the similarities between the target's embedding and every other one, `table @ table[target]`, over
+    the temperature: a target distribution, through which no gradient flows (Inan et al. 2017, equations 3.2 to 3.4).
+    """
+    predicted = F.log_softmax(scores / temperature, dim=-1)
+    with torch.no_grad():
+        similar = F.log_softmax(table[targets] @ table.t() / temperature, dim=-1)
+    return F.kl_div(predicted, similar, reduction="sum", log_target=True)

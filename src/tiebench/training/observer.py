@@ -1,0 +1,26 @@
+"""What a run tells while it happens; the command line turns it into progress bars."""
+
+from tiebench.experiment.run_spec import RunSpec
+from tiebench.results.record import CurvePoint, Parameters, Record
+
+
+class Observer:
+    """Does nothing with what it is told. Subclass it to show, count or forward."""
+
+    def start_run(self, spec: RunSpec, *, parameters: Parameters) -> None:
+        """A run begins or goes on."""
+
+    def start_stage(self, name: str, *, total_tokens: int, done_tokens: int = 0) -> None:
+        """A stage of the run begins: "train", or the name of the split that is scored."""
+
+    def advance(self, num_tokens: int, *, nats_per_token: float | None = None) -> None:
+        """So many more tokens of the stage are done."""
+
+    def report_evaluation(self, point: CurvePoint) -> None:
+        """The validation split was scored."""
+
+    def finish_run(self, record: Record, *, reused: bool) -> None:
+        """The run's record is there; `reused` when it was there before."""
+
+    def say(self, message: str) -> None:
+        """Something a person should know now."""

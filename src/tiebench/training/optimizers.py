@@ -1,0 +1,134 @@
+"""The two optimizers, behind one face: `step(learning_rate)` clips and updates, and returns the gradient's norm.
+
+The gradient of an untied input table is zero but for the rows that were looked up. Plain SGD leaves the other rows
+where they are, so it takes that gradient as a sparse tensor; the result is the same to the bit, and two passes over
+the table are saved. Momentum, weight decay and Adam move every row and take it dense.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiebench.experiment import schema
+from tiebench.training.model import LanguageModel
+
+
+def build_optimizer(model: LanguageModel, options: schema.SGD | schema.AdamW) -> "SGD | AdamW":
+    """The optimizer of a model; also settles which gradient its lexicon's lookup produces."""
+    plain = isinstance(options, schema.SGD) and options.momentum == 0 and options.weight_decay == 0
+    shares_table = model.lexicon.input_table is model.lexicon.output_table
+    model.lexicon.sparse_lookup = plain or shares_table
+    return SGD(model, options) if isinstance(options, schema.SGD) else AdamW(model, options)
+
+
+class SGD:
+    """theta -= learning rate * gradient, the gradient's global norm bounded by `clip_norm`."""
+
+    def __init__(self, model: LanguageModel, options: schema.SGD) -> None:
+        self.options = options
+        self.parameters = list(model.parameters())
+        self.momenta: list[Tensor] = []
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> Tensor:
+        """One update; returns the norm of the whole gradient before clipping, a scalar."""
+        pairs = [(parameter, parameter.grad) for parameter in self.parameters if parameter.grad is not None]
+        pairs = [(parameter, grad.coalesce() if grad.is_sparse else grad) for parameter, grad in pairs]
+        norm = measure_norm([grad for _, grad in pairs])
+        factor = clip_factor(norm, self.options.clip_norm)
+        if self.options.momentum or self.options.weight_decay:
+            self._step_with_memory(pairs, factor, learning_rate)
+        else:
+            for parameter, grad in pairs:
+                _add_scaled(parameter, grad, -learning_rate, factor)
+        return norm
+
+    def _step_with_memory(self, pairs: list[tuple[Tensor, Tensor]], factor: Any, learning_rate: float) -> None:
+        if self.options.momentum and not self.momenta:
+            self.momenta = [torch.zeros_like(parameter) for parameter, _ in pairs]
+        for index, (parameter, grad) in enumerate(pairs):
+            update = grad * factor
+            if self.options.weight_decay:
+                update.add_(parameter, alpha=self.options.weight_decay)
+            if self.options.momentum:
+                update = self.momenta[index].mul_(self.options.momentum).add_(update)
+            parameter.add_(update, alpha=-learning_rate)
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"momenta": self.momenta}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.momenta = [
+            momentum.to(parameter.device)
+            for momentum, parameter in zip(state["momenta"], self.parameters, strict=False)
+        ]
+
+
+class AdamW:
+    """torch's fused AdamW; matrices and tables decay, vectors (biases, norms) do not."""
+
+    def __init__(self, model: LanguageModel, options: schema.AdamW) -> None:
+        self.options = options
+        self.parameters = list(model.parameters())
+        matrices = [parameter for parameter in self.parameters if parameter.ndim >= 2]
+        vectors = [parameter for parameter in self.parameters if parameter.ndim < 2]
+        groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        self.inner = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=options.learning_rate,
+            betas=options.betas,
+            eps=options.epsilon,
+            fused=self.parameters[0].device.type in ("cpu", "cuda"),
+        )
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> Tensor:
+        """One update; returns the norm of the whole gradient before clipping, a scalar."""
+        grads = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = measure_norm(grads)
+        factor = clip_factor(norm, self.options.clip_norm)
+        if isinstance(factor, Tensor) or factor != 1.0:
+            torch._foreach_mul_(grads, factor)
+        for group in self.inner.param_groups:
+            group["lr"] = learning_rate
+        self.inner.step()
+        return norm
+
+    def zero_grad(self) -> None:
+        self.inner.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.inner.load_state_dict(state)
+
+
+def measure_norm(grads: list[Tensor]) -> Tensor:
+    """The Euclidean norm over all gradients together, a scalar."""
+    values = [grad.values() if grad.is_sparse else grad for grad in grads]
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))
+
+
+def clip_factor(norm: Tensor, clip_norm: float | None) -> float | Tensor:
+    """What to multiply the gradient by so that its norm is at most `clip_norm`; stays on a GPU, without waiting."""
+    if clip_norm is None:
+        return 1.0
+    if norm.device.type == "cpu":
+        return min(1.0, clip_norm / norm.item()) if norm > 0 else 1.0
+    return (clip_norm / norm).clamp(max=1.0)
+
+
+def _add_scaled(parameter: Tensor, grad: Tensor, scale: float, factor: float | Tensor) -> None:
+    """`parameter += scale * factor * grad` in one pass where the factor is a number."""
+    if isinstance(factor, Tensor):
+        parameter.add_(grad * factor, alpha=scale)
+    elif grad.is_sparse:
+        parameter.index_add_(0, grad.indices()[0], grad.values(), alpha=scale * factor)
+    else:
+        parameter.add_(grad, alpha=scale * factor)

@@ -1,0 +1,19 @@
+"""Named streams of random numbers: at one seed, what two arms share is drawn from equal streams.
+
+With one global generator, an untied output table would silently change the body's initial weights.
+"""
+
+import hashlib
+
+import torch
+
+
+def derive_seed(seed: int, name: str) -> int:
+    """A 63-bit seed for the stream of that name."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def open_stream(seed: int, name: str, *, device: torch.device | str = "cpu") -> torch.Generator:
+    """The generator of the stream `name` at this seed; equal calls give equal streams."""
+    return torch.Generator(device=device).manual_seed(derive_seed(seed, name))
