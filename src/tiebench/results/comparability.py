@@ -40,8 +40,8 @@ def find_common_seeds(records_by_arm: Mapping[str, list[Record]]) -> list[int]:
 
 def find_split_names(records: Iterable[Record]) -> list[str]:
     """The splits that every record was scored on, out of train, valid and test, in this order."""
-    scored = set.intersection(*(set(record.evaluations) for record in records))
-    return [split for split in ("train", "valid", "test") if split in scored]
+    scored = [set(record.evaluations) for record in records]
+    return [split for split in ("train", "valid", "test") if scored and all(split in splits for splits in scored)]
 
 
 def _check_within(arm: str, records: list[Record]) -> None:

@@ -128,7 +128,7 @@ class Trainer:
         inputs, targets = self.batches.read(step)
         self.optimizer.zero_grad()
         nats = self._accumulate_gradients(inputs.to(self.device), targets.to(self.device))
-        self.optimizer.step(self._choose_learning_rate())
+        self.optimizer.step(self._choose_learning_rate(step))
         self._count(nats, num_tokens=targets.numel())
 
     def _accumulate_gradients(self, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -150,10 +150,10 @@ class Trainer:
             penalty.backward()
         return total
 
-    def _choose_learning_rate(self) -> float:
+    def _choose_learning_rate(self, step: int) -> float:
         factor = scale_learning_rate(
             self.training.schedule,
-            step=self.progress.step,
+            step=step,
             num_steps=self.num_steps,
             steps_per_epoch=self.batches.steps_per_epoch,
             num_plateaus=self.progress.num_plateaus,
@@ -230,7 +230,7 @@ class Trainer:
             epoch=progress.step / self.batches.steps_per_epoch,
             tokens=progress.tokens,
             seconds=progress.train_seconds + progress.evaluation_seconds,
-            learning_rate=self._choose_learning_rate(),
+            learning_rate=self._choose_learning_rate(progress.step - 1),
             train_nats_per_token=train_nats,
             valid_perplexity=perplexity,
         )

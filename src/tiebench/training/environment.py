@@ -1,0 +1,136 @@
+"""Where a run happens: the device, the allocator, the versions, the hardware and the commit."""
+
+import ctypes
+import datetime
+import os
+import platform
+import resource
+import shlex
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+import tiebench
+from tiebench.errors import UsageError
+
+VERSIONS = ("torch", "numpy", "tokenizers", "datasets", "transformers")
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` is CUDA, then MPS, then the CPU. Raises UsageError for a device that is not there."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    kind = name.partition(":")[0]
+    if not available.get(kind, False):
+        there = ", ".join(kind for kind, is_there in available.items() if is_there)
+        raise UsageError(f"no device '{name}' on this machine", f"allowed here: auto, {there}")
+    return torch.device(name)
+
+
+@cache
+def tune_allocator() -> str:
+    """Let glibc keep freed memory instead of returning and zeroing it at every step; says what was set.
+
+    At 33,000 words the fresh pages of a step cost about as much as its arithmetic.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return "as it is"
+    if os.environ.get("LD_PRELOAD"):
+        return "as it is (LD_PRELOAD is set)"
+    libc = ctypes.CDLL(None)
+    settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
+    kept = all(libc.mallopt(option, value) for option, value in settings.items())
+    return "glibc: mmap_max 0, trim_threshold 2 GiB, top_pad 64 MiB" if kept else "as it is"
+
+
+def restart_peak_memory(device: torch.device) -> None:
+    """Forget the highest memory so far, so that a later run in this process is not charged for an earlier one."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    reset = Path("/proc/self/clear_refs")
+    if reset.exists() and os.access(reset, os.W_OK):
+        reset.write_text("5")
+
+
+def measure_peak_memory(device: torch.device) -> int:
+    """Bytes: the device's highest allocation on CUDA, else the process's highest resident size."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest if sys.platform == "darwin" else highest * 1024
+
+
+def describe_hardware(device: torch.device, *, allocator: str) -> dict[str, str | int]:
+    """What the figures depend on beside the code."""
+    facts: dict[str, str | int] = {
+        "device": str(device),
+        "cpu": _name_cpu(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(terse=True),
+        "allocator": allocator,
+    }
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def list_versions() -> dict[str, str]:
+    """tiebench, Python and the packages that figures depend on; what is not installed is not listed."""
+    versions = {"tiebench": tiebench.__version__, "python": platform.python_version()}
+    for name in VERSIONS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+@cache
+def find_commit() -> tuple[str | None, bool | None]:
+    """The commit of tiebench's own sources and whether they were changed since; None outside a checkout."""
+    folder = Path(__file__).parent
+    commit = _ask_git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None, None
+    changed = _ask_git(folder, "status", "--porcelain", "--", str(folder.parent))
+    return commit, bool(changed)
+
+
+def describe_command() -> str:
+    """The command line as it could be typed again."""
+    return shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "tiebench"), *sys.argv[1:]])
+
+
+def tell_time() -> str:
+    """Now, ISO 8601 in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _ask_git(folder: Path, *arguments: str) -> str | None:
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def _name_cpu() -> str:
+    file = Path("/proc/cpuinfo")
+    if file.exists():
+        for line in file.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

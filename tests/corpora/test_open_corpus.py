@@ -1,0 +1,113 @@
+import dataclasses
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from tiebench import registry
+from tiebench.corpora import census
+from tiebench.corpora.corpus import SPLITS, open_corpus, read_corpus
+from tiebench.corpora.reading import PIECE_BYTES, read_lines, read_pieces
+from tiebench.errors import TiebenchError, UsageError
+
+
+@pytest.mark.parametrize("name", ["ptb", "wikitext-2"])
+def test_real_corpus_has_the_published_counts(name, open_real):
+    corpus = open_real(name)
+    counted = {split: sum(len(line.split()) + 1 for line in corpus.lines(split)) for split in SPLITS}
+    assert counted == corpus.expected_tokens
+    assert len({word for line in corpus.lines("train") for word in line.split()} | {"<eos>"}) \
+        == corpus.expected_vocabulary
+
+
+def test_checksum_is_over_the_three_splits_in_order(open_real):
+    corpus = open_real("ptb")
+    digests = (hashlib.sha256(corpus.files[split].read_bytes()).digest() for split in SPLITS)
+    assert corpus.checksum == hashlib.sha256(b"".join(digests)).hexdigest()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        corpus.checksum = "another"
+
+
+def test_checksum_follows_content_not_place(write_corpus):
+    first = open_corpus(write_corpus()).checksum
+    assert open_corpus(write_corpus(valid="a dog sits\n")).checksum != first
+    assert open_corpus(write_corpus()).checksum == first
+
+
+def test_reopening_reads_no_text(write_corpus, monkeypatch):
+    block = write_corpus()
+    long_ago = time.time() - 100
+    for split in SPLITS:
+        os.utime(block[split], (long_ago, long_ago))
+    first = open_corpus(block)
+    monkeypatch.setattr(census, "read_pieces", lambda file: pytest.fail(f"{file} was read again"))
+    assert open_corpus(block) == first
+
+
+def test_same_size_with_another_time_is_counted_again(write_corpus):
+    first = open_corpus(write_corpus(test="the cat sat\n"))
+    assert open_corpus(write_corpus(test="the dog sat\n")).checksum != first.checksum
+
+
+def test_every_catalogue_entry_says_what_it_is_and_refuses_unknown_options():
+    assert {"ptb", "wikitext-2", "wikitext-103", "wikitext-2-raw", "wikitext-103-raw", "text", "pydocs"} \
+        == set(registry.corpora.names())
+    for name in registry.corpora.names():
+        assert 40 < len(registry.corpora.describe(name)) < 150
+        with pytest.raises(ValidationError, match="colour"):
+            open_corpus({"type": name, "colour": "red"})
+
+
+def test_unknown_name_gets_a_suggestion():
+    with pytest.raises(UsageError, match="did you mean 'wikitext-2'"):
+        open_corpus({"type": "wikitext2"})
+
+
+def test_data_folder_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(UsageError, match="nowhere does not exist"):
+        open_corpus({"type": "ptb"}, data_dir=tmp_path / "nowhere")
+
+
+def test_data_folder_from_the_environment(write_corpus, monkeypatch, tmp_path):
+    block = write_corpus() | {split: f"{split}.txt" for split in SPLITS}
+    with pytest.raises(TiebenchError, match="train file of the corpus was not found"):
+        open_corpus(block)
+    monkeypatch.setenv("TIEBENCH_DATA", str(tmp_path))
+    assert list(open_corpus(block).lines("valid")) == ["a dog sat"]
+
+
+def test_own_text_not_utf8_names_file_and_line(write_corpus, tmp_path):
+    block = write_corpus()
+    (tmp_path / "valid.txt").write_bytes(b"fine\n" * 500_000 + b"caf\xe9 closed\n")
+    with pytest.raises(TiebenchError, match=r"valid\.txt, line 500001: not UTF-8 text \(byte 0xe9"):
+        open_corpus(block)
+
+
+def test_empty_split_is_an_error(write_corpus):
+    with pytest.raises(TiebenchError, match="the test split has no words"):
+        open_corpus(write_corpus(test="\n \n"))
+
+
+def test_count_that_differs_shows_both_numbers_and_the_file(write_corpus):
+    block = write_corpus()
+    files = {split: Path(block[split]) for split in SPLITS}
+    about = {"title": "", "citation": "", "licence": "", "files": files}
+    tokens = {"train": 7, "valid": 4, "test": 4}
+    assert read_corpus("tiny", **about, expected_tokens=tokens, expected_vocabulary=5).expected_tokens == tokens
+    with pytest.raises(TiebenchError, match=r"test\.txt has 4 tokens, the catalogue expects 1,234"):
+        read_corpus("tiny", **about, expected_tokens=tokens | {"test": 1234})
+    with pytest.raises(TiebenchError, match=r"train\.txt has 5 different words, the catalogue expects 6"):
+        read_corpus("tiny", **about, expected_tokens=tokens, expected_vocabulary=6)
+
+
+def test_pieces_are_the_text_whatever_its_lines(tmp_path):
+    file = tmp_path / "text"
+    text = "word " * (PIECE_BYTES // 3) + "\r\n\n" + "ü\u2028x\x0b\n" * PIECE_BYTES + "last"
+    file.write_bytes(text.encode("utf-8"))
+    pieces = list(read_pieces(file))
+    assert "".join(pieces) == text + "\n"
+    assert len(pieces) > 3 and max(map(len, pieces)) <= PIECE_BYTES
+    assert list(read_lines(file)) == text.split("\n")
