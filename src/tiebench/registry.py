@@ -4,7 +4,7 @@ A registry is a package. Its entries are the modules that define a class named `
 YAML may say is that class, and what it means stands below it in the same file. Adding an entry is adding a file.
 
 Names and descriptions are read from the source without importing it, because an entry may import torch (two
-seconds). Decoded options are remembered under the entry's source and the block, so that a command which only
+seconds). Decoded options are remembered under the sources that define them and the block, so that a command which only
 looks at finished runs never imports an entry at all.
 """
 
@@ -80,7 +80,9 @@ class Registry:
         """
         name = block["type"]
         source = self.source(name)
-        key = hashlib.sha256(source.read_bytes() + json.dumps(block, sort_keys=True).encode()).hexdigest()
+        shared = Path(__file__).parent / "experiment" / "schema.py"
+        content = source.read_bytes() + shared.read_bytes() + json.dumps(block, sort_keys=True).encode()
+        key = hashlib.sha256(content).hexdigest()
         memory = cache_folder() / "decoded" / f"{self.package}-{name}-{key[:32]}.json"
         try:
             return json.loads(memory.read_text("utf-8"))

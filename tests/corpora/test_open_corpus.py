@@ -8,9 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from tiebench import registry
-from tiebench.corpora import census
+from tiebench.corpora import census, reading
 from tiebench.corpora.corpus import SPLITS, open_corpus, read_corpus
-from tiebench.corpora.reading import PIECE_BYTES, read_lines, read_pieces
 from tiebench.errors import TiebenchError, UsageError
 
 
@@ -103,11 +102,12 @@ def test_count_that_differs_shows_both_numbers_and_the_file(write_corpus):
         read_corpus("tiny", **about, expected_tokens=tokens, expected_vocabulary=6)
 
 
-def test_pieces_are_the_text_whatever_its_lines(tmp_path):
+def test_pieces_are_the_text_whatever_its_lines(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "PIECE_BYTES", 1000)
     file = tmp_path / "text"
-    text = "word " * (PIECE_BYTES // 3) + "\r\n\n" + "ü\u2028x\x0b\n" * PIECE_BYTES + "last"
+    text = "word " * 700 + "\r\n\n" + "ü\u2028x\x0b\n" * 1000 + "last"
     file.write_bytes(text.encode("utf-8"))
-    pieces = list(read_pieces(file))
+    pieces = list(reading.read_pieces(file))
     assert "".join(pieces) == text + "\n"
-    assert len(pieces) > 3 and max(map(len, pieces)) <= PIECE_BYTES
-    assert list(read_lines(file)) == text.split("\n")
+    assert len(pieces) > 3 and max(map(len, pieces)) <= 2000
+    assert list(reading.read_lines(file)) == text.split("\n")

@@ -50,7 +50,7 @@ def test_hub_rows_become_the_published_files(name, open_real, tmp_path):
 
 
 def test_hub_text_is_fetched_once_and_kept(monkeypatch):
-    source = replace(wikitext_2.SOURCE, expected_tokens={"train": 9, "valid": 3, "test": 3}, expected_vocabulary=5)
+    source = replace(wikitext_2.SOURCE, expected_tokens={"train": 9, "valid": 3, "test": 3}, expected_vocabulary=4)
     fetched = []
 
     def deliver(hub):

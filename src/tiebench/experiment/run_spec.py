@@ -36,8 +36,17 @@ class RunSpec:
 
     @cached_property
     def signature(self) -> str:
-        """8 hex digits over the resolved spec and the seed, without names, paths and device."""
-        content = {**self.resolved, "seed": self.seed}
+        """8 hex digits over the resolved spec and the seed, without names, paths and device.
+
+        What is null or false is left out, so that a new switch that is off leaves old signatures as they are.
+        """
+        content = _drop_unused({**self.resolved, "seed": self.seed})
         content["corpus"] = {key: value for key, value in content["corpus"].items() if key not in PATH_KEYS}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _drop_unused(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: _drop_unused(part) for key, part in value.items() if part is not None and part is not False}

@@ -5,13 +5,14 @@ per token; `percent` says the same as a ratio of perplexities.
 """
 
 import math
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import computed_field
 
 from tiebench.experiment.schema import Block
 from tiebench.results.comparability import check_comparable, find_common_seeds, find_split_names
+from tiebench.results.differences import find_differences
 from tiebench.results.record import Parameters, Record
 from tiebench.results.significance import (
     Estimate,
@@ -130,6 +131,11 @@ def compare_arms(records_by_arm: Arms, *, token_nats: TokenNats) -> Comparison:
         caption=describe_common([records[0] for records in arms.values()], seeds=seeds),
         notes=describe_method(contrasts, left_out=left_out, train_is_running=not has_train_pass(everything)),
     )
+
+
+def difference_table(specs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """In what the specs of arms differ: a row (dotted path, {arm: value}) per leaf, None where an arm lacks it."""
+    return find_differences(specs, spell_out=True)
 
 
 def summarise_arms(records_by_arm: Arms) -> list[ArmSummary]:

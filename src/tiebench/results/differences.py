@@ -6,17 +6,13 @@ from typing import Any
 Values = dict[str, Any]
 
 
-def difference_table(specs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Values]]:
-    """The leaves in which specs differ: (dotted path, {arm: value}), in alphabetical order of the path.
+def find_differences(specs: Mapping[str, Mapping[str, Any]], *, spell_out: bool = False) -> list[tuple[str, Values]]:
+    """Where specs differ: (dotted path, {name: value}), in alphabetical order of the path.
 
-    A block that only some arms have is spelled out; the arms without it show None.
+    A block that only some have is one difference, at the block's own path. With `spell_out` each of its leaves is
+    one, and those without the block show None.
     """
-    return list(_walk(dict(specs), whole_blocks=False))
-
-
-def find_differences(specs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Values]]:
-    """The same, but a block that only some arms have is one difference, at the block's own path."""
-    return list(_walk(dict(specs), whole_blocks=True))
+    return list(_walk(dict(specs), whole_blocks=not spell_out))
 
 
 def is_declared(path: str, declared: list[str]) -> bool:

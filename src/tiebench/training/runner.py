@@ -18,7 +18,7 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.results import record as records
 from tiebench.results.atomic import write_text
 from tiebench.results.record import Parameters, Record
-from tiebench.results.store import LOCK_FILE, Store
+from tiebench.results.store import LOCK_FILE
 from tiebench.training import environment
 from tiebench.training.checkpoints import read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
@@ -31,22 +31,12 @@ from tiebench.training.model import (
     initialise_model,
 )
 from tiebench.training.observer import Observer
+from tiebench.training.reuse import Settings, find_finished
 from tiebench.training.trainer import SURPRISING_FIRST_LOSS, Progress, Trainer
 
 SPEC_FILE = "spec.yaml"
 VOCABULARY_FILE = "vocabulary.json"
 HOLDER_FILE = ".holder"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Where and how to run; nothing here changes what a run is."""
-
-    store: Store
-    device: str = "auto"
-    data_dir: Path | None = None
-    force: bool = False
-    num_threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,24 +59,6 @@ def check_run(run: RunSpec, *, material: Material) -> tuple[Parameters, int]:
     """Build the model without memory: its parameters by role and its training FLOPs per token."""
     model = build_on_meta(run.spec, vocabulary_size=material.vocabulary.size)
     return count_parameters(model), count_flops_per_token(model, context=run.spec.training.window)
-
-
-def find_finished(run: RunSpec, *, settings: Settings) -> Record | None:
-    """The record of this very run, if there is one.
-
-    Raises UsageError when the folder holds a run of another signature, which is never overwritten silently.
-    """
-    folder = settings.store.folder(run.experiment, run.arm, run.seed)
-    if settings.force or not (folder / records.RECORD_FILE).exists():
-        return None
-    found = records.read_record(folder)
-    if found.signature != run.signature:
-        raise UsageError(
-            f"{folder} holds another run ({found.signature}) than the one asked for ({run.signature}): "
-            f"{_name_difference(found, run)}",
-            "keep both with --results DIR or --set name=NAME, or replace the old one with --force",
-        )
-    return found
 
 
 def execute_run(run: RunSpec, *, settings: Settings, observer: Observer | None = None) -> Record:
@@ -262,14 +234,3 @@ def _clear_folder(folder: Path, *, run: RunSpec, force: bool) -> None:
     if run.altered:
         content["altered"] = list(run.altered)
     write_text(yaml.safe_dump({**content, "spec": run.resolved}, sort_keys=False), file=file)
-
-
-def _name_difference(found: Record, run: RunSpec) -> str:
-    """The first field in which two specs differ."""
-    from tiebench.results.comparison import difference_table
-
-    rows = difference_table({"there": found.spec, "asked": run.resolved})
-    if not rows:
-        return "the seed differs"
-    path, values = rows[0]
-    return f"{path} is {values.get('there')} there, {values.get('asked')} here"

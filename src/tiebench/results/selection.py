@@ -1,0 +1,87 @@
+"""Which runs a comparison is about: arms by name, across all experiments that have them, or run folders."""
+
+import json
+from pathlib import Path
+
+from tiebench.errors import UsageError
+from tiebench.registry import did_you_mean
+from tiebench.results.record import RECORD_FILE, Record, read_record
+from tiebench.results.store import Store
+
+Arms = dict[str, list[Record]]
+
+
+def select_arms(names: list[str], *, store: Store) -> list[Arms]:
+    """One group of arms per comparison, each in the order of `names`; none where no finished runs have them.
+
+    A name is an arm, or a folder with a run or with the runs of an arm. Arms of one experiment belong together; arms
+    that no single experiment has belong together when their specs agree in everything but the tie. Raises UsageError
+    for a folder without finished runs.
+    """
+    if any(_is_folder(name) for name in names):
+        return [_read_folders(names)]
+    records = [record for record in store.records() if record.arm in names]
+    by_experiment = _group(records, key=lambda record: record.experiment)
+    complete = [group for group in by_experiment if _is_complete(group, names)]
+    rest = [record for group in by_experiment if not _is_complete(group, names) for record in group]
+    by_control = _group(rest, key=_describe_control)
+    return [_arrange(group, names) for group in complete + by_control if _is_complete(group, names)]
+
+
+def list_arm_names(store: Store) -> list[str]:
+    """Every arm that has a finished run."""
+    return sorted({record.arm for record in store.records()})
+
+
+def explain_nothing(names: list[str], *, store: Store) -> UsageError:
+    """What to say when no finished runs have all of these arms."""
+    known = list_arm_names(store)
+    unknown = [name for name in names if name not in known]
+    asked = " and ".join(names)
+    if not unknown or not known:
+        return UsageError(
+            f"no experiment in {store.root} has finished runs of {asked}",
+            "name one to train: tiebench compare ARM ARM --config CONFIG (`tiebench list configs`)",
+        )
+    return UsageError(f"no finished run of arm '{unknown[0]}' in {store.root}", did_you_mean(unknown[0], known))
+
+
+def _is_folder(name: str) -> bool:
+    path = Path(name)
+    return path.is_dir() and any(path.glob(f"**/{RECORD_FILE}")) or len(path.parts) > 1
+
+
+def _read_folders(names: list[str]) -> Arms:
+    arms: Arms = {}
+    for name in names:
+        folder = Path(name)
+        files = [folder / RECORD_FILE] if (folder / RECORD_FILE).exists() else sorted(folder.glob(f"seed-*/{RECORD_FILE}"))
+        if not files:
+            raise UsageError(f"no finished run in {name}", "name a run (.../seed-1) or an arm folder with runs in it")
+        records = [read_record(file.parent) for file in files]
+        label = records[0].arm if records[0].arm not in arms else f"{records[0].experiment}/{records[0].arm}"
+        if label in arms:
+            raise UsageError(f"{name} is named twice", "name two different arms")
+        arms[label] = records
+    return arms
+
+
+def _group(records: list[Record], *, key) -> list[list[Record]]:  # noqa: ANN001
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return list(groups.values())
+
+
+def _describe_control(record: Record) -> str:
+    """All of a spec but the tie, and the text."""
+    control = {name: block for name, block in record.spec.items() if name not in ("tie", "corpus")}
+    return json.dumps([control, record.corpus.checksum], sort_keys=True)
+
+
+def _is_complete(records: list[Record], names: list[str]) -> bool:
+    return set(names) <= {record.arm for record in records}
+
+
+def _arrange(records: list[Record], names: list[str]) -> Arms:
+    return {name: [record for record in records if record.arm == name] for name in names}

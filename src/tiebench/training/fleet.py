@@ -1,0 +1,205 @@
+"""Many runs on one machine: one after the other in this process, or several at once, a whole process each.
+
+Threads are shared out fairly. Each process tells what it does through one queue, so that one display can show all.
+Ctrl-C and SIGTERM reach every process, and each checkpoints before it ends.
+"""
+
+import multiprocessing
+import os
+import queue
+import signal
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from tiebench.errors import TiebenchError
+from tiebench.experiment.run_spec import RunSpec
+from tiebench.results.record import Record
+from tiebench.training.observer import Observer
+from tiebench.training.reuse import Settings, find_finished
+from tiebench.training.runner import execute_run
+from tiebench.training.trainer import Interrupted
+
+Watch = Callable[[RunSpec, int], Observer]
+POLL_SECONDS = 0.2
+
+
+def choose_num_jobs(asked: str, *, num_runs: int, device: str) -> int:
+    """`auto` is one process per core on a CPU and one in all on anything else; never more than there are runs."""
+    if asked != "auto":
+        return min(int(asked), max(1, num_runs))
+    return min(count_cores(), max(1, num_runs)) if device == "cpu" else 1
+
+
+def count_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def execute_runs(runs: list[RunSpec], *, settings: Settings, watch: Watch, num_jobs: int = 1) -> list[Record]:
+    """Every run's record, in the order asked for; what is finished is reused.
+
+    `watch(run, index)` opens the observer of a run. One run's failure does not stop the others; the first is raised
+    when all have ended. Raises Interrupted when the runs were told to stop.
+    """
+    finished = {run.name: find_finished(run, settings=settings) for run in runs}
+    waiting = [(index, run) for index, run in enumerate(runs) if finished[run.name] is None]
+    for index, run in enumerate(runs):
+        if finished[run.name] is not None:
+            watch(run, index).finish_run(finished[run.name], reused=True)
+    if num_jobs > 1 and len(waiting) > 1:
+        finished |= _Crew(settings, watch, num_jobs).work_off(waiting)
+    else:
+        for index, run in waiting:
+            finished[run.name] = execute_run(run, settings=settings, observer=watch(run, index))
+    return [finished[run.name] for run in runs]
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    run: RunSpec
+    observer: Observer
+
+
+class _Crew:
+    """The processes at work, and what they tell."""
+
+    def __init__(self, settings: Settings, watch: Watch, num_jobs: int) -> None:
+        self.context = multiprocessing.get_context("spawn")
+        self.events = self.context.Queue()
+        self.num_jobs = num_jobs
+        threads = settings.num_threads or max(1, count_cores() // num_jobs)
+        self.settings = replace(settings, num_threads=threads)
+        self.watch = watch
+        self.workers: dict[str, _Worker] = {}
+        self.records: dict[str, Record] = {}
+        self.failures: list[BaseException] = []
+        self.stopping = False
+
+    def work_off(self, waiting: list[tuple[int, RunSpec]]) -> dict[str, Record]:
+        previous = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self._serve(list(waiting))
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            for worker in self.workers.values():
+                worker.process.terminate()
+                worker.process.join()
+        if self.stopping:
+            raise Interrupted("all runs were checkpointed")
+        if self.failures:
+            raise self.failures[0]
+        return self.records
+
+    def _serve(self, waiting: list[tuple[int, RunSpec]]) -> None:
+        while self.workers or (waiting and not self.stopping):
+            while waiting and len(self.workers) < self.num_jobs and not self.stopping:
+                self._start(*waiting.pop(0))
+            self._listen()
+            self._bury_the_silent()
+
+    def _start(self, index: int, run: RunSpec) -> None:
+        """The child ignores Ctrl-C until it can checkpoint; the parent passes it on as SIGTERM."""
+        observer = self.watch(run, index)
+        process = self.context.Process(target=_work, args=(run, self.settings, self.events), name=run.name)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            process.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        self.workers[run.name] = _Worker(process, run, observer)
+
+    def _listen(self) -> None:
+        """Pass on all that was told; wait a little where nothing was."""
+        try:
+            name, event, content = self.events.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            return
+        worker = self.workers[name]
+        if event == "done":
+            self.records[name] = content
+        elif event == "failed":
+            self.failures.append(content)
+        elif event == "interrupted":
+            self.stopping = True
+        else:
+            positional, keywords = content
+            getattr(worker.observer, event)(*positional, **keywords)
+        if event in ("done", "failed", "interrupted"):
+            worker.process.join()
+            del self.workers[name]
+
+    def _bury_the_silent(self) -> None:
+        """A process that was killed says nothing any more."""
+        for name, worker in list(self.workers.items()):
+            if not worker.process.is_alive() and self.events.empty():
+                del self.workers[name]
+                if not self.stopping:
+                    code = worker.process.exitcode
+                    hint = "train again: it goes on from its last checkpoint"
+                    self.failures.append(TiebenchError(f"the process of {name} ended with exit code {code}", hint))
+
+    def _stop(self, number: int, frame: Any) -> None:
+        self.stopping = True
+        for worker in self.workers.values():
+            worker.process.terminate()
+
+
+class _Messenger(Observer):
+    """An observer in a child process: everything it is told goes into the queue, progress in larger bites."""
+
+    BITE_SECONDS = 0.2
+
+    def __init__(self, run: RunSpec, events: Any) -> None:
+        self.name, self.events = run.name, events
+        self.num_tokens, self.told_at = 0, 0.0
+
+    def start_run(self, *positional: Any, **keywords: Any) -> None:
+        self._tell("start_run", positional, keywords)
+
+    def start_stage(self, *positional: Any, **keywords: Any) -> None:
+        self.num_tokens = 0
+        self._tell("start_stage", positional, keywords)
+
+    def advance(self, num_tokens: int, *, nats_per_token: float | None = None) -> None:
+        import time
+
+        self.num_tokens += num_tokens
+        if time.monotonic() - self.told_at > self.BITE_SECONDS:
+            self._tell("advance", (self.num_tokens,), {"nats_per_token": nats_per_token})
+            self.num_tokens, self.told_at = 0, time.monotonic()
+
+    def report_evaluation(self, *positional: Any) -> None:
+        self._tell("report_evaluation", positional, {})
+
+    def finish_run(self, *positional: Any, **keywords: Any) -> None:
+        self._tell("finish_run", positional, keywords)
+
+    def say(self, *positional: Any) -> None:
+        self._tell("say", positional, {})
+
+    def _tell(self, event: str, positional: tuple, keywords: dict[str, Any]) -> None:
+        self.events.put((self.name, event, (positional, keywords)))
+
+
+def _work(run: RunSpec, settings: Settings, events: Any) -> None:
+    """The life of a child process: one run."""
+    try:
+        event, content = "done", execute_run(run, settings=settings, observer=_Messenger(run, events))
+    except Interrupted:
+        event, content = "interrupted", None
+    except TiebenchError as error:
+        event, content = "failed", _portable(error)
+    except Exception:
+        event, content = "failed", RuntimeError(f"{run.name} failed:\n{traceback.format_exc()}")
+    events.put((run.name, event, content))
+
+
+def _portable(error: TiebenchError) -> TiebenchError:
+    """The same error, able to travel between processes with its hint."""
+    error.args = (error.message, error.hint)
+    return error

@@ -1,0 +1,111 @@
+import os
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from tiebench.corpora import cache as keeping
+from tiebench.corpora import stream as streaming
+from tiebench.corpora.corpus import SPLITS, open_corpus
+from tiebench.corpora.stream import open_streams
+from tiebench.corpora.vocabulary import fit_vocabulary
+from tiebench.experiment.schema import BPE, Bytes, Words
+
+WORDS, BYTES = Words(type="words"), Bytes(type="bytes")
+
+
+@pytest.mark.parametrize("name", ["ptb", "wikitext-2"])
+def test_real_streams_hold_every_token(name, open_real):
+    corpus = open_real(name)
+    vocabulary = fit_vocabulary(WORDS, corpus=corpus)
+    for split, stream in open_streams(corpus, vocabulary=vocabulary).items():
+        assert stream.num_tokens == corpus.expected_tokens[split] == len(stream.ids) - 1
+        assert stream.num_bytes == corpus.files[split].stat().st_size
+        assert stream.num_words == stream.num_tokens - np.count_nonzero(stream.ids[1:] == vocabulary.boundary)
+        assert stream.num_unknown == 0 and stream.ids[0] == vocabulary.boundary
+        assert stream.ids.dtype == np.dtype("<u2") and not stream.ids.flags.writeable
+    lines = [" ".join(line.split()) for line in corpus.lines("test")]
+    assert vocabulary.decode(stream.ids[1:]) == "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("options", [BPE(type="bpe", size=300), BYTES], ids=lambda options: options.type)
+def test_bpe_and_bytes_streams_decode_to_the_file(options, write_corpus):
+    corpus = open_corpus(write_corpus(test="naïve  🙂\n\n end\n"))
+    vocabulary = fit_vocabulary(options, corpus=corpus)
+    for split, stream in open_streams(corpus, vocabulary=vocabulary).items():
+        text = corpus.files[split].read_text("utf-8")
+        assert vocabulary.decode(stream.ids[1:]) == text
+        assert (stream.num_bytes, stream.num_words) == (len(text.encode()), len(text.split()))
+
+
+def test_unknown_words_are_counted_but_not_those_of_the_text(write_corpus):
+    corpus = open_corpus(write_corpus(train="a <unk> b\n", valid="a dog <unk> dog\n", test="a\n"))
+    streams = open_streams(corpus, vocabulary=fit_vocabulary(WORDS, corpus=corpus))
+    assert [streams[split].num_unknown for split in SPLITS] == [0, 2, 0]
+    assert (streams["valid"].num_words, streams["valid"].num_tokens, streams["valid"].num_bytes) == (4, 5, 16)
+
+
+def test_large_vocabularies_get_wider_ids(write_corpus):
+    corpus = open_corpus(write_corpus(train=" ".join(f"w{number:05}" for number in range(70_000)) + "\n"))
+    vocabulary = fit_vocabulary(WORDS, corpus=corpus)
+    ids = open_streams(corpus, vocabulary=vocabulary)["train"].ids
+    assert ids.dtype == np.dtype("<u4") and vocabulary.token(ids[70_000]) == "w69999"
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "header", "seal"])
+def test_damaged_cache_is_written_again(damage, write_corpus, cache):
+    corpus = open_corpus(write_corpus())
+    vocabulary = fit_vocabulary(WORDS, corpus=corpus)
+    before = open_streams(corpus, vocabulary=vocabulary)["train"].ids.tolist()
+    folder = next(path for path in cache.glob("streams/*") if path.is_dir())
+    file = folder / {"header": streaming.HEADER, "seal": keeping.SEAL}.get(damage, "train.bin")
+    content = file.read_bytes()
+    if damage == "remove":
+        file.unlink()
+    else:
+        file.write_bytes(content[:-2] if damage == "truncate" else content[:4] + b"\x01" + content[5:])
+    assert not keeping.is_intact(folder)
+    assert open_streams(corpus, vocabulary=vocabulary)["train"].ids.tolist() == before
+    assert keeping.is_intact(folder)
+
+
+def test_large_files_are_trusted_by_size_and_time_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(keeping, "FULLY_VERIFIED_BYTES", 10)
+    folder = keeping.keep_folder("large", build=lambda folder: (folder / "file").write_bytes(b"x" * 100))
+    status = (folder / "file").stat()
+    (folder / "file").write_bytes(b"y" * 100)
+    os.utime(folder / "file", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert keeping.is_intact(folder)
+    os.utime(folder / "file")
+    assert not keeping.is_intact(folder)
+
+
+def test_what_failed_or_was_killed_leaves_nothing(cache):
+    (cache / "streams" / "some.aside-killed").mkdir(parents=True)
+
+    def fail(folder):
+        (folder / "half").write_text("half")
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        keeping.keep_folder("streams/some", build=fail)
+    assert [path.name for path in (cache / "streams").iterdir() if path.is_dir()] == []
+
+
+def test_streams_are_encoded_once(write_corpus, monkeypatch):
+    corpus = open_corpus(write_corpus())
+    vocabulary = fit_vocabulary(WORDS, corpus=corpus)
+    first = open_streams(corpus, vocabulary=vocabulary)
+    monkeypatch.setattr(streaming, "read_pieces", lambda file: pytest.fail("encoded again"))
+    assert open_streams(corpus, vocabulary=vocabulary)["train"].ids.tolist() == first["train"].ids.tolist()
+
+
+@pytest.mark.parametrize("options", [WORDS, BYTES], ids=lambda options: options.type)
+def test_memory_does_not_grow_with_the_text(options, write_corpus):
+    corpus = open_corpus(write_corpus(train="the cat sat on the mat\n" * 1_300_000))
+    vocabulary = fit_vocabulary(options, corpus=corpus)
+    tracemalloc.start()
+    stream = open_streams(corpus, vocabulary=vocabulary)["train"]
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert stream.num_bytes == 23 * 1_300_000
+    assert peak_bytes < 80e6 and peak_bytes < 3 * stream.num_bytes
