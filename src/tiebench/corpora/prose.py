@@ -6,7 +6,7 @@ from collections.abc import Iterator
 COMMON_WORDS = frozenset(
     "a an and are as at be been but by can for from has have if in into is it its may must not of on or so than that "
     "the their then there these they this to was when which will with you".split())
-BANNED_WORDS = frozenset(("Copyright", "XXX", "TODO", "FIXME"))
+BANNED_WORDS = frozenset(("Copyright", "XXX", "TODO", "FIXME", "`", "\\"))
 MARKUP = (
     (re.compile(r":[\w:+-]+:`~?([^`]+)`"), r"\1"),  # :role:`name`
     (re.compile(r"`+([^`']+)[`']+"), r"\1"),  # ``name``, `name` and `name'

@@ -1,8 +1,8 @@
 """The documentation that every Python carries, as English prose: always there, about 400,000 tokens.
 
-The language reference and the standard library's docstrings and comments, laid out the way WikiText is: an article per topic or
-module, punctuation split off, rare words replaced by `<unk>`. The text depends on the Python version, and so does
-its checksum; the version is among the corpus's facts.
+The language reference and the standard library's docstrings and comments, laid out the way WikiText is: an article
+per topic or module, punctuation split off, rare words replaced by `<unk>`. The text depends on the Python version,
+and so does its checksum; the version is among the corpus's facts.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ from typing import Literal
 from tiebench.corpora import prose, standard_library
 from tiebench.corpora.cache import keep_folder
 from tiebench.corpora.corpus import SPLITS, Corpus, read_corpus
+from tiebench.corpora.vocabulary import UNKNOWN
 from tiebench.experiment.schema import Block
 
-UNKNOWN = "<unk>"
 MIN_COUNT = 3  # occurrences in the training split below which a word becomes <unk>
 HELD_OUT = 10  # valid and test are each about one article in ten
 
@@ -37,7 +37,8 @@ def build(options: Options, *, data_dir: Path | None) -> Corpus:
     """
     python = platform.python_version()
     folder = keep_folder(f"pydocs/{python}-{_digest_generator()}", build=write_splits)
-    return read_corpus("pydocs", title="Python documentation", files={split: folder / f"{split}.txt" for split in SPLITS},
+    files = {split: folder / f"{split}.txt" for split in SPLITS}
+    return read_corpus("pydocs", title="Python documentation", files=files,
                        citation=f"The language reference and the standard library of Python {python}, "
                                 "Python Software Foundation",
                        licence="Python Software Foundation License", facts={"python": python})

@@ -65,8 +65,8 @@ class WordVocabulary(Vocabulary):
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens = list(tokens)
         self.size = len(self.tokens)
+        self.boundary, self.unknown = self.tokens.index(END_OF_LINE), self.tokens.index(UNKNOWN)
         self._table = _WordTable({token: id for id, token in enumerate(self.tokens)})
-        self.boundary, self.unknown = self._table[END_OF_LINE], self._table[UNKNOWN]
 
     def encode_piece(self, piece: str) -> tuple[np.ndarray, int]:
         words = piece.replace("\n", f" {END_OF_LINE} ").split()

@@ -1,4 +1,7 @@
-"""May these runs be compared? Only when they differ in what was declared, and in nothing else."""
+"""May these runs be compared? Only when they differ in what was declared, and in nothing else.
+
+The tie counts as declared always: it is what tiebench compares, also across two experiment files of one arm each.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -6,7 +9,7 @@ from typing import Any
 
 from tiebench.errors import UsageError
 from tiebench.results.differences import find_differences, is_declared
-from tiebench.results.record import Record
+from tiebench.results.record import SPLITS, Record
 
 SAME_TEXT = "compare runs that were trained and scored on the same text, with the same vocabulary"
 SAME_SPEC = "declare it under `arms:` in the experiment file, or train both arms again from one file"
@@ -22,7 +25,7 @@ def check_comparable(records_by_arm: Mapping[str, list[Record]]) -> None:
         _check_within(arm, records)
     firsts = {arm: records[0] for arm, records in records_by_arm.items()}
     _require_equal({arm: _text_facts(record) for arm, record in firsts.items()}, hint=SAME_TEXT)
-    declared = sorted({path for record in firsts.values() for path in record.declared})
+    declared = ["tie", *sorted({path for record in firsts.values() for path in record.declared})]
     specs = {arm: _spec_facts(record) for arm, record in firsts.items()}
     _require_equal(specs, hint=SAME_SPEC, declared=declared)
     _require_equal({arm: _protocol_facts(record) for arm, record in firsts.items()}, hint=SAME_PROTOCOL)
@@ -41,7 +44,7 @@ def find_common_seeds(records_by_arm: Mapping[str, list[Record]]) -> list[int]:
 def find_split_names(records: Iterable[Record]) -> list[str]:
     """The splits that every record was scored on, out of train, valid and test, in this order."""
     scored = [set(record.evaluations) for record in records]
-    return [split for split in ("train", "valid", "test") if scored and all(split in splits for splits in scored)]
+    return [split for split in SPLITS if scored and all(split in splits for splits in scored)]
 
 
 def _check_within(arm: str, records: list[Record]) -> None:

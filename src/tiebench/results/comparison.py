@@ -13,7 +13,7 @@ from pydantic import computed_field
 from tiebench.experiment.schema import Block
 from tiebench.results.comparability import check_comparable, find_common_seeds, find_split_names
 from tiebench.results.differences import find_differences
-from tiebench.results.record import Parameters, Record
+from tiebench.results.record import SPLITS, Parameters, Record
 from tiebench.results.significance import (
     Estimate,
     adjust_holm,
@@ -180,7 +180,7 @@ def _summarise(arm: str, records: list[Record], *, full_pass: bool) -> ArmSummar
         spreads["train"] = measure_spread(_perplexity(record, "train") for record in records)
     else:
         spreads["train"] = measure_spread(record.training_perplexity for record in records)
-    found = {split: spreads[split] for split in ("train", "valid", "test") if spreads[split] is not None}
+    found = {split: spreads[split] for split in SPLITS if spreads[split] is not None}
     return ArmSummary(arm=arm, parameters=records[0].parameters, perplexity=found)
 
 

@@ -22,6 +22,7 @@ SCHEMA_VERSION = 1
 RECORD_FILE = "record.json"
 TOKEN_NATS_FILE = "test-nats.npy"
 CURVE_FILE = "curve.jsonl"
+SPLITS = ("train", "valid", "test")
 
 Count = Annotated[int, Field(ge=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -183,10 +184,13 @@ class CurvePoint(Block):
 
 
 def write_record(record: Record, folder: Path) -> Path:
-    """Write `record.json`: sorted keys, full precision, renamed into place. Returns the file."""
+    """Write `record.json`: sorted keys, full precision, renamed into place. Returns the file.
+
+    Raises ValueError for a figure that is no number: it would come back as something else.
+    """
     file = folder / RECORD_FILE
-    content = record.model_dump(mode="json")
-    write_text(json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n", file=file)
+    content = json.dumps(record.model_dump(), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(content + "\n", file=file)
     return file
 
 

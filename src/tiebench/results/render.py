@@ -97,7 +97,8 @@ def _draw_piece(table: Table, cells: list[list[str]], places: list[int]) -> Any:
 
 def _render_markdown(table: Table) -> str:
     grid = _grid(table, "pipe", [_escape_markdown(cell) for cell in _headings(table)], escape=_escape_markdown)
-    paragraphs = [table.title and f"**{table.title}**", table.caption, grid, "\n".join(f"- {note}" for note in table.notes)]
+    notes = "\n".join(f"- {note}" for note in table.notes)
+    paragraphs = [table.title and f"**{table.title}**", table.caption, grid, notes]
     return "\n\n".join(part for part in paragraphs if part)
 
 
@@ -106,8 +107,8 @@ def _render_latex(table: Table) -> str:
     grid = _grid(table, "latex_booktabs", _headings(table), escape=str)
     caption = _escape_latex(f"{table.title}. {table.caption}".strip())
     notes = [r"\par\footnotesize " + _escape_latex(note) for note in table.notes]
-    parts = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", _typeset(grid), *notes, r"\end{table}"]
-    return "\n".join(parts)
+    opening = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering", rf"\caption{{{caption}}}"]
+    return "\n".join([*opening, _typeset(grid), *notes, r"\end{table}"])
 
 
 def _render_html(table: Table) -> str:

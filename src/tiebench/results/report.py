@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from tiebench.errors import UsageError
 from tiebench.results.atomic import write_text
 from tiebench.results.comparison import compare_arms, group_by_arm
-from tiebench.results.record import Record
+from tiebench.results.record import SPLITS, Record
 from tiebench.results.render import render_table
 from tiebench.results.store import Store
-from tiebench.results.tables import ROLES, SPLITS, Table, comparison_table, runs_table
+from tiebench.results.tables import ROLES, Table, comparison_table, runs_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,10 +82,10 @@ def _corpus_line(record: Record) -> str:
 
 def _protocol_line(record: Record) -> str:
     lines = []
-    for split, evaluation in record.evaluations.items():
+    for evaluation in (record.evaluations[split] for split in SPLITS if split in record.evaluations):
         how = [f"{evaluation.tokens:,} tokens", f"{evaluation.words:,} words", f"{evaluation.bytes:,} bytes"]
         how += [f"{key} {value}" for key, value in evaluation.protocol.items()]
-        lines.append(f"{split}: {', '.join(how)}")
+        lines.append(f"{evaluation.split}: {', '.join(how)}")
     return "Scored " + "; ".join(lines) + "."
 
 

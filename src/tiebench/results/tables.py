@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tiebench.results.comparison import ArmSummary, Comparison, group_by_arm, has_train_pass, measure_spread
-from tiebench.results.record import Record
+from tiebench.results.record import SPLITS, Record
 
 Kind = Literal["text", "count", "number", "p", "spread", "change"]
 ROLES = ("input", "output", "shared", "lexicon", "architecture", "total")
-SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,26 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tiebench.results.differences import find_differences
-from tiebench.results.record import Record
+from tiebench.results.record import SPLITS, Record
 from tiebench.results.significance import BLOCK_TOKENS, NUM_RESAMPLES
 
 if TYPE_CHECKING:
     from tiebench.results.comparison import Contrast, Difference
 
 LEVEL = 0.05
+_SPLIT_WORDS = {"valid": "validation", "test": "test"}
+_NOTES = {
+    "seeds": (
+        "Intervals (95 %) and p: paired t over seeds, on ln perplexity. They cover how training could vary (initial "
+        "weights, order, dropout), not how the test text could."
+    ),
+    "text": (
+        "One seed: intervals (95 %) and p are normal, with the standard error of a circular block bootstrap over the "
+        f"test tokens ({NUM_RESAMPLES:,} resamples, blocks of {BLOCK_TOKENS} tokens or a twentieth of a "
+        "short text). They cover how the test text could vary, not how training could."
+    ),
+    "none": "One seed and no per-token nats of both arms: no interval can be given.",
+}
 
 
 def describe_contrast(contrast: "Contrast") -> str:
@@ -33,8 +46,8 @@ def describe_common(records: list[Record], *, seeds: list[int]) -> str:
     """What all arms share: corpus, vocabulary, architecture, budget and seeds. What differs is left out."""
     first = records[0]
     differing = [path for path, _ in find_differences({str(place): each.spec for place, each in enumerate(records)})]
-    shared = {key: value for key, value in first.spec.items() if not any(_inside(path, key) for path in differing)}
-    parts = [_corpus(first), _block(shared.get("architecture")), _training(first.spec.get("training"), differing)]
+    architecture, training = (_shared_options(first.spec, name, differing) for name in ("architecture", "training"))
+    parts = [_corpus(first), _architecture(architecture), _training(training)]
     numbers = ", ".join(map(str, seeds))
     parts.append(f"seed{'s' if len(seeds) > 1 else ''} {numbers}")
     return "; ".join(part for part in parts if part) + "."
@@ -47,7 +60,7 @@ def describe_method(
     headlines = [contrast.headline for contrast in contrasts if contrast.headline]
     notes = [_NOTES[source] for source in dict.fromkeys(headline.source for headline in headlines)]
     if sum(headline.p is not None for headline in headlines) > 1:
-        notes.append(f"p is adjusted over the {len(headlines)} arms compared with the first (Holm).")
+        notes.append(f"p is adjusted over the {len(headlines)} arms compared with the first (Holm); intervals are not.")
     if train_is_running:
         notes.append("Train is the running perplexity over the epoch before the best checkpoint, dropout included.")
     for arm, seeds in left_out.items():
@@ -64,17 +77,6 @@ def format_p(p: float) -> str:
     return f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}"
 
 
-_NOTES = {
-    "seeds": "Intervals (95 %) and p: paired t over seeds, on ln perplexity; they cover training and data order.",
-    "text": (
-        "One seed: intervals (95 %) and p are normal, with the standard error of a circular block bootstrap over the "
-        f"test tokens ({NUM_RESAMPLES:,} resamples, blocks of {BLOCK_TOKENS} tokens or a twentieth of a "
-        "short text). They cover how the test text could vary, not how training could."
-    ),
-    "none": "One seed and no per-token nats of both arms: no interval can be given.",
-}
-
-
 def _change(difference: "Difference") -> str:
     """Percentages point in the direction of the words: lower by 4.1 is [3.2, 5.0]."""
     percent, interval = difference.percent, difference.percent_interval
@@ -82,12 +84,9 @@ def _change(difference: "Difference") -> str:
     decimals = 1 if abs(percent) >= 0.1 else 2
     limits = ""
     if interval is not None:
-        low, high = sorted(sign * end for end in interval)
+        low, high = sorted(round(sign * end, decimals) + 0.0 for end in interval)  # + 0.0: no "-0.0"
         limits = f" [{low:.{decimals}f}, {high:.{decimals}f}]"
-    return f"{sign * percent:.{decimals}f} % {word} {_SPLITS[difference.split]} perplexity{limits}"
-
-
-_SPLITS = {"valid": "validation", "test": "test"}
+    return f"{sign * percent:.{decimals}f} % {word} {_SPLIT_WORDS[difference.split]} perplexity{limits}"
 
 
 def _parameters(percent: float) -> str:
@@ -98,30 +97,26 @@ def _parameters(percent: float) -> str:
 
 
 def _corpus(record: Record) -> str:
-    counts = [f"{facts.tokens:,} {split}" for split, facts in record.corpus.splits.items()]
+    splits = record.corpus.splits
+    counts = [f"{splits[split].tokens:,} {split}" for split in SPLITS if split in splits]
     tokens = f" ({' / '.join(counts)} tokens)" if counts else ""
     return f"{record.corpus.name}{tokens}, {record.vocabulary.size:,} {record.vocabulary.type}"
 
 
-def _block(block: Any) -> str:
-    if not isinstance(block, Mapping):
-        return ""
-    options = [f"{key} {value}" for key, value in block.items() if key != "type" and value is not None]
-    return ", ".join([str(block.get("type", "")), *options])
+def _shared_options(spec: Mapping[str, Any], name: str, differing: list[str]) -> dict[str, Any]:
+    """The options of a block that are equal in all arms; what an arm changes inside an option, it changes."""
+    changed = {path.split(".")[1] for path in differing if path.startswith(f"{name}.")}
+    return {key: value for key, value in spec.get(name, {}).items() if key not in changed and value is not None}
 
 
-def _training(block: Any, differing: list[str]) -> str:
-    """The budget in words; what differs between the arms is not told."""
-    if not isinstance(block, Mapping):
-        return ""
-    told = {key: value for key, value in block.items() if not any(_inside(p, f"training.{key}") for p in differing)}
-    parts = [f"{told[key]:,} {key}" for key in ("epochs", "steps", "tokens") if told.get(key)]
-    parts += [f"{key.split('_')[0]} {told[key]}" for key in ("batch_size", "window") if key in told]
-    optimizer = told.get("optimizer")
-    if isinstance(optimizer, Mapping):
-        parts.append(f"{optimizer.get('type')} at {optimizer.get('learning_rate')}")
+def _architecture(options: Mapping[str, Any]) -> str:
+    told = [f"{key} {value}" for key, value in options.items() if key != "type"]
+    return ", ".join([options["type"], *told] if "type" in options else told)
+
+
+def _training(options: Mapping[str, Any]) -> str:
+    parts = [f"{options[key]:,} {key}" for key in ("epochs", "steps", "tokens") if key in options]
+    parts += [f"{key.removesuffix('_size')} {options[key]}" for key in ("batch_size", "window") if key in options]
+    if "optimizer" in options:
+        parts.append(f"{options['optimizer']['type']} at {options['optimizer']['learning_rate']}")
     return ", ".join(parts)
-
-
-def _inside(path: str, key: str) -> bool:
-    return path == key or path.startswith(key + ".")

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +18,9 @@ from typing import Any
 from tiebench.errors import TiebenchError
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import Record
+from tiebench.results.report import refresh_tables
+from tiebench.training.environment import choose_device
+from tiebench.training.inspection import inspect_arms
 from tiebench.training.observer import Observer
 from tiebench.training.reuse import Settings, find_finished
 from tiebench.training.runner import execute_run
@@ -38,12 +42,15 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def execute_runs(runs: list[RunSpec], *, settings: Settings, watch: Watch, num_jobs: int = 1) -> list[Record]:
-    """Every run's record, in the order asked for; what is finished is reused.
+def execute_runs(runs: list[RunSpec], *, settings: Settings, watch: Watch, jobs: str = "1") -> list[Record]:
+    """Every run's record, in the order asked for; what is finished is reused, and the tables follow each new one.
 
-    `watch(run, index)` opens the observer of a run. One run's failure does not stop the others; the first is raised
-    when all have ended. Raises Interrupted when the runs were told to stop.
+    `watch(run, index)` opens the observer of a run. Every arm is built without memory before any is trained, so that
+    one that cannot be built (UsageError) costs seconds. Of runs side by side, one's failure does not stop the others;
+    the first is raised when all have ended. Raises Interrupted when the runs were told to stop.
     """
+    inspect_arms(runs, data_dir=settings.data_dir)
+    num_jobs = choose_num_jobs(jobs, num_runs=len(runs), device=choose_device(settings.device).type)
     finished = {run.name: find_finished(run, settings=settings) for run in runs}
     waiting = [(index, run) for index, run in enumerate(runs) if finished[run.name] is None]
     for index, run in enumerate(runs):
@@ -54,6 +61,7 @@ def execute_runs(runs: list[RunSpec], *, settings: Settings, watch: Watch, num_j
     else:
         for index, run in waiting:
             finished[run.name] = execute_run(run, settings=settings, observer=watch(run, index))
+            refresh_tables(settings.store)
     return [finished[run.name] for run in runs]
 
 
@@ -122,6 +130,7 @@ class _Crew:
         worker = self.workers[name]
         if event == "done":
             self.records[name] = content
+            refresh_tables(self.settings.store)
         elif event == "failed":
             self.failures.append(content)
         elif event == "interrupted":
@@ -166,8 +175,6 @@ class _Messenger(Observer):
         self._tell("start_stage", positional, keywords)
 
     def advance(self, num_tokens: int, *, nats_per_token: float | None = None) -> None:
-        import time
-
         self.num_tokens += num_tokens
         if time.monotonic() - self.told_at > self.BITE_SECONDS:
             self._tell("advance", (self.num_tokens,), {"nats_per_token": nats_per_token})
@@ -203,3 +210,4 @@ def _portable(error: TiebenchError) -> TiebenchError:
     """The same error, able to travel between processes with its hint."""
     error.args = (error.message, error.hint)
     return error
+

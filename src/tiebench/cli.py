@@ -1,0 +1,380 @@
+"""The command line: parse, call, print. The only file that prints; what is heavy is imported by the command itself."""
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+import tiebench
+from tiebench.errors import TiebenchError, UsageError
+
+if TYPE_CHECKING:
+    from tiebench.experiment.loading import Experiment
+    from tiebench.experiment.run_spec import RunSpec
+    from tiebench.results.record import Record
+    from tiebench.training.reuse import Settings
+
+app = typer.Typer(
+    help="Should I tie my embeddings? Controlled experiments on weight tying in language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[str, typer.Argument(help="An experiment file, or the name of a bundled one (tiebench list configs).")]
+Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value: training.epochs=1.")]
+Seeds = Annotated[list[int], typer.Option("--seed", help="Only this seed; may be repeated.")]
+ArmNames = Annotated[list[str], typer.Option("--arm", help="Only this arm; may be repeated.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Results = Annotated[Path, typer.Option(help="The folder of runs and tables.")]
+DataDir = Annotated[Path | None, typer.Option(help="The folder with downloaded corpora (or TIEBENCH_DATA).")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Jobs = Annotated[str, typer.Option(help="Runs at once: a number, or auto.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Format = Annotated[str, typer.Option(help="text, markdown, csv, latex, html or json.")]
+
+NO_LIST: list[Any] = []
+RESULTS = Path("results")
+
+
+def reporting(command: Callable[..., None]) -> Callable[..., None]:
+    """Every failure that a user can cause ends in a message and an exit code, never in a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*arguments: Any, **keywords: Any) -> None:
+        try:
+            command(*arguments, **keywords)
+            sys.stdout.flush()
+        except TiebenchError as error:
+            fail(error.message, hint=error.hint, exit_code=error.exit_code)
+        except KeyboardInterrupt as interrupt:
+            fail(f"interrupted{f': {interrupt}' if interrupt.args else ''}", hint="the same command goes on", exit_code=130)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            place = f" {error.filename}" if error.filename else ""
+            fail(f"{error.strerror or error}:{place}", hint="check the disk and the permissions", exit_code=1)
+
+    return wrapped
+
+
+def fail(message: str, *, hint: str = "", exit_code: int) -> NoReturn:
+    """Say what is wrong and what to do next on stderr, and end."""
+    typer.echo(f"error: {message}", err=True)
+    if hint:
+        typer.echo(f"hint: {hint}", err=True)
+    raise typer.Exit(exit_code)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tiebench {tiebench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Should I tie my embeddings? Controlled experiments on weight tying in language models."""
+
+
+@app.command()
+@reporting
+def train(
+    config: Config,
+    overrides: Overrides = NO_LIST,
+    seeds: Seeds = NO_LIST,
+    arms: ArmNames = NO_LIST,
+    device: Device = "auto",
+    results: Results = RESULTS,
+    data_dir: DataDir = None,
+    force: Force = False,
+    jobs: Jobs = "1",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train every arm of an experiment at every seed, and write perplexities and parameter counts to the tables."""
+    from tiebench.experiment.loading import load_experiment
+
+    experiment = load_experiment(config, overrides=overrides)
+    runs = experiment.plan_runs(arms=arms, seeds=seeds)
+    settings = gather_settings(results, device=device, data_dir=data_dir, force=force)
+    records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
+    print_runs(records, as_json=as_json)
+
+
+@app.command()
+@reporting
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="ARM ARM...", help="Arms, or folders of runs; the first is the baseline.")],
+    config: Annotated[str | None, typer.Option(help="The experiment; what is missing of it is trained.")] = None,
+    overrides: Overrides = NO_LIST,
+    seeds: Seeds = NO_LIST,
+    device: Device = "auto",
+    results: Results = RESULTS,
+    data_dir: DataDir = None,
+    force: Force = False,
+    jobs: Jobs = "auto",
+    format: Format = "text",
+    plot: Annotated[Path | None, typer.Option(help="Draw the learning curves: FILE.svg, .png or .pdf.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare arms, seed by seed; what is missing is trained first. Without runs, the quickstart is trained."""
+    from tiebench.results.selection import explain_nothing, select_arms
+
+    settings = gather_settings(results, device=device, data_dir=data_dir, force=force)
+    if len(names) < 2:
+        raise UsageError(f"only '{names[0]}' was named", "name at least two arms: tiebench compare tied untied")
+    if config is None and (overrides or force):
+        raise UsageError("--set and --force change what is trained", "say which experiment: --config CONFIG")
+    if config is None and not settings.store.records():
+        config = announce_quickstart(names, quiet=quiet)
+    if config is None:
+        groups = select_arms(names, store=settings.store)
+        if not groups:
+            raise explain_nothing(names, store=settings.store)
+    else:
+        groups = [train_arms(config, names, overrides, seeds, settings=settings, jobs=jobs, quiet=quiet)]
+    if seeds:
+        groups = [keep_seeds(group, seeds) for group in groups]
+    print_comparisons(groups, settings=settings, format="json" if as_json else format, plot=plot)
+
+
+@app.command()
+@reporting
+def check(
+    config: Config,
+    overrides: Overrides = NO_LIST,
+    arms: ArmNames = NO_LIST,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Validate an experiment: build every arm without memory, count it, and show in what the arms differ."""
+    from tiebench.experiment.loading import load_experiment
+    from tiebench.results.comparison import difference_table
+    from tiebench.training.inspection import inspect_arms
+
+    experiment = load_experiment(config, overrides=overrides)
+    runs = experiment.plan_runs(arms=arms, seeds=[experiment.seeds[0]])
+    findings = inspect_arms(runs, data_dir=data_dir)
+    differences = difference_table({run.arm: run.resolved for run in runs}) if len(runs) > 1 else []
+    if as_json:
+        rows = [{"path": path, **values} for path, values in differences]
+        print_json({"experiment": experiment.name, "arms": [vars(found) for found in findings], "differences": rows})
+        return
+    from tiebench.results.tables import Column, Table
+
+    columns = [Column("arm"), *(Column(name, "count") for name in ("input", "output", "shared", "lexicon", "architecture", "total"))]
+    columns += [Column("MFLOP/token", "number"), Column("training memory MB", "number"), Column("steps", "count")]
+    table = Table(experiment.name, tuple(columns), tuple(found.row() for found in findings), experiment.description)
+    print_table(table)
+    if differences:
+        columns = (Column("what differs"), *(Column(run.arm) for run in runs))
+        rows = tuple((path, *(show_value(values.get(run.arm)) for run in runs)) for path, values in differences)
+        print_table(Table("arms", columns, rows))
+    typer.echo(f"{len(experiment.arms)} arms x {len(experiment.seeds)} seeds. Nothing is wrong with {experiment.source}.")
+
+
+@app.command("list")
+@reporting
+def list_things(
+    kind: Annotated[str, typer.Argument(help="corpora, architectures, ties, configs, claims or runs.")] = "",
+    results: Results = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """List what there is: corpora, architectures, ties, bundled configs, claims, runs."""
+    from tiebench.inventory import KINDS, take_inventory
+    from tiebench.registry import did_you_mean
+
+    if kind and kind not in KINDS:
+        raise UsageError(f"there is no list of '{kind}'", did_you_mean(kind, KINDS))
+    inventory = {name: take_inventory(name, results=results) for name in ([kind] if kind else KINDS)}
+    if as_json:
+        print_json(inventory)
+        return
+    for name, entries in inventory.items():
+        typer.echo(f"{name}:" if entries else f"{name}: none")
+        width = max((len(entry) for entry in entries), default=0)
+        for entry, description in entries.items():
+            typer.echo(f"  {entry.ljust(width)}  {description}")
+
+
+@app.command()
+@reporting
+def show(
+    run: Annotated[Path, typer.Argument(help="The folder of a run, such as results/quickstart/tied/seed-1.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what one finished run found, what it cost and where its figures come from."""
+    from tiebench.results.record import read_record
+
+    record = read_record(find_run_folder(run))
+    if as_json:
+        print_json(record.model_dump(mode="json"))
+        return
+    print_runs([record], as_json=False)
+    for name, block in (("spec", record.spec), ("best", record.best.model_dump()), ("cost", record.cost.model_dump()),
+                        ("corpus", record.corpus.model_dump()), ("provenance", record.provenance.model_dump())):
+        typer.echo(f"{name}:")
+        for key, value in block.items():
+            typer.echo(f"  {key}: {show_value(value)}")
+    for warning in record.warnings:
+        typer.echo(f"warning: {warning}")
+
+
+@app.command()
+@reporting
+def sample(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run with its weights.")],
+    prompt: Annotated[str, typer.Option(help="The beginning of the text.")] = "",
+    num_tokens: Annotated[int, typer.Option("--tokens", min=1, help="How many tokens.")] = 100,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds, equal text.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Write text with a trained model."""
+    from tiebench.training.sampling import sample_text
+
+    text = sample_text(find_run_folder(run), prompt=prompt, num_tokens=num_tokens, temperature=temperature, seed=seed)
+    if as_json:
+        print_json({"run": str(run), "prompt": prompt, "text": text})
+    else:
+        typer.echo(text)
+
+
+def gather_settings(results: Path, *, device: str, data_dir: Path | None, force: bool) -> "Settings":
+    from tiebench.results.store import Store
+    from tiebench.training.reuse import Settings
+
+    if results.exists() and not results.is_dir():
+        raise UsageError(f"--results {results} is a file", "name a folder")
+    return Settings(store=Store(results), device=device, data_dir=data_dir, force=force)
+
+
+def complete_runs(
+    experiment: "Experiment", runs: list["RunSpec"], *, settings: "Settings", jobs: str, quiet: bool
+) -> list["Record"]:
+    """The records of all runs: what is finished is reused, the rest is checked, trained and entered in the tables."""
+    from tiebench.training.reuse import find_finished
+
+    if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
+        raise UsageError(f"--jobs {jobs}", "a number of at least 1, or auto")
+    found = [find_finished(run, settings=settings) for run in runs]
+    if all(found):
+        if not quiet:
+            typer.echo(f"all {len(runs)} runs of {experiment.name} are there already", err=True)
+        return found
+    from tiebench.display import Display
+    from tiebench.training.fleet import execute_runs
+
+    display = Display(num_runs=len(runs), quiet=quiet)
+    return execute_runs(runs, settings=settings, watch=display.watch, jobs=jobs)
+
+
+def train_arms(
+    config: str, names: list[str], overrides: list[str], seeds: list[int], *, settings: "Settings", jobs: str, quiet: bool
+) -> dict[str, list["Record"]]:
+    from tiebench.experiment.loading import load_experiment
+
+    experiment = load_experiment(config, overrides=overrides)
+    runs = experiment.plan_runs(arms=names, seeds=seeds)
+    records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
+    return {name: [record for record in records if record.arm == name] for name in names}
+
+
+def announce_quickstart(names: list[str], *, quiet: bool) -> str:
+    """Without any run, the bundled quickstart answers, if it has these arms."""
+    from tiebench.experiment.library import QUICKSTART
+    from tiebench.experiment.loading import load_experiment
+
+    experiment = load_experiment(QUICKSTART)
+    experiment.plan_runs(arms=names)
+    if not quiet:
+        number = len(names) * len(experiment.seeds)
+        typer.echo(f"no runs yet: training the bundled quickstart first ({number} runs, a few minutes)", err=True)
+    return QUICKSTART
+
+
+def keep_seeds(group: dict[str, list["Record"]], seeds: list[int]) -> dict[str, list["Record"]]:
+    return {arm: [record for record in records if record.seed in seeds] for arm, records in group.items()}
+
+
+def find_run_folder(run: Path) -> Path:
+    """Raises UsageError for a folder that is no finished run."""
+    from tiebench.results.record import RECORD_FILE
+
+    if (run / RECORD_FILE).exists():
+        return run
+    inside = sorted(str(file.parent) for file in run.glob(f"**/{RECORD_FILE}"))[:3] if run.is_dir() else []
+    hint = f"did you mean {' or '.join(inside)}?" if inside else "`tiebench list runs` shows them"
+    raise UsageError(f"{run} is not a finished run", hint)
+
+
+def print_comparisons(
+    groups: list[dict[str, list["Record"]]], *, settings: "Settings", format: str, plot: Path | None
+) -> None:
+    from tiebench.results.comparison import compare_arms
+    from tiebench.results.plots import plot_curves
+    from tiebench.results.render import render_table
+    from tiebench.results.tables import comparison_table
+
+    if plot is not None and len(groups) > 1:
+        names = ", ".join(next(iter(group.values()))[0].experiment for group in groups)
+        raise UsageError(f"--plot draws one experiment, and there are {len(groups)}: {names}", "choose with --config")
+    comparisons = [compare_arms(group, token_nats=settings.store.token_nats) for group in groups]
+    if format == "json":
+        print_json([comparison.model_dump(mode="json") for comparison in comparisons])
+    else:
+        for comparison in comparisons:
+            table = comparison_table(comparison)
+            typer.echo(render_table(table, format=format, width=find_width(), colour=sys.stdout.isatty()))
+    if plot is not None:
+        curves = {arm: [settings.store.curve(record) for record in records] for arm, records in groups[0].items()}
+        file = plot_curves(curves, file=plot, title=comparisons[0].experiment)
+        typer.echo(f"drew {file}", err=True)
+
+
+def print_runs(records: list["Record"], *, as_json: bool) -> None:
+    from tiebench.results.tables import runs_table
+
+    if as_json:
+        print_json([record.model_dump(mode="json") for record in records])
+    else:
+        print_table(runs_table(records))
+
+
+def print_table(table: Any) -> None:
+    from tiebench.results.render import render_table
+
+    typer.echo(render_table(table, width=find_width(), colour=sys.stdout.isatty()))
+
+
+def print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, default=lambda value: value.model_dump(mode="json")))
+
+
+def show_value(value: Any) -> str:
+    """A value as YAML would have it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {show_value(part)}" for key, part in value.items()) + "}"
+    return {None: "–", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, list) else str(value)
+
+
+def find_width() -> int:
+    """The terminal's width; wide enough for every table where there is none."""
+    import shutil
+
+    return shutil.get_terminal_size((160, 50)).columns
+
+
+def main() -> None:
+    """The entry point of the `tiebench` command."""
+    app()
