@@ -71,8 +71,9 @@ def test_independent_tokens_have_the_classical_error():
 def test_tokens_that_hang_together_widen_the_interval():
     """Each value stands 50 times in a row: 800 free values, so an error sqrt(50) times the naive one."""
     values = np.repeat(np.random.default_rng(7).normal(size=800), 50)
-    naive = values.std() / math.sqrt(len(values))
-    assert 5 < bootstrap_error(values) / naive < math.sqrt(50) * 1.2
+    naive = 1.96 * values.std() / math.sqrt(len(values))
+    found = estimate_over_text(values.mean(), differences_by_token=values)
+    assert 5 < (found.high - found.difference) / naive < math.sqrt(50) * 1.2
 
 
 def test_the_interval_covers_as_often_as_it_says():

@@ -40,7 +40,8 @@ class Workspace:
         key = (purpose, stride, like.device, like.dtype)
         buffer = self._buffers.get(key)
         if buffer is None or len(buffer) < rows:
-            buffer = torch.empty(rows, stride, device=like.device, dtype=like.dtype)
+            with torch.inference_mode(False):
+                buffer = torch.empty(rows, stride, device=like.device, dtype=like.dtype)
             self._buffers[key] = buffer
         return buffer[:rows, :columns]
 
