@@ -113,7 +113,7 @@ def train(
 @app.command()
 @reporting
 def compare(
-    names: Annotated[list[str], typer.Argument(metavar="ARM ARM...", help="Arms, or folders of runs; the first is the baseline.")],
+    names: Annotated[list[str], typer.Argument(metavar="ARM ARM...", help="Arms, or folders of runs. The first is the baseline; of two, the untied one.")],
     config: Annotated[str | None, typer.Option(help="The experiment; what is missing of it is trained.")] = None,
     overrides: Overrides = NO_LIST,
     seeds: Seeds = NO_LIST,
@@ -324,8 +324,10 @@ def print_comparisons(
     from tiebench.results.comparison import compare_arms
     from tiebench.results.plots import plot_curves
     from tiebench.results.render import render_table
+    from tiebench.results.selection import put_baseline_first
     from tiebench.results.tables import comparison_table
 
+    groups = [put_baseline_first(group) for group in groups]
     if plot is not None and len(groups) > 1:
         names = ", ".join(next(iter(group.values()))[0].experiment for group in groups)
         raise UsageError(f"--plot draws one experiment, and there are {len(groups)}: {names}", "choose with --config")

@@ -6,6 +6,7 @@ from pathlib import Path
 from tiebench import registry
 from tiebench.experiment.library import list_claim_files, list_configs
 from tiebench.experiment.yaml_file import read_document
+from tiebench.results.claims import describe_paper
 from tiebench.results.record import read_record
 from tiebench.results.store import Store, find_state
 
@@ -37,6 +38,6 @@ KINDS: dict[str, Callable[[Path], dict[str, str]]] = {
     "architectures": lambda results: _describe_entries(registry.architectures),
     "ties": lambda results: _describe_entries(registry.ties),
     "configs": lambda results: _describe_files(list_configs()),
-    "claims": lambda results: _describe_files(list_claim_files()),
+    "claims": lambda results: {name: describe_paper(file) for name, file in list_claim_files().items()},
     "runs": _describe_runs,
 }

@@ -131,6 +131,7 @@ def _fields_at(model: type[BaseModel], path: tuple, location: tuple) -> list[str
     members = [model]
     for part in path:
         annotations = [member.model_fields[part].annotation for member in members if part in member.model_fields]
-        members = [found for annotation in annotations for found in _members(annotation)]
+        if annotations:  # otherwise the part is a key of a mapping of blocks, whose members are known already
+            members = [found for annotation in annotations for found in _members(annotation)]
     chosen = [member for member in members if _tags([member]) & set(location)]
     return sorted({name for member in chosen or members for name in member.model_fields})

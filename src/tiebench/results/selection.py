@@ -28,6 +28,14 @@ def select_arms(names: list[str], *, store: Store) -> list[Arms]:
     return [_arrange(group, names) for group in complete + by_control if _is_complete(group, names)]
 
 
+def put_baseline_first(arms: Arms) -> Arms:
+    """The order of a comparison: as named, but of two arms of which one is untied, that one is the baseline."""
+    untied = [name for name, records in arms.items() if records and records[0].spec["tie"]["type"] == "untied"]
+    if len(arms) == 2 and len(untied) == 1:
+        return {name: arms[name] for name in (untied[0], *(name for name in arms if name != untied[0]))}
+    return arms
+
+
 def list_arm_names(store: Store) -> list[str]:
     """Every arm that has a finished run."""
     return sorted({record.arm for record in store.records()})
@@ -55,7 +63,8 @@ def _read_folders(names: list[str]) -> Arms:
     arms: Arms = {}
     for name in names:
         folder = Path(name)
-        files = [folder / RECORD_FILE] if (folder / RECORD_FILE).exists() else sorted(folder.glob(f"seed-*/{RECORD_FILE}"))
+        own = folder / RECORD_FILE
+        files = [own] if own.exists() else sorted(folder.glob(f"seed-*/{RECORD_FILE}"))
         if not files:
             raise UsageError(f"no finished run in {name}", "name a run (.../seed-1) or an arm folder with runs in it")
         records = [read_record(file.parent) for file in files]

@@ -1,0 +1,67 @@
+"""The claims table: what was published beside what was measured, one row per claim, and the verdict."""
+
+from collections import Counter
+
+from tiebench.results.claims import PaperClaims
+from tiebench.results.comparison import Spread
+from tiebench.results.render import MISSING, format_cell, format_number
+from tiebench.results.tables import Column, Table
+from tiebench.results.verdicts import Outcome
+
+SPREAD = Column("measured", "spread")
+COLUMNS = ("paper", "claim", "source", "measure", "published", "measured")
+
+
+def claims_table(outcomes: list[Outcome], *, papers: list[PaperClaims]) -> Table:
+    """Measured is mean ± s.d. over seeds (their number); the notes say where the tolerances come from."""
+    columns = (*map(Column, COLUMNS), Column("difference", "spread"), Column("verdict"))
+    counts = Counter(outcome.verdict for outcome in outcomes)
+    named = {outcome.paper for outcome in outcomes}
+    return Table(
+        title="Published claims, reproduced",
+        columns=columns,
+        rows=tuple(_describe_row(outcome) for outcome in outcomes),
+        caption=f"{len(outcomes)} claims: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}.",
+        notes=tuple(f"{paper.name}: {' '.join(paper.tolerances.split())}" for paper in papers if paper.name in named),
+    )
+
+
+def _describe_row(outcome: Outcome) -> tuple:
+    return (
+        outcome.paper,
+        outcome.id,
+        outcome.source,
+        outcome.measure if outcome.relation else f"{outcome.measure} of {outcome.subjects[0]}",
+        outcome.relation or f"{_show(outcome.published)} ± {_show(outcome.tolerance)}",
+        _show_measured(outcome),
+        outcome.difference,
+        outcome.verdict,
+    )
+
+
+def _show_measured(outcome: Outcome) -> str:
+    """A value with its spread; for an order, the means with the signs that hold between them."""
+    if not outcome.measured:
+        return MISSING
+    if outcome.relation is None:
+        return _show_spread(outcome.measured[0])
+    means = [spread.mean for spread in outcome.measured]
+    signs = [_compare(left, right) for left, right in zip(means, means[1:], strict=False)]
+    words = [word for mean, sign in zip(means, [*signs, ""], strict=True) for word in (_show(mean), sign)]
+    return f"{' '.join(words).strip()} ({outcome.measured[0].num_seeds})"
+
+
+def _show_spread(spread: Spread) -> str:
+    if spread.mean >= 1e5 and not spread.deviation:
+        return f"{spread.mean:,.0f} ({spread.num_seeds})"
+    text = format_cell(spread, SPREAD)
+    return text if text.endswith(")") else f"{text} ({spread.num_seeds})"
+
+
+def _show(value: float) -> str:
+    """A published figure with the digits that it has; a measured one with as many as it deserves."""
+    return f"{value:,.0f}" if value >= 1e4 else f"{value:g}" if len(f"{value:g}") <= 5 else format_number(value)
+
+
+def _compare(left: float, right: float) -> str:
+    return "<" if left < right else ">" if left > right else "="

@@ -1,0 +1,119 @@
+"""What all tests stand on: one thread, a cache of their own, real text cut small, and experiments that take a second."""
+
+import copy
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for every child process
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+SPLIT_WORDS = {"train": 900, "valid": 200, "test": 203}
+SIZES = {"layers": 1, "width": 16, "heads": 4, "positions": 64}
+TRAINING = {
+    "epochs": 2,
+    "batch_size": 4,
+    "window": 10,
+    "optimizer": {"type": "sgd", "learning_rate": 1.0, "clip_norm": 5.0},
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device, and there is none")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One cache for the whole session, and none of the user's settings."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIEBENCH_CACHE", str(folder))
+        patch.delenv("TIEBENCH_DATA", raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with the real corpora beside the project."""
+    if not DATA.is_dir():
+        pytest.skip("the real corpora are not beside the project (../shared/data)")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> dict[str, str]:
+    """A `corpus:` block over a few hundred words of real text."""
+    folder = tmp_path_factory.mktemp("tiny-corpus")
+    words = _read_words(sum(SPLIT_WORDS.values()))
+    block, start = {"type": "text"}, 0
+    for split, num_words in SPLIT_WORDS.items():
+        part = words[start : start + num_words]
+        lines = [" ".join(part[index : index + 17]) for index in range(0, len(part), 17)]
+        (folder / f"{split}.txt").write_text("\n".join(lines) + "\n", "utf-8")
+        block[split] = str(folder / f"{split}.txt")
+        start += num_words
+    return block
+
+
+def _read_words(num_words: int) -> list[str]:
+    """The first words of WikiText-2's validation split, or of the Python documentation where that is not there."""
+    file = DATA / "wikitext-2" / "wiki.valid.tokens"
+    if not file.exists():
+        from tiebench.corpora.corpus import open_corpus
+
+        file = open_corpus({"type": "pydocs"}).files["valid"]
+    return file.read_text("utf-8").split()[:num_words]
+
+
+@pytest.fixture(scope="session")
+def make_block() -> Callable[..., dict[str, Any]]:
+    """An `architecture:` block of a given type, as small as it goes."""
+    from tiebench.registry import architectures
+
+    def make(name: str, **options: Any) -> dict[str, Any]:
+        fields = architectures.load(name).Options.model_fields
+        return {"type": name} | {key: size for key, size in SIZES.items() if key in fields} | options
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_arm(make_block: Callable) -> Callable:
+    """A resolved arm, with blocks of the caller's laid over small defaults."""
+    from tiebench.experiment.schema import ArmSpec
+
+    def make(tie: Any = "tied", *, architecture: Any = "lstm", training: dict | None = None, **blocks: Any) -> ArmSpec:
+        body = make_block(architecture) if isinstance(architecture, str) else architecture
+        tie = {"type": tie} if isinstance(tie, str) else tie
+        content = {"corpus": {"type": "pydocs"}, "architecture": body, "tie": tie, **blocks}
+        return ArmSpec.model_validate({**content, "training": training or TRAINING})
+
+    return make
+
+
+@pytest.fixture
+def write_experiment(tiny_corpus: dict, make_block: Callable, tmp_path: Path) -> Callable[..., Path]:
+    """Write an experiment on the tiny corpus; keywords replace its top blocks, `None` removes one."""
+
+    def write(file: str = "tiny.yaml", **blocks: Any) -> Path:
+        content = {
+            "corpus": dict(tiny_corpus),
+            "architecture": make_block("lstm"),
+            "lexicon": {"init": {"uniform": 0.1}},
+            "training": copy.deepcopy(TRAINING),
+            "seeds": [1],
+            "arms": {"untied": {"tie": False}, "tied": {"tie": True}},
+        }
+        content = {key: value for key, value in (content | blocks).items() if value is not None}
+        (tmp_path / file).write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
+        return tmp_path / file
+
+    return write

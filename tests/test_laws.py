@@ -1,0 +1,273 @@
+"""The laws of tying, for every tie with every architecture; a new file in either folder is tested at once.
+
+(The idea of stating them as tests: torchtitan's `test_weight_tying.py`.)
+"""
+
+import copy
+import io
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tiebench.errors import TiebenchError
+from tiebench.experiment.schema import AdamW, ArmSpec, SGD
+from tiebench.registry import architectures, ties
+from tiebench.training.checkpoints import read_weights, write_weights
+from tiebench.training.model import (
+    LanguageModel,
+    build_model,
+    build_on_meta,
+    count_parameters,
+    initialise_model,
+)
+from tiebench.training.optimizers import build_optimizer
+
+VOCABULARY, WIDTH = 37, 16
+GRID = list(product(ties.names(), architectures.names()))
+SWITCHES = {
+    "plain": {},
+    "bias": {"output_bias": True},
+    "narrower": {"width": 8},
+    "wider": {"width": 24, "output_bias": True},
+    "projection": {"projection": {"penalty": 0.15}},
+    "projection with bias": {"projection": {"penalty": 0.1, "form": "code", "bias": True}, "output_bias": True},
+    "named scales": {"input_scale": "sqrt_width", "output_scale": "inverse_sqrt_width"},
+    "numbers as scales": {"input_scale": 3.0, "output_scale": 0.25, "width": 24},
+    "normal": {"init": {"normal": 0.02}},
+}
+
+
+def build(spec: ArmSpec, *, seed: int = 1) -> LanguageModel:
+    model = build_model(spec, vocabulary_size=VOCABULARY)
+    initialise_model(model, seed=seed)
+    return model
+
+
+@torch.no_grad()
+def perturb(model: LanguageModel) -> LanguageModel:
+    """Move every weight far from its small start, where a transformer hardly does anything and hides a leak."""
+    generator = torch.Generator().manual_seed(7)
+    for parameter in model.parameters():
+        parameter.add_(torch.empty_like(parameter).normal_(0, 0.3, generator=generator))
+    return model
+
+
+def draw_batch(*, num_rows: int = 3, num_tokens: int = 6) -> tuple[Tensor, Tensor]:
+    ids = torch.randint(VOCABULARY, (num_rows, num_tokens + 1), generator=torch.Generator().manual_seed(3))
+    return ids[:, :-1], ids[:, 1:]
+
+
+def take_gradients(model: LanguageModel) -> dict[str, Tensor]:
+    """By the road of training: lookup, body, fused loss, backward."""
+    model.zero_grad(set_to_none=True)
+    inputs, targets = draw_batch()
+    hidden, _ = model.encode(inputs)
+    model.lexicon.loss(hidden, targets, scale=1 / targets.numel()).backward()
+    dense = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return {name: (grad.to_dense() if grad.is_sparse else grad).clone() for name, grad in dense.items()}
+
+
+def take_plain_gradients(model: LanguageModel) -> dict[str, Tensor]:
+    """By the road of the textbook: the cross entropy of the model's logits."""
+    inputs, targets = draw_batch()
+    loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return {name: grad.to_dense() for name, grad in zip(names, found, strict=True) if grad is not None}
+
+
+def share_values(tied: LanguageModel, untied: LanguageModel) -> None:
+    """Give the untied model the tied one's values everywhere, its one table twice."""
+    with torch.no_grad():
+        untied.lexicon.input_table.copy_(tied.lexicon.input_table)
+        untied.lexicon.output_table.copy_(tied.lexicon.output_table)
+        theirs = dict(tied.named_parameters())
+        for name, parameter in untied.named_parameters():
+            if name in theirs:
+                parameter.copy_(theirs[name])
+
+
+def check_laws(tied: LanguageModel, untied: LanguageModel) -> None:
+    """What must hold of a tied and an untied model whatever was done to them."""
+    assert tied.lexicon.input_table is tied.lexicon.output_table
+    assert untied.lexicon.input_table is not untied.lexicon.output_table
+    assert untied.lexicon.input_table.data_ptr() != untied.lexicon.output_table.data_ptr()
+    for model in (tied, untied):
+        total = count_parameters(model).total
+        assert total == sum(tensor.numel() for tensor in model.state_dict().values())
+        assert model(draw_batch()[0]).shape == (3, 6, VOCABULARY)
+    table = tied.lexicon.input_table.numel()
+    assert count_parameters(untied).total - count_parameters(tied).total == table == VOCABULARY * WIDTH
+    assert count_parameters(tied).shared == table and count_parameters(untied).shared == 0
+    share_values(tied, untied)
+    shared, apart = take_gradients(tied), take_gradients(untied)
+    both = apart["lexicon.input"] + apart["lexicon.output"]
+    assert apart["lexicon.input"].norm() > 1e-3 * both.norm()  # neither end is lost in the other
+    torch.testing.assert_close(shared["lexicon.table"], both, rtol=1e-4, atol=1e-6)
+
+
+def by_deepcopy(model: LanguageModel, spec: ArmSpec) -> LanguageModel:
+    return copy.deepcopy(model)
+
+
+def by_saving_and_loading(model: LanguageModel, spec: ArmSpec) -> LanguageModel:
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    twin = build(spec, seed=2)
+    twin.load_state_dict(torch.load(file, weights_only=True))
+    return twin
+
+
+def by_assigning(model: LanguageModel, spec: ArmSpec) -> LanguageModel:
+    twin = build_on_meta(spec, vocabulary_size=VOCABULARY)
+    twin.load_state_dict({name: tensor.clone() for name, tensor in model.state_dict().items()}, assign=True)
+    return twin
+
+
+def by_meta_and_empty(model: LanguageModel, spec: ArmSpec) -> LanguageModel:
+    twin = build_on_meta(spec, vocabulary_size=VOCABULARY).to_empty(device="cpu")
+    initialise_model(twin, seed=1)
+    return perturb(twin)
+
+
+def by_one_step(model: LanguageModel, options: SGD | AdamW) -> LanguageModel:
+    optimizer = build_optimizer(model, options)
+    inputs, targets = draw_batch()
+    optimizer.zero_grad()
+    hidden, _ = model.encode(inputs)
+    model.lexicon.loss(hidden, targets, scale=0.1).backward()
+    optimizer.step(0.1)
+    model.lexicon.sparse_lookup = False
+    return model
+
+
+def by_sgd(model: LanguageModel, spec: ArmSpec) -> LanguageModel:
+    return by_one_step(model, SGD(type="sgd", learning_rate=0.1, clip_norm=1.0))
+
+
+def by_adamw(model: LanguageModel, spec: ArmSpec) -> LanguageModel:
+    return by_one_step(model, AdamW(type="adamw", learning_rate=0.1))
+
+
+SURVIVED = [by_deepcopy, by_saving_and_loading, by_assigning, by_meta_and_empty, by_sgd, by_adamw]
+
+
+def test_there_is_something_to_test():
+    assert {"tied", "untied"} <= set(ties.names())
+    assert {"lstm", "gpt2", "llama"} <= set(architectures.names())
+
+
+@pytest.mark.parametrize(("tie", "architecture"), GRID)
+def test_a_model_has_scores_roles_and_a_complete_state(tie, architecture, make_arm):
+    model = build(make_arm(tie, architecture=architecture))
+    assert model(draw_batch()[0]).shape == (3, 6, VOCABULARY)
+    counts = count_parameters(model).model_dump()
+    total = counts.pop("total")
+    assert total == sum(counts.values()) == sum(tensor.numel() for tensor in model.state_dict().values())
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    assert counts["architecture"] == sum(parameter.numel() for parameter in model.architecture.parameters())
+
+
+@pytest.mark.parametrize(("tie", "architecture"), GRID)
+def test_at_one_seed_arms_begin_with_one_input_table_and_one_body(tie, architecture, make_arm):
+    untied, model = build(make_arm("untied", architecture=architecture)), build(make_arm(tie, architecture=architecture))
+    assert torch.equal(model.lexicon.input_table, untied.lexicon.input_table)
+    bodies = untied.architecture.state_dict(), model.architecture.state_dict()
+    assert all(torch.equal(bodies[0][name], bodies[1][name]) for name in bodies[0].keys() | bodies[1].keys())
+    other = build(make_arm(tie, architecture=architecture), seed=2)
+    assert not torch.equal(other.lexicon.input_table, model.lexicon.input_table)
+
+
+def test_an_untied_output_table_is_drawn_independently(make_arm):
+    lexicon = build_model(make_arm("untied"), vocabulary_size=2000)
+    initialise_model(lexicon, seed=1)
+    tables = torch.stack([lexicon.lexicon.input_table.flatten(), lexicon.lexicon.output_table.flatten()])
+    correlation = torch.corrcoef(tables)[0, 1].abs()
+    assert correlation < 4 / tables.shape[1] ** 0.5, "four standard errors of independent draws"
+
+
+@pytest.mark.parametrize("architecture", architectures.names())
+def test_the_laws_hold_at_the_start(architecture, make_arm):
+    tied, untied = (perturb(build(make_arm(tie, architecture=architecture))) for tie in ("tied", "untied"))
+    check_laws(tied, untied)
+
+
+@pytest.mark.parametrize("survived", SURVIVED)
+@pytest.mark.parametrize("architecture", architectures.names())
+def test_the_laws_survive(survived: Callable, architecture, make_arm):
+    specs = [make_arm(tie, architecture=architecture) for tie in ("tied", "untied")]
+    models = [perturb(build(spec)) for spec in specs]
+    tokens = draw_batch()[0]
+    before = [model(tokens).detach() for model in models]
+    after = [survived(model, spec) for model, spec in zip(models, specs, strict=True)]
+    moved = survived in (by_sgd, by_adamw)
+    for expected, model in zip(before, after, strict=True):
+        assert torch.equal(model(tokens), expected) is not moved
+    check_laws(*after)
+
+
+@pytest.mark.parametrize(("tie", "architecture"), GRID)
+def test_the_weights_file_brings_back_the_same_model(tie, architecture, make_arm, tmp_path: Path):
+    spec = make_arm(tie, architecture=architecture)
+    model, twin = perturb(build(spec)), build(spec, seed=2)
+    write_weights(model, tmp_path, signature="00000000")
+    read_weights(twin, tmp_path)
+    assert torch.equal(twin(draw_batch()[0]), model(draw_batch()[0]))
+
+
+@pytest.mark.parametrize("ours, theirs", [("tied", "untied"), ("untied", "tied")])
+def test_weights_of_another_tie_are_refused(ours, theirs, make_arm, tmp_path: Path):
+    write_weights(build(make_arm(theirs)), tmp_path, signature="00000000")
+    reader = build(make_arm(ours))
+    before = copy.deepcopy(reader.state_dict())
+    with pytest.raises(TiebenchError, match="another model.*lexicon"):
+        read_weights(reader, tmp_path)
+    assert all(torch.equal(before[name], tensor) for name, tensor in reader.state_dict().items())
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize("tie", ties.names())
+def test_the_fused_loss_is_the_cross_entropy_of_the_logits(tie, switch, make_arm):
+    model = perturb(build(make_arm(tie, lexicon=SWITCHES[switch])))
+    inputs, targets = draw_batch()
+    hidden, _ = model.encode(inputs)
+    plain = F.cross_entropy(model.lexicon.logits(hidden).flatten(0, 1), targets.flatten(), reduction="none")
+    torch.testing.assert_close(model.lexicon.nats(hidden, targets).flatten(), plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(model.lexicon.loss(hidden, targets), plain.sum(), rtol=1e-5, atol=1e-4)
+    fused, expected = take_gradients(model), take_plain_gradients(model)
+    assert fused.keys() == expected.keys() == {name for name, _ in model.named_parameters()}
+    for name in expected:
+        torch.testing.assert_close(fused[name], expected[name], rtol=1e-4, atol=1e-6, msg=lambda text: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_every_switch_costs_both_ties_the_same(switch, make_arm):
+    tied, untied = (build(make_arm(tie, lexicon=SWITCHES[switch])) for tie in ("tied", "untied"))
+    table_width = SWITCHES[switch].get("width", WIDTH)
+    counts = [count_parameters(model) for model in (tied, untied)]
+    assert counts[1].total - counts[0].total == VOCABULARY * table_width
+    assert counts[0].lexicon == counts[1].lexicon
+    for name, parameter in untied.named_parameters():
+        if name not in ("lexicon.input", "lexicon.output"):
+            assert torch.equal(parameter, tied.get_parameter(name))
+    assert torch.equal(untied.lexicon.input_table, tied.lexicon.input_table)
+
+
+def test_scales_do_what_they_say(make_arm):
+    lexicon = build(make_arm("untied", lexicon=SWITCHES["named scales"])).lexicon
+    tokens, hidden = draw_batch()[0], torch.randn(2, WIDTH)
+    torch.testing.assert_close(lexicon.embed(tokens), lexicon.input_table[tokens] * WIDTH**0.5)
+    torch.testing.assert_close(lexicon.logits(hidden), hidden @ lexicon.output_table.t() / WIDTH**0.5)
+
+
+def test_output_init_fills_only_the_second_table(make_arm):
+    plain = build(make_arm("untied")).lexicon
+    other = build(make_arm("untied", lexicon={"output_init": {"normal": 0.001}})).lexicon
+    assert torch.equal(plain.input_table, other.input_table)
+    assert other.output_table.std() < 0.002 < plain.output_table.std()

@@ -1,0 +1,202 @@
+"""The fused loss against `F.cross_entropy(F.linear(...))`: the same loss, the same gradient of everything."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tiebench.tying import linear_cross_entropy as module
+from tiebench.tying.linear_cross_entropy import IGNORED, Workspace, linear_cross_entropy, split_rows, token_nats
+
+TOKENS, WIDTH, VOCABULARY = 23, 6, 41
+
+
+@pytest.fixture(params=["one chunk", "several chunks"])
+def chunks(request, monkeypatch):
+    if request.param == "several chunks":
+        monkeypatch.setattr(module, "MIN_ROWS", 4)
+        monkeypatch.setattr(module, "BUFFER_BYTES", 5 * 4 * VOCABULARY)
+        assert len(list(split_rows(TOKENS, vocabulary_size=VOCABULARY))) == 5
+
+
+def draw(*shape: int, seed: int, spread: float = 1.0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * spread
+
+
+def draw_targets(*, num_ignored: int = 0) -> Tensor:
+    targets = torch.randint(VOCABULARY, (TOKENS,), generator=torch.Generator().manual_seed(5))
+    targets[1 : 1 + num_ignored] = IGNORED
+    return targets
+
+
+def draw_inputs(*, bias: bool, spread: float = 1.0) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter | None]:
+    offsets = nn.Parameter(draw(VOCABULARY, seed=3)) if bias else None
+    hidden = nn.Parameter(draw(TOKENS, WIDTH, seed=1, spread=spread))
+    return hidden, nn.Parameter(draw(VOCABULARY, WIDTH, seed=2)), offsets
+
+
+def plain_nats(hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+    return F.cross_entropy(F.linear(hidden, table, bias), targets, reduction="none", ignore_index=IGNORED)
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+@pytest.mark.parametrize("num_ignored", [0, 7, TOKENS], ids=["all kept", "some ignored", "all but one ignored"])
+def test_loss_and_every_gradient(chunks, bias, num_ignored):
+    hidden, table, offsets = draw_inputs(bias=bias)
+    targets = draw_targets(num_ignored=num_ignored)
+    leaves = [leaf for leaf in (hidden, table, offsets) if leaf is not None]
+    nats = plain_nats(hidden, table, offsets, targets)
+    expected = torch.autograd.grad(0.3 * nats.sum(), leaves)
+    loss = linear_cross_entropy(hidden, table, offsets, targets, scale=0.3, workspace=Workspace())
+    loss.backward()
+    torch.testing.assert_close(loss, 0.3 * nats.sum())
+    for leaf, gradient in zip(leaves, expected, strict=True):
+        torch.testing.assert_close(leaf.grad, gradient, rtol=1e-5, atol=1e-6)
+    found = token_nats(hidden, table, offsets, targets, workspace=Workspace())
+    torch.testing.assert_close(found, nats.detach(), rtol=1e-5, atol=1e-5)
+    assert not found[targets == IGNORED].any()
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_table_at_both_ends_gets_the_sum(chunks, sparse):
+    """The lookup's gradient arrives after the loss has written its own, sparse or dense."""
+    table = nn.Parameter(draw(VOCABULARY, WIDTH, seed=2))
+    tokens, targets = draw_targets().flip(0), draw_targets()
+    plain = plain_nats(F.embedding(tokens, table).tanh(), table, None, targets).sum()
+    (expected,) = torch.autograd.grad(plain, table)
+    hidden = F.embedding(tokens, table, sparse=sparse).tanh()
+    linear_cross_entropy(hidden, table, None, targets, scale=1.0, workspace=Workspace()).backward()
+    assert not table.grad.is_sparse
+    torch.testing.assert_close(table.grad, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+def test_gradients_add_up_over_two_calls_and_begin_anew_after(chunks, bias):
+    hidden, table, offsets = draw_inputs(bias=bias)
+    targets, workspace = draw_targets(), Workspace()
+    leaves = [leaf for leaf in (hidden, table, offsets) if leaf is not None]
+    expected = torch.autograd.grad(plain_nats(hidden, table, offsets, targets).sum(), leaves)
+    for repetition in range(3):
+        for leaf in leaves:
+            leaf.grad = None
+        for rows in (slice(0, 9), slice(9, TOKENS)):
+            loss = linear_cross_entropy(hidden[rows], table, offsets, targets[rows], scale=1.0, workspace=workspace)
+            loss.backward()
+        for leaf, gradient in zip(leaves, expected, strict=True):
+            torch.testing.assert_close(leaf.grad, gradient, rtol=1e-5, atol=1e-5, msg=f"repetition {repetition}")
+
+
+def test_a_gradient_that_was_no_number_is_forgotten():
+    hidden, table, offsets = draw_inputs(bias=True)
+    targets, workspace = draw_targets(), Workspace()
+    expected = torch.autograd.grad(plain_nats(hidden, table, offsets, targets).sum(), (table, offsets))
+    linear_cross_entropy(hidden * float("nan"), table, offsets, targets, scale=1.0, workspace=workspace)
+    assert table.grad.isnan().any() and offsets.grad.isnan().any()
+    table.grad = offsets.grad = None
+    linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=workspace)
+    torch.testing.assert_close(table.grad, expected[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(offsets.grad, expected[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+def test_bfloat16_stays_within_two_percent(chunks, bias):
+    """bfloat16 has 8 significant bits, so 2^-8 a product; 2 % of the largest gradient bounds what adds up."""
+    hidden, table, offsets = draw_inputs(bias=bias)
+    rounded = nn.Parameter(hidden.detach().bfloat16())
+    targets = draw_targets(num_ignored=3)
+    nats = plain_nats(hidden, table, offsets, targets)
+    leaves = [leaf for leaf in (hidden, table, offsets) if leaf is not None]
+    expected = torch.autograd.grad(nats.sum(), leaves)
+    loss = linear_cross_entropy(rounded, table, offsets, targets, scale=1.0, workspace=Workspace())
+    loss.backward()
+    assert loss.dtype == table.grad.dtype == torch.float32
+    torch.testing.assert_close(loss, nats.sum(), rtol=0.01, atol=0)
+    found = [leaf.grad for leaf in (rounded, table, offsets) if leaf is not None]
+    for gradient, exact in zip(found, expected, strict=True):
+        assert (gradient.float() - exact).abs().max() < 0.02 * exact.abs().max()
+    per_token = token_nats(rounded, table, offsets, targets, workspace=Workspace())
+    assert per_token.dtype == torch.float32
+    torch.testing.assert_close(per_token, nats.detach(), rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+def test_improbable_targets_keep_their_nats(bias):
+    """Above 88 nats, exp underflows in float32: a logarithm of the probability would be infinite."""
+    hidden, table, offsets = draw_inputs(bias=bias, spread=150.0)
+    targets = draw_targets(num_ignored=2)
+    nats = plain_nats(hidden, table, offsets, targets)
+    assert (nats > 90).sum() > 5
+    expected = torch.autograd.grad(nats.sum(), (hidden, table))
+    loss = linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=Workspace())
+    loss.backward()
+    torch.testing.assert_close(loss, nats.sum())
+    torch.testing.assert_close(hidden.grad, expected[0], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(table.grad, expected[1], rtol=1e-5, atol=1e-2)
+    found = token_nats(hidden, table, offsets, targets, workspace=Workspace())
+    torch.testing.assert_close(found, nats.detach(), rtol=1e-5, atol=1e-4)
+
+
+def test_a_loss_that_is_scaled_afterwards_is_refused():
+    hidden, table, _ = draw_inputs(bias=False)
+    loss = linear_cross_entropy(hidden, table, None, draw_targets(), scale=1.0, workspace=Workspace())
+    with pytest.raises(RuntimeError, match="scale"):
+        (loss / 2).backward()
+
+
+def test_the_loss_of_nothing_is_nothing():
+    hidden, table, _ = draw_inputs(bias=False)
+    loss = linear_cross_entropy(hidden[:0], table, None, draw_targets()[:0], scale=1.0, workspace=Workspace())
+    assert loss == 0
+    assert token_nats(hidden[:0], table, None, draw_targets()[:0], workspace=Workspace()).shape == (0,)
+
+
+def test_chunks_are_even_and_leave_nothing_out():
+    for num_rows in (0, 1, 255, 256, 257, 5000):
+        spans = list(split_rows(num_rows, vocabulary_size=50_000))
+        assert [row for span in spans for row in range(span.start, span.stop)] == list(range(num_rows))
+        sizes = {span.stop - span.start for span in spans[:-1]}
+        assert len(sizes) <= 1
+
+
+def test_buffers_are_reused_within_a_model_and_never_shared_with_a_copy(make_arm):
+    from tiebench.training.model import build_model, initialise_model
+
+    model = build_model(make_arm("tied"), vocabulary_size=VOCABULARY)
+    initialise_model(model, seed=1)
+    tokens = torch.arange(10).view(2, 5)
+
+    def read_gradient(trained: nn.Module) -> Tensor:
+        trained.zero_grad(set_to_none=True)
+        hidden, _ = trained.encode(tokens[:, :-1])
+        trained.lexicon.loss(hidden, tokens[:, 1:]).backward()
+        return trained.lexicon.table.grad
+
+    first = read_gradient(model)
+    kept, place = first.clone(), first.data_ptr()
+    twin = copy.deepcopy(model)
+    assert twin.lexicon.workspace is not model.lexicon.workspace
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.mul_(2)
+    other = read_gradient(twin)
+    assert other.data_ptr() != place and not torch.equal(other, kept)
+    assert torch.equal(first, kept), "training the copy wrote into the model's gradient"
+    assert read_gradient(model).data_ptr() == place
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+def test_training_works_after_an_evaluation_in_inference_mode(bias):
+    """A buffer that is first made in inference mode could not be written to in training."""
+    hidden, table, offsets = draw_inputs(bias=bias)
+    targets, workspace = draw_targets(), Workspace()
+    with torch.inference_mode():
+        token_nats(hidden, table, offsets, targets, workspace=workspace)
+    linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=workspace).backward()
+    first = table.grad.clone()
+    with torch.inference_mode():
+        token_nats(hidden, table, offsets, targets, workspace=workspace)
+    table.grad = None
+    linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=workspace).backward()
+    assert torch.equal(table.grad, first)

@@ -1,0 +1,120 @@
+"""Sparse lookups, fused loss and own optimizers against plain torch: after every step the same parameters."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tiebench.experiment.schema import AdamW, SGD
+from tiebench.training.model import LanguageModel, build_model, initialise_model
+from tiebench.training.optimizers import build_optimizer, measure_norm
+
+VOCABULARY, NUM_STEPS = 53, 5
+OPTIONS = {
+    "sgd": SGD(type="sgd", learning_rate=0.5),
+    "sgd, clipped": SGD(type="sgd", learning_rate=0.5, clip_norm=0.1),
+    "sgd, hardly clipped": SGD(type="sgd", learning_rate=0.5, clip_norm=1000.0),
+    "sgd, momentum": SGD(type="sgd", learning_rate=0.3, momentum=0.9, clip_norm=0.1),
+    "sgd, decay": SGD(type="sgd", learning_rate=0.3, weight_decay=0.05, clip_norm=0.1),
+    "sgd, momentum and decay": SGD(type="sgd", learning_rate=0.3, momentum=0.5, weight_decay=0.05),
+    "adamw": AdamW(type="adamw", learning_rate=0.01, weight_decay=0.1),
+    "adamw, clipped": AdamW(type="adamw", learning_rate=0.01, betas=(0.8, 0.95), epsilon=1e-4, clip_norm=0.1),
+}
+
+
+def build(spec) -> LanguageModel:
+    model = build_model(spec, vocabulary_size=VOCABULARY)
+    initialise_model(model, seed=1)
+    return model
+
+
+def draw_batches() -> list[tuple[Tensor, Tensor]]:
+    """Batches in which words repeat and most of the vocabulary does not occur."""
+    ids = torch.randint(VOCABULARY // 3, (NUM_STEPS, 4, 8), generator=torch.Generator().manual_seed(2))
+    return [(rows[:, :-1], rows[:, 1:]) for rows in ids]
+
+
+def build_plain(model: nn.Module, options: SGD | AdamW) -> torch.optim.Optimizer:
+    parameters = list(model.parameters())
+    if isinstance(options, SGD):
+        return torch.optim.SGD(parameters, momentum=options.momentum, weight_decay=options.weight_decay)
+    groups = [
+        {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [parameter for parameter in parameters if parameter.ndim == 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=options.betas, eps=options.epsilon)
+
+
+def step_plainly(model: nn.Module, optimizer, batch, *, clip_norm: float | None, learning_rate: float) -> float:
+    """The textbook's step: dense lookup, all scores, autograd, torch's own clipping and optimizer."""
+    inputs, targets = batch
+    optimizer.zero_grad()
+    vectors = F.embedding(inputs, model.lexicon.input_table)
+    hidden, _ = model.architecture(vectors, None)
+    scores = F.linear(hidden, model.lexicon.output_table, model.lexicon.output_bias)
+    F.cross_entropy(scores.flatten(0, 1), targets.flatten()).backward()
+    limit = float("inf") if clip_norm is None else clip_norm
+    norm = torch.nn.utils.clip_grad_norm_(list(model.parameters()), limit)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.step()
+    return float(norm)
+
+
+def step_fused(model: LanguageModel, optimizer, batch, *, learning_rate: float) -> float:
+    inputs, targets = batch
+    optimizer.zero_grad()
+    hidden, _ = model.encode(inputs)
+    model.lexicon.loss(hidden, targets, scale=1 / targets.numel()).backward()
+    return float(optimizer.step(learning_rate))
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("tie", ["tied", "untied"])
+def test_every_step_is_that_of_plain_torch(tie, name, make_arm):
+    options = OPTIONS[name]
+    model = build(make_arm(tie, lexicon={"output_bias": True}))
+    plain = copy.deepcopy(model)
+    ours, theirs = build_optimizer(model, options), build_plain(plain, options)
+    for index, batch in enumerate(draw_batches()):
+        rate = options.learning_rate * (1 + 0.5 * index)
+        norm = step_fused(model, ours, batch, learning_rate=rate)
+        expected = step_plainly(plain, theirs, batch, clip_norm=options.clip_norm, learning_rate=rate)
+        assert norm == pytest.approx(expected, rel=1e-4)
+        for (key, found), wanted in zip(model.named_parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6, msg=lambda text: f"{index} {key}: {text}")
+
+
+def test_only_plain_sgd_on_two_tables_leaves_the_gradient_sparse(make_arm):
+    found = {}
+    for tie in ("tied", "untied"):
+        for name in ("sgd", "sgd, momentum", "sgd, decay", "adamw"):
+            model = build(make_arm(tie))
+            step_fused(model, build_optimizer(model, OPTIONS[name]), draw_batches()[0], learning_rate=0.1)
+            found[tie, name] = model.lexicon.input_table.grad.is_sparse
+    assert [key for key, is_sparse in found.items() if is_sparse] == [("untied", "sgd")]
+
+
+def test_an_optimizer_goes_on_from_its_state(make_arm):
+    for name in ("sgd, momentum", "adamw"):
+        spec, batches = make_arm("untied"), draw_batches()
+        model = build(spec)
+        optimizer = build_optimizer(model, OPTIONS[name])
+        for batch in batches[:2]:
+            step_fused(model, optimizer, batch, learning_rate=0.1)
+        twin = build(spec)
+        twin.load_state_dict(model.state_dict())
+        continued = build_optimizer(twin, OPTIONS[name])
+        continued.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        for batch in batches[2:]:
+            step_fused(model, optimizer, batch, learning_rate=0.1)
+            step_fused(twin, continued, batch, learning_rate=0.1)
+        assert all(torch.equal(one, two) for one, two in zip(model.parameters(), twin.parameters(), strict=True)), name
+
+
+def test_the_norm_counts_a_row_that_was_looked_up_twice_once():
+    table = nn.Parameter(torch.ones(5, 2))
+    F.embedding(torch.tensor([3, 3]), table, sparse=True).sum().backward()
+    assert measure_norm([table.grad.coalesce()]) == pytest.approx(8**0.5)  # a row (2, 2), not (1, 1) twice
