@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: compare test results bench clean
 
 compare: .venv/installed ## train the bundled quickstart once, then show tied beside untied
-	$(BIN)/tiebench compare tied untied
+	$(BIN)/tiebench compare tied untied --config quickstart
 
 test: .venv/installed-dev ## run the tests (CPU, offline)
 	$(BIN)/python -m pytest

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import tiebench
-from tiebench.errors import TiebenchError, UsageError
+from tiebench.errors import CheckFailed, TiebenchError, UsageError
 
 if TYPE_CHECKING:
     from tiebench.experiment.loading import Experiment
     from tiebench.experiment.run_spec import RunSpec
+    from tiebench.results.claims import PaperClaims
     from tiebench.results.record import Record
+    from tiebench.results.verdicts import Outcome
+    from tiebench.training.cost import Cost
+    from tiebench.training.inspection import Finding
     from tiebench.training.reuse import Settings
 
 app = typer.Typer(
@@ -150,6 +154,48 @@ def compare(
 
 @app.command()
 @reporting
+def reproduce(
+    paper: Annotated[str, typer.Argument(help="A paper (tiebench list claims), a file of claims, or all.")],
+    only: Annotated[list[str], typer.Option("--only", help="Only this claim, table or figure; may be repeated.")] = NO_LIST,
+    overrides: Overrides = NO_LIST,
+    seeds: Seeds = NO_LIST,
+    device: Device = "auto",
+    results: Results = RESULTS,
+    data_dir: DataDir = None,
+    jobs: Jobs = "1",
+    no_train: Annotated[bool, typer.Option("--no-train", help="Judge what is there already.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost on this machine.")] = False,
+    format: Format = "text",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check a paper's claims: run what is missing, then print published beside measured, with a verdict on each."""
+    from tiebench.results.claims import load_papers
+    from tiebench.results.verdicts import Evidence, judge_papers, plan_papers
+    from tiebench.training.analysis import complete_findings
+
+    settings = gather_settings(results, device=device, data_dir=data_dir, force=False)
+    papers = load_papers(paper, only=only)
+    plans = plan_papers(papers, only=only, seeds=seeds, overrides=overrides)
+    format = "json" if as_json else format
+    if dry_run or not no_train:
+        from tiebench.training.cost import estimate_costs, select_countable
+
+        costs = estimate_costs(list(plans.values()), settings=settings)
+        if not quiet or dry_run:
+            print_costs(costs, format=format, only_cost=dry_run)
+        if dry_run:
+            return
+        for plan in select_countable(list(plans.values()), costs):
+            complete_runs(plan.experiment, plan.runs, settings=settings, jobs=jobs, quiet=quiet)
+    evidence = Evidence(settings.store, plans, tuple(seeds))
+    say = (lambda message: None) if quiet else functools.partial(typer.echo, err=True)
+    complete_findings(papers, evidence=evidence, only=only, say=say, train=not no_train, data_dir=data_dir)
+    print_claims(judge_papers(papers, evidence=evidence, only=only), papers, format=format)
+
+
+@app.command()
+@reporting
 def check(
     config: Config,
     overrides: Overrides = NO_LIST,
@@ -172,10 +218,7 @@ def check(
         return
     from tiebench.results.tables import Column, Table
 
-    columns = [Column("arm"), *(Column(name, "count") for name in ("input", "output", "shared", "lexicon", "architecture", "total"))]
-    columns += [Column("MFLOP/token", "number"), Column("training memory MB", "number"), Column("steps", "count")]
-    table = Table(experiment.name, tuple(columns), tuple(found.row() for found in findings), experiment.description)
-    print_table(table)
+    print_findings(findings, title=experiment.name, caption=experiment.description)
     if differences:
         columns = (Column("what differs"), *(Column(run.arm) for run in runs))
         rows = tuple((path, *(show_value(values.get(run.arm)) for run in runs)) for path, values in differences)
@@ -276,7 +319,12 @@ def complete_runs(
     from tiebench.training.fleet import execute_runs
 
     display = Display(num_runs=len(runs), quiet=quiet)
-    return execute_runs(runs, settings=settings, watch=display.watch, jobs=jobs)
+
+    def report(findings: list["Finding"]) -> None:
+        if not quiet:
+            print_findings(findings, title=experiment.name, caption=experiment.description, to_stderr=True)
+
+    return execute_runs(runs, settings=settings, watch=display.watch, jobs=jobs, report=report)
 
 
 def train_arms(
@@ -344,6 +392,30 @@ def print_comparisons(
         typer.echo(f"drew {file}", err=True)
 
 
+def print_costs(costs: list["Cost"], *, format: str, only_cost: bool) -> None:
+    """What is still to do and how long it will take: the whole table, or what adds it up on stderr."""
+    from tiebench.training.cost import costs_table
+
+    table = costs_table(costs)
+    if only_cost:
+        print_table(table, format=format)
+    else:
+        typer.echo("\n".join((table.caption, *table.notes)), err=True)
+
+
+def print_claims(outcomes: list["Outcome"], papers: list["PaperClaims"], *, format: str) -> None:
+    """The claims table; raises CheckFailed when a claim that was run is not reproduced."""
+    from tiebench.results.claims_table import claims_table
+
+    if format == "json":
+        print_json([outcome.model_dump(mode="json") for outcome in outcomes])
+    else:
+        print_table(claims_table(outcomes, papers=papers), format=format)
+    failed = [outcome.id for outcome in outcomes if outcome.verdict in ("not reproduced", "direction only")]
+    if failed:
+        raise CheckFailed(f"not reproduced: {', '.join(failed)}", "the table shows by how much; the claims' notes say what is ambiguous")
+
+
 def print_runs(records: list["Record"], *, as_json: bool) -> None:
     from tiebench.results.tables import runs_table
 
@@ -353,10 +425,20 @@ def print_runs(records: list["Record"], *, as_json: bool) -> None:
         print_table(runs_table(records))
 
 
-def print_table(table: Any) -> None:
+def print_findings(findings: list["Finding"], *, title: str, caption: str, to_stderr: bool = False) -> None:
+    """What was counted without training: a row for each arm."""
+    from tiebench.results.tables import ROLES, Column, Table
+
+    columns = [Column("arm"), *(Column(role, "count") for role in ROLES)]
+    columns += [Column("MFLOP/token", "number"), Column("training memory MB", "number"), Column("steps", "count")]
+    print_table(Table(title, tuple(columns), tuple(found.row() for found in findings), caption), to_stderr=to_stderr)
+
+
+def print_table(table: Any, *, format: str = "text", to_stderr: bool = False) -> None:
     from tiebench.results.render import render_table
 
-    typer.echo(render_table(table, width=find_width(), colour=sys.stdout.isatty()))
+    colour = (sys.stderr if to_stderr else sys.stdout).isatty()
+    typer.echo(render_table(table, format=format, width=find_width(), colour=colour), err=to_stderr)
 
 
 def print_json(content: Any) -> None:

@@ -1,6 +1,6 @@
 """Trains by the real command line in a process that ends itself at a given moment, again and again until it is done.
 
-    python killed_training.py CONFIG RESULTS SIGNAL MOMENT...
+    python killed_training.py CONFIG '{"RESULTS": ["SIGNAL", "MOMENT", ...], ...}'
 
 SIGNAL is a name such as SIGKILL. A MOMENT is `step:7` (before the seventh update of this process), `write:3` (the
 third file is written aside, but not yet renamed) or `score:2` (in the middle of an evaluation). Every attempt is
@@ -11,6 +11,8 @@ import json
 import os
 import signal
 import sys
+
+import torch._dynamo  # noqa: F401  (what torch.optim imports at its first step)
 
 from tiebench import cli
 from tiebench.training import fleet, runner, trainer  # noqa: F401  (imported once, before the forks)
@@ -52,6 +54,9 @@ def attempt(config: str, results: str, moment: str | None, *, by: signal.Signals
 
 
 if __name__ == "__main__":
-    config, results, name, *moments = sys.argv[1:]
-    statuses = [attempt(config, results, moment, by=signal.Signals[name]) for moment in [*moments, None]]
+    config, plan = sys.argv[1], json.loads(sys.argv[2])
+    statuses = {
+        results: [attempt(config, results, moment, by=signal.Signals[name]) for moment in [*moments, None]]
+        for results, (name, *moments) in plan.items()
+    }
     print("statuses:", json.dumps(statuses))

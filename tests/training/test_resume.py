@@ -46,7 +46,12 @@ EXPERIMENTS = {
         "evaluation": {"context": 12, "stride": 5},
     },
 }
-KILLS = ["write:1", "step:1", "step:6", "write:5", "score:1", "step:11", "write:9", "step:2", "step:13"]
+STOPS = {
+    "SIGKILL": ["write:1", "step:1", "step:6", "write:5", "score:1", "step:11", "write:9", "step:2", "step:13"],
+    "SIGINT": ["step:3", "score:1", "step:20"],
+    "SIGTERM": ["step:5", "score:1"],
+}
+NUM_STEPS = 48
 
 
 @pytest.fixture(params=EXPERIMENTS)
@@ -54,12 +59,13 @@ def config(request, write_experiment) -> Path:
     return write_experiment(arms=None, **{"tie": True} | EXPERIMENTS[request.param])
 
 
-def train(config: Path, results: Path, *moments: str, by: str = "SIGKILL") -> list[int]:
-    """Train until done, ending the process at each of the moments; returns every attempt's exit status."""
-    command = [sys.executable, str(DRIVER), str(config), str(results), by, *moments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+def train(config: Path, plan: dict[Path, list[str]]) -> dict[Path, list[int]]:
+    """Train until done, ending the process at the moments of the plan; returns every attempt's exit status."""
+    asked = json.dumps({str(results): moments for results, moments in plan.items()})
+    done = subprocess.run([sys.executable, str(DRIVER), str(config), asked], capture_output=True, text=True, timeout=300)
     assert "Traceback" not in done.stderr, done.stderr
-    return json.loads(done.stdout.rpartition("statuses:")[2])
+    statuses = json.loads(done.stdout.rpartition("statuses:")[2])
+    return {Path(results): found for results, found in statuses.items()}
 
 
 def find_only_run(results: Path) -> Path:
@@ -83,27 +89,19 @@ def read_findings(results: Path) -> dict:
     }
 
 
-def list_leftovers(results: Path) -> list[str]:
-    return sorted(file.name for file in find_only_run(results).iterdir() if file.name == CHECKPOINT_FILE)
-
-
-def test_a_run_that_is_killed_again_and_again_ends_the_same(config, tmp_path):
-    assert train(config, tmp_path / "whole") == [0]
-    statuses = train(config, tmp_path / "killed", *KILLS)
-    assert statuses == [-signal.SIGKILL] * len(KILLS) + [0]
-    whole, killed = read_findings(tmp_path / "whole"), read_findings(tmp_path / "killed")
+def test_a_run_that_is_stopped_again_and_again_ends_the_same(config, tmp_path):
+    plan = {tmp_path / name: [name, *moments] for name, moments in STOPS.items()}
+    statuses = train(config, {tmp_path / "whole": ["SIGKILL"], **plan})
+    assert statuses.pop(tmp_path / "whole") == [0]
+    whole = read_findings(tmp_path / "whole")
     assert len(whole["curve"]) >= 2
-    for part in whole:
-        assert killed[part] == whole[part], part
-    assert list_leftovers(tmp_path / "killed") == []
-
-
-def test_ctrl_c_and_sigterm_leave_a_checkpoint_to_go_on_from(config, tmp_path):
-    assert train(config, tmp_path / "whole") == [0]
-    for name in ("SIGINT", "SIGTERM"):
-        moments = ["step:3", "score:1", "step:20"]
-        assert train(config, tmp_path / name, *moments, by=name) == [130] * len(moments) + [0]
-        assert read_findings(tmp_path / name) == read_findings(tmp_path / "whole")
+    for results, (name, *moments) in plan.items():
+        stopped = -signal.SIGKILL if name == "SIGKILL" else 130
+        assert statuses[results] == [stopped] * len(moments) + [0], name
+        findings = read_findings(results)
+        for part in whole:
+            assert findings[part] == whole[part], f"{part} after {name}"
+        assert not (find_only_run(results) / CHECKPOINT_FILE).exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -159,7 +157,7 @@ def interrupted(write_experiment, tmp_path, monkeypatch):
 def test_the_lock_is_released_by_an_interruption(interrupted):
     run, settings, folder = interrupted
     assert not (folder / ".lock").exists() and not (folder / ".holder").exists()
-    assert execute_run(run, settings=settings).cost.steps == 46
+    assert execute_run(run, settings=settings).cost.steps == NUM_STEPS
 
 
 @pytest.mark.parametrize("damage", ["a byte", "the end", "everything"])
@@ -173,7 +171,7 @@ def test_a_damaged_checkpoint_is_recognised_and_said(damage, interrupted):
         execute_run(run, settings=settings)
     assert "--force" in caught.value.hint
     forced = Settings(store=settings.store, device="cpu", force=True)
-    assert execute_run(run, settings=forced).cost.steps == 46
+    assert execute_run(run, settings=forced).cost.steps == NUM_STEPS
 
 
 def test_an_unfinished_run_of_another_spec_is_not_continued(interrupted, write_experiment):

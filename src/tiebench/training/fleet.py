@@ -20,7 +20,7 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import Record
 from tiebench.results.report import refresh_tables
 from tiebench.training.environment import choose_device
-from tiebench.training.inspection import inspect_arms
+from tiebench.training.inspection import Finding, inspect_arms
 from tiebench.training.observer import Observer
 from tiebench.training.reuse import Settings, find_finished
 from tiebench.training.runner import execute_run
@@ -42,14 +42,21 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def execute_runs(runs: list[RunSpec], *, settings: Settings, watch: Watch, jobs: str = "1") -> list[Record]:
+def execute_runs(
+    runs: list[RunSpec],
+    *,
+    settings: Settings,
+    watch: Watch,
+    jobs: str = "1",
+    report: Callable[[list[Finding]], None] = lambda findings: None,
+) -> list[Record]:
     """Every run's record, in the order asked for; what is finished is reused, and the tables follow each new one.
 
-    `watch(run, index)` opens the observer of a run. Every arm is built without memory before any is trained, so that
-    one that cannot be built (UsageError) costs seconds. Of runs side by side, one's failure does not stop the others;
-    the first is raised when all have ended. Raises Interrupted when the runs were told to stop.
+    Every arm is built without memory before any is trained, and `report` is told what was counted: an arm that
+    cannot be built (UsageError) costs seconds. `watch(run, index)` opens the observer of a run. One run's failure does
+    not stop the others; the first is raised when all have ended. Raises Interrupted when told to stop.
     """
-    inspect_arms(runs, data_dir=settings.data_dir)
+    report(inspect_arms(runs, data_dir=settings.data_dir))
     num_jobs = choose_num_jobs(jobs, num_runs=len(runs), device=choose_device(settings.device).type)
     finished = {run.name: find_finished(run, settings=settings) for run in runs}
     waiting = [(index, run) for index, run in enumerate(runs) if finished[run.name] is None]
@@ -59,10 +66,24 @@ def execute_runs(runs: list[RunSpec], *, settings: Settings, watch: Watch, jobs:
     if num_jobs > 1 and len(waiting) > 1:
         finished |= _Crew(settings, watch, num_jobs).work_off(waiting)
     else:
-        for index, run in waiting:
-            finished[run.name] = execute_run(run, settings=settings, observer=watch(run, index))
-            refresh_tables(settings.store)
+        finished |= _work_in_turn(waiting, settings=settings, watch=watch)
     return [finished[run.name] for run in runs]
+
+
+def _work_in_turn(waiting: list[tuple[int, RunSpec]], *, settings: Settings, watch: Watch) -> dict[str, Record]:
+    records, failures = {}, []
+    for index, run in waiting:
+        observer = watch(run, index)
+        try:
+            records[run.name] = execute_run(run, settings=settings, observer=observer)
+            refresh_tables(settings.store)
+        except TiebenchError as error:
+            failures.append(error)
+            if len(waiting) > 1:
+                observer.say(f"{run.name} failed: {error.message}")
+    if failures:
+        raise failures[0]
+    return records
 
 
 @dataclass
@@ -133,6 +154,7 @@ class _Crew:
             refresh_tables(self.settings.store)
         elif event == "failed":
             self.failures.append(content)
+            worker.observer.say(f"{name} failed: {content}")
         elif event == "interrupted":
             self.stopping = True
         else:

@@ -212,7 +212,7 @@ class Trainer:
         self.observer.start_stage("valid", total_tokens=stream.num_tokens)
         score = score_stream(self.model, stream, spec=self.run.spec, advance=self._advance_evaluation)
         train_nats = progress.nats_since_evaluation / progress.tokens_since_evaluation
-        if score.perplexity < progress.best_perplexity:
+        if progress.best_step == 0 or score.perplexity < progress.best_perplexity:
             progress.best_perplexity, progress.best_step = score.perplexity, progress.step
             progress.best_training_perplexity = math.exp(train_nats)
             progress.evaluations_without_gain = 0
@@ -261,6 +261,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "states": self.states,
             "dropout": self.dropout_stream.get_state(),
+            "num_threads": torch.get_num_threads(),
             "progress": asdict(self.progress),
         }
         write_checkpoint(state, self.folder)
@@ -279,6 +280,7 @@ class Trainer:
         self.states = _move(state["states"], self.device)
         self.dropout_stream.set_state(state["dropout"])
         self.progress = Progress(**state["progress"])
+        torch.set_num_threads(state["num_threads"])  # another number would round differently
         self.observer.say(f"{self.run.name}: going on from step {self.progress.step:,} of {self.num_steps:,}")
 
     def _stop_if_interrupted(self) -> None:

@@ -1,0 +1,123 @@
+"""What claims ask of trained tables: measured once where the weights are, then kept beside the runs (`findings`)."""
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiebench.errors import TiebenchError
+from tiebench.results.claims import STUDIES, TABLES, Claim, PaperClaims
+from tiebench.results.findings import Finding, add_findings, identify_run
+from tiebench.results.record import Record
+from tiebench.results.store import Store
+from tiebench.results.verdicts import Evidence
+
+if TYPE_CHECKING:
+    import numpy as np
+
+WEIGHTS_FILE = "weights.safetensors"
+VOCABULARY_FILE = "vocabulary.json"
+Tables = dict[str, "np.ndarray"]
+Say = Callable[[str], None]
+
+
+def complete_findings(
+    papers: list[PaperClaims], *, evidence: Evidence, only: list[str], say: Say, train: bool, data_dir: Path | None
+) -> None:
+    """Measure what the chosen claims ask of tables, wherever both arms of a seed have weights; skip what is known.
+
+    `train` also runs the studies, which have a training of their own.
+    """
+    claims = [claim for paper in papers for claim in paper.choose(only).values()]
+    asked = {(claim.experiment, claim.measure, *claim.arms): claim for claim in claims if claim.is_about_tables and claim.experiment}
+    for claim in asked.values():
+        for untied, tied in _find_pairs(claim, evidence):
+            _measure_pair(claim, untied, tied, store=evidence.store, say=say)
+    if train:
+        for claim in claims:
+            if claim.measure in STUDIES:
+                _complete_study(claim, evidence, say=say, data_dir=data_dir)
+    evidence.kept.clear()
+
+
+def read_tables(untied: Record, tied: Record, *, store: Store) -> Tables:
+    """`in`, `out` and `tied`, each `(words, width)` float32. Raises TiebenchError where one has no weights."""
+    from tiebench.training.runner import open_model
+
+    apart = open_model(untied, store.folder_of(untied)).lexicon
+    shared = open_model(tied, store.folder_of(tied)).lexicon
+    if apart.input_table is apart.output_table:
+        raise TiebenchError(f"{untied.experiment}/{untied.arm} is tied", "name the untied arm first in the claim's 'arms'")
+    tables = dict(zip(TABLES, (apart.input_table, apart.output_table, shared.input_table), strict=True))
+    return {name: table.detach().numpy() for name, table in tables.items()}
+
+
+def measure_tables(measure: str, tables: Tables, *, words: dict[str, int]) -> Iterator[tuple[str, float, dict[str, int]]]:
+    """What of, how much, and on how many words or pairs it rests."""
+    from tiebench.training import table_measures as measures
+
+    num_words = len(tables["in"])
+    if measure == "rank correlation":
+        ranks = {name: measures.rank_distances(table) for name, table in tables.items()}
+        for first, second in combinations(TABLES, 2):
+            value = measures.correlate_ranked(ranks[first], ranks[second])
+            yield f"{first}-{second}", value, {"num_pairs": len(ranks[first])}
+    elif measure == "aligned cosine":
+        for first, second in combinations(TABLES, 2):
+            value = measures.measure_aligned_cosine(tables[first], tables[second])
+            yield f"{first}-{second}", value, {"num_words": num_words}
+    else:
+        for name, table in tables.items():
+            value, num_pairs = measures.correlate_judgements(table, words=words, dataset=measure)
+            yield name, value, {"num_pairs": num_pairs}
+
+
+def _find_pairs(claim: Claim, evidence: Evidence) -> list[tuple[Record, Record]]:
+    """The runs of both arms at each seed where both have weights and the measure is not there yet."""
+    records, findings = evidence.read(claim.experiment)
+    known = {finding.seed for finding in findings if finding.measure == claim.measure}
+    weighty = {
+        (record.arm, record.seed): record
+        for record in records
+        if record.seed not in known and (evidence.store.folder_of(record) / WEIGHTS_FILE).exists()
+    }
+    untied, tied = claim.arms
+    return [(found, weighty[tied, seed]) for (arm, seed), found in weighty.items() if arm == untied and (tied, seed) in weighty]
+
+
+def _measure_pair(claim: Claim, untied: Record, tied: Record, *, store: Store, say: Say) -> None:
+    say(f"{untied.experiment} seed {untied.seed}: measuring {claim.measure}")
+    tables = read_tables(untied, tied, store=store)
+    runs = {record.arm: identify_run(record) for record in (untied, tied)}
+    try:
+        found = list(measure_tables(claim.measure, tables, words=_read_words(store.folder_of(untied))))
+    except TiebenchError as error:
+        say(f"{claim.measure} is not measured: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+        return
+    findings = [
+        Finding(measure=claim.measure, of=of, seed=untied.seed, value=value, runs=runs, facts=facts)
+        for of, value, facts in found
+    ]
+    add_findings(findings, store.root / untied.experiment)
+
+
+def _read_words(folder: Path) -> dict[str, int]:
+    from tiebench.corpora.vocabulary import load_vocabulary
+
+    vocabulary = load_vocabulary(folder / VOCABULARY_FILE)
+    return {vocabulary.token(id): id for id in range(vocabulary.size)}
+
+
+def _complete_study(claim: Claim, evidence: Evidence, *, say: Say, data_dir: Path | None) -> None:
+    """The subspace study, at the seeds asked for, for the subjects that this claim names."""
+    from tiebench.training.subspace_study import run_study
+
+    place = STUDIES[claim.measure]
+    for subject in claim.subjects:
+        known = evidence.measure(claim, subject)
+        for seed in evidence.seeds or (1,):
+            if seed not in known:
+                say(f"{place} seed {seed}: training {subject}")
+                finding = run_study(subject, measure=claim.measure, seed=seed, data_dir=data_dir)
+                add_findings([finding], evidence.store.root / place)
+                evidence.kept.pop(place, None)

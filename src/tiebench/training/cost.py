@@ -1,0 +1,195 @@
+"""What a plan will cost on this machine: tokens, operations, and hours from the speed of a few real steps.
+
+The steps are those that would train, on synthetic ids of the real vocabulary size, so no corpus is needed where the
+catalogue declares its counts. Every distinct model is timed, the small ones first, until `TIMING_SECONDS` are spent;
+what is left gets the rate, in operations per second, of the largest one of its kind that was timed.
+"""
+
+import json
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tiebench import registry
+from tiebench.corpora.corpus import SPLITS
+from tiebench.corpora.stream import TokenStream
+from tiebench.errors import TiebenchError
+from tiebench.experiment.run_spec import RunSpec
+from tiebench.results.record import RECORD_FILE
+from tiebench.results.tables import Column, Table
+from tiebench.results.verdicts import Plan
+from tiebench.training.batches import Batches
+from tiebench.training.bench import build_trainer
+from tiebench.training.environment import choose_device, tune_allocator
+from tiebench.training.model import build_on_meta, count_flops_per_token
+from tiebench.training.reuse import Settings
+from tiebench.training.runner import prepare_material
+from tiebench.training.trainer import plan_steps
+from tiebench.training.workloads import Workload, draw_stream
+
+TIMING_SECONDS = 40.0
+NUM_STEPS = 2
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Tokens by split and the size of the vocabulary."""
+
+    tokens: dict[str, int]
+    vocabulary_size: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One arm: what one run of it takes, and how many are still to do. None where the text is not there to count."""
+
+    run: RunSpec
+    num_runs: int
+    vocabulary_size: int | None = None
+    tokens: int | None = None
+    flops: float | None = None
+    flops_per_step: float = 0.0
+    seconds: float | None = None
+    timed: bool = False
+
+    @property
+    def total_seconds(self) -> float | None:
+        return None if self.seconds is None else self.seconds * self.num_runs
+
+
+def estimate_costs(plans: list[Plan], *, settings: Settings) -> list[Cost]:
+    """The cost of every arm, in the order of the plans."""
+    costs = [_count(runs, settings=settings) for plan in plans for runs in _group_by_arm(plan.runs)]
+    rates = _time_models([cost for cost in costs if cost.flops is not None and cost.num_runs], settings=settings)
+    return [_with_seconds(cost, rates) for cost in costs]
+
+
+def costs_table(costs: list[Cost]) -> Table:
+    """A row per arm; the caption adds up what is still to do."""
+    columns = (Column("experiment"), Column("arm"), Column("runs to do", "count"), Column("tokens a run", "count"))
+    columns += (Column("TFLOP a run", "number"), Column("hours a run", "number"), Column("hours", "number"), Column("speed"))
+    known = [cost.total_seconds for cost in costs if cost.total_seconds is not None]
+    runs = sum(cost.num_runs for cost in costs)
+    missing = dict.fromkeys(cost.run.experiment for cost in costs if cost.flops is None)
+    notes = [f"{name}: its text is not here, so it cannot be counted and is not run." for name in missing]
+    return Table(
+        title="What it will cost on this machine",
+        columns=columns,
+        rows=tuple(_describe_row(cost) for cost in costs),
+        caption=f"{runs} runs to do, about {sum(known) / HOUR:,.1f} hours one after the other.",
+        notes=("Hours are an estimate from a few steps of training on synthetic ids; a busy machine is slower.", *notes),
+    )
+
+
+def select_countable(plans: list[Plan], costs: list[Cost]) -> list[Plan]:
+    """The plans whose text is there."""
+    missing = {cost.run.experiment for cost in costs if cost.flops is None}
+    return [plan for plan in plans if plan.experiment.name not in missing]
+
+
+def read_counts(run: RunSpec, *, data_dir: Path | None = None) -> Counts | None:
+    """What the catalogue declares, else what the text itself has; None where it is not there."""
+    source = getattr(registry.corpora.load(run.spec.corpus["type"]), "SOURCE", None)
+    words = run.spec.vocabulary
+    whole = words.type == "words" and words.size is None and words.min_count == 1
+    if whole and source is not None and source.expected_tokens and source.expected_vocabulary:
+        return Counts(dict(source.expected_tokens), source.expected_vocabulary)
+    try:
+        material = prepare_material(run, data_dir=data_dir)
+    except TiebenchError:
+        return None
+    return Counts({split: material.streams[split].num_tokens for split in SPLITS}, material.vocabulary.size)
+
+
+def _group_by_arm(runs: list[RunSpec]) -> list[list[RunSpec]]:
+    return [[run for run in runs if run.arm == arm] for arm in dict.fromkeys(run.arm for run in runs)]
+
+
+def _count(runs: list[RunSpec], *, settings: Settings) -> Cost:
+    """The runs of one arm at several seeds; finished ones cost nothing."""
+    run = runs[0]
+    folders = [settings.store.folder(each.experiment, each.arm, each.seed) for each in runs]
+    num_runs = sum(not (folder / RECORD_FILE).exists() for folder in folders)
+    counts = read_counts(run, data_dir=settings.data_dir)
+    if counts is None:
+        return Cost(run, num_runs)
+    training = run.spec.training
+    model = build_on_meta(run.spec, vocabulary_size=counts.vocabulary_size)
+    flops_per_token = count_flops_per_token(model, context=training.window)
+    stream = TokenStream(np.empty(0), counts.tokens["train"], 0, 0, 0)
+    batches = Batches(stream, training.batch_size, training.window, model.architecture.recurrent, run.seed)
+    num_steps = plan_steps(training, steps_per_epoch=batches.steps_per_epoch)
+    tokens = num_steps * training.batch_size * training.window
+    evaluations = num_steps // (training.evaluate_every or batches.steps_per_epoch) + 1
+    scored = evaluations * counts.tokens["valid"] + counts.tokens["test"]
+    scored += counts.tokens["train"] if run.spec.evaluation.train else 0
+    flops = flops_per_token * (tokens + scored / 3)
+    per_step = flops_per_token * training.batch_size * training.window
+    return Cost(run, num_runs, counts.vocabulary_size, tokens, flops, per_step)
+
+
+def _time_models(costs: list[Cost], *, settings: Settings) -> dict[str, float]:
+    """Model to operations per second, for those that were timed; and kind to that of the largest timed."""
+    tune_allocator()
+    rates: dict[str, float] = {}
+    ends = time.perf_counter() + TIMING_SECONDS
+    for cost in sorted(costs, key=lambda cost: cost.flops_per_step):
+        kind, left = _name_kind(cost.run), ends - time.perf_counter()
+        expected = (NUM_STEPS + 1) * cost.flops_per_step / rates.get(kind, np.inf)
+        if _name_model(cost) in rates or left < expected or (left < 0 and kind in rates):
+            continue
+        rates[_name_model(cost)] = rates[kind] = cost.flops_per_step / _time_step(cost, device=settings.device)
+    return rates
+
+
+def _time_step(cost: Cost, *, device: str) -> float:
+    """Seconds of a training step: the fastest of a few after one to warm up, or that one where it took long."""
+    training = cost.run.spec.training
+    num_tokens = max(4 * training.batch_size * (training.window + 1), 10_000)
+    streams = {split: draw_stream(num_tokens, vocabulary_size=cost.vocabulary_size) for split in ("train", "valid")}
+    workload = Workload(cost.run.name, cost.run, cost.vocabulary_size, streams)
+    seconds: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build_trainer(workload, device=choose_device(device), folder=Path(folder))
+        for _ in range(NUM_STEPS + 1):
+            started = time.perf_counter()
+            trainer._step()
+            trainer._read_nats()
+            seconds.append(time.perf_counter() - started)
+            if seconds[0] > TIMING_SECONDS / 10:
+                break
+    return min(seconds)
+
+
+def _with_seconds(cost: Cost, rates: dict[str, float]) -> Cost:
+    rate = rates.get(_name_model(cost), rates.get(_name_kind(cost.run)))
+    if rate is None or cost.flops is None:
+        return cost
+    return replace(cost, seconds=cost.flops / rate, timed=_name_model(cost) in rates)
+
+
+def _name_model(cost: Cost) -> str:
+    """What decides the speed of a step; at equal widths the tie does not."""
+    spec, training = cost.run.resolved, cost.run.resolved["training"]
+    shape = [training[key] for key in ("batch_size", "window", "accumulate", "precision", "compile", "objective")]
+    kind = [training["optimizer"]["type"], spec["lexicon"]["width"], spec["lexicon"]["projection"] is None]
+    return json.dumps([spec["architecture"], shape, kind, cost.vocabulary_size])
+
+
+def _name_kind(run: RunSpec) -> str:
+    training = run.spec.training
+    architecture = run.spec.architecture
+    return json.dumps([architecture["type"], architecture.get("variational"), training.objective.type, training.precision])
+
+
+def _describe_row(cost: Cost) -> tuple[Any, ...]:
+    hours = None if cost.seconds is None else cost.seconds / HOUR
+    total = None if hours is None else hours * cost.num_runs
+    speed = "timed" if cost.timed else None if hours is None else "scaled"
+    flops = None if cost.flops is None else cost.flops / 1e12
+    return cost.run.experiment, cost.run.arm, cost.num_runs, cost.tokens, flops, hours, total, speed
