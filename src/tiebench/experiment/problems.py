@@ -39,8 +39,10 @@ def explain_problems(error: ValidationError, *, model: type[BaseModel]) -> list[
     """pydantic's findings as problems, with suggestions for unknown keys; one for each path."""
     problems: dict[tuple, Problem] = {}
     for item in error.errors():
-        path = _strip_tags(item["loc"], model)
-        problem = Problem(path, item["input"], _explain(item, path, model))
+        path, found = _strip_tags(item["loc"], model), item["input"]
+        if item["type"] == "union_tag_invalid":  # pydantic shows the whole block where its `type` is wrong
+            path, found = (*path, "type"), item["ctx"]["tag"]
+        problem = Problem(path, found, _explain(item, path, model))
         if path in problems and problem.allowed not in problems[path].allowed:
             problem = replace(problem, allowed=f"{problems[path].allowed}, or {problem.allowed}")
         problems[path] = problem

@@ -4,6 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from tiebench.errors import UsageError
 from tiebench.experiment import schema
 from tiebench.tying.lexicon import Lexicon, Stream, fill
 
@@ -35,4 +36,10 @@ class Tied(Lexicon):
 
 
 def build(options: Options, lexicon: schema.Lexicon, *, vocabulary_size: int, width: int) -> Tied:
+    """Raises UsageError for an `output_init`, which would fill nothing."""
+    if lexicon.output_init is not None:
+        raise UsageError(
+            "lexicon.output_init: a tied lexicon has no output table of its own to fill",
+            "write it into the untied arm, such as `untied: {tie: false, lexicon: {output_init: {normal: 0.02}}}`",
+        )
     return Tied(lexicon, vocabulary_size=vocabulary_size, width=width)
