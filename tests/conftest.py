@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -99,21 +100,48 @@ def make_arm(make_block: Callable) -> Callable:
     return make
 
 
+def _describe_experiment(corpus: dict[str, str], **blocks: Any) -> str:
+    content = {
+        "corpus": dict(corpus),
+        "architecture": {"type": "lstm", "layers": 1, "width": 16},
+        "lexicon": {"init": {"uniform": 0.1}},
+        "training": copy.deepcopy(TRAINING),
+        "seeds": [1],
+        "arms": {"untied": {"tie": False}, "tied": {"tie": True}},
+    }
+    content = {key: value for key, value in (content | blocks).items() if value is not None}
+    return yaml.safe_dump(content, sort_keys=False)
+
+
 @pytest.fixture
-def write_experiment(tiny_corpus: dict, make_block: Callable, tmp_path: Path) -> Callable[..., Path]:
+def write_experiment(tiny_corpus: dict, tmp_path: Path) -> Callable[..., Path]:
     """Write an experiment on the tiny corpus; keywords replace its top blocks, `None` removes one."""
 
     def write(file: str = "tiny.yaml", **blocks: Any) -> Path:
-        content = {
-            "corpus": dict(tiny_corpus),
-            "architecture": make_block("lstm"),
-            "lexicon": {"init": {"uniform": 0.1}},
-            "training": copy.deepcopy(TRAINING),
-            "seeds": [1],
-            "arms": {"untied": {"tie": False}, "tied": {"tie": True}},
-        }
-        content = {key: value for key, value in (content | blocks).items() if value is not None}
-        (tmp_path / file).write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
+        (tmp_path / file).write_text(_describe_experiment(tiny_corpus, **blocks), "utf-8")
         return tmp_path / file
 
     return write
+
+
+@pytest.fixture(scope="session")
+def trained_once(tiny_corpus: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `tiny.yaml` and all its finished runs in `results`, two arms at two seeds; not to be written to."""
+    from tiebench.experiment.loading import load_experiment
+    from tiebench.results.store import Store
+    from tiebench.training.fleet import execute_runs
+    from tiebench.training.observer import Observer
+    from tiebench.training.reuse import Settings
+
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.yaml").write_text(_describe_experiment(tiny_corpus, seeds=[1, 2]), "utf-8")
+    runs = load_experiment(folder / "tiny.yaml").plan_runs()
+    settings = Settings(store=Store(folder / "results"), device="cpu")
+    execute_runs(runs, settings=settings, watch=lambda run, index: Observer())
+    return folder
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path) -> Path:
+    """A copy of `trained_once` of the test's own."""
+    return shutil.copytree(trained_once, tmp_path / "trained")

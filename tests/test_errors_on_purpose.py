@@ -143,3 +143,161 @@ def test_mistakes_in_files(name, run, write_experiment):
     config.write_text(text, "utf-8")
     arguments = [str(config) if argument == "CONFIG" else argument for argument in mistake.arguments]
     check_answer(run(*arguments), exit_code=mistake.exit_code, says=mistake.says)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", ("the valid split has no words",)),
+        (b"\n \n", ("the valid split has no words",)),
+        (b"good\nbad \xff\n", ("line 2", "not UTF-8", "0xff", "iconv")),
+    ],
+    ids=["empty", "blank", "not UTF-8"],
+)
+def test_text_that_cannot_be_used(content, says, run, write_experiment, tmp_path):
+    (tmp_path / "odd.txt").write_bytes(content)
+    answer = run("check", write_experiment(), "--set", f"corpus.valid={tmp_path / 'odd.txt'}")
+    check_answer(answer, exit_code=1, says=(*says, "odd.txt"))
+
+
+def test_everything_that_is_wrong_is_said_at_once(run, write_experiment):
+    config = write_experiment(seeds=[-1], tie="tide", arms=None)
+    content = yaml.safe_load(config.read_text("utf-8"))
+    lay_into(content, {"training.window": "x", "lexicon.unknown": 1, "training.optimizer.type": "adam"})
+    config.write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
+    answer = run("check", config)
+    fragments = ("5 problems", "seeds:", "tie.type", "training.window", "lexicon.unknown", "training.optimizer.type")
+    check_answer(answer, exit_code=2, says=fragments)
+    lines = config.read_text("utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        if line.strip() == "window: x":
+            assert f"{config}:{number}: training.window" in answer.output
+
+
+IN_COMMANDS = {
+    "no command": ((), 2, ("Usage",)),
+    "unknown command": (("trian",), 2, ("No such command 'trian'",)),
+    "unknown option": (("train", "CONFIG", "--epochs", "3"), 2, ("No such option", "--epochs")),
+    "no config": (("train",), 2, ("CONFIG",)),
+    "set without a value": (("check", "CONFIG", "--set", "training.epochs"), 2, ("expected dotted.key=value", "--set training.epochs=1")),
+    "set without a key": (("check", "CONFIG", "--set", "=3"), 2, ("expected dotted.key=value",)),
+    "set of an unknown key": (("check", "CONFIG", "--set", "training.epoch=3"), 2, ("--set training.epoch=3: training.epoch", "did you mean 'epochs'")),
+    "set of a wrong value": (("check", "CONFIG", "--set", "training.epochs=many"), 2, ("--set training.epochs=many", "found 'many'")),
+    "set of what an arm sets": (("check", "CONFIG", "--set", "tie=true"), 2, ("arm 'untied' sets tie itself", "--set arms.untied.tie=...")),
+    "set through a value": (("check", "CONFIG", "--set", "training.epochs.more=3"), 2, ("training.epochs",)),
+    "unknown arm": (("train", "CONFIG", "--arm", "teid"), 2, ("has no arm 'teid'", "did you mean 'tied'")),
+    "a seed that is no number": (("train", "CONFIG", "--seed", "one"), 2, ("one", "integer")),
+    "a negative seed": (("train", "CONFIG", "--seed", "-1"), 2, ("-1",)),
+    "no jobs": (("train", "CONFIG", "--jobs", "0"), 2, ("--jobs 0", "at least 1")),
+    "jobs that are no number": (("train", "CONFIG", "--jobs", "two"), 2, ("--jobs two", "or auto")),
+    "no such device": (("train", "CONFIG", "--device", "tpu"), 2, ("no device 'tpu'", "allowed here: auto")),
+    "results that are a file": (("train", "CONFIG", "--results", "CONFIG"), 2, ("is a file", "name a folder")),
+    "compare one arm": (("compare", "tied"), 2, ("only 'tied' was named", "tiebench compare tied untied")),
+    "compare an unknown arm": (("compare", "tied", "unteid", "--results", "RESULTS"), 2, ("no finished run of arm 'unteid'", "did you mean 'untied'")),
+    "compare an arm the config has not": (("compare", "tied", "other", "--config", "CONFIG"), 2, ("has no arm 'other'",)),
+    "compare an arm with itself": (("compare", "tied", "tied", "--results", "RESULTS"), 2, ("tied", "two different arms")),
+    "compare folders without runs": (("compare", "nowhere/tied", "nowhere/untied", "--results", "RESULTS"), 2, ("no finished run in nowhere/tied",)),
+    "compare at a seed that is not there": (("compare", "tied", "untied", "--seed", "9", "--results", "RESULTS"), 2, ("9",)),
+    "force without a config": (("compare", "tied", "untied", "--force", "--results", "RESULTS"), 2, ("--config",)),
+    "unknown format": (("compare", "tied", "untied", "--results", "RESULTS", "--format", "markdwn"), 2, ("markdwn", "did you mean 'markdown'")),
+    "bad suffix of a plot": (("compare", "tied", "untied", "--results", "RESULTS", "--plot", "curves.gif"), 2, ("curves.gif", "svg")),
+    "unknown list": (("list", "corpuses"), 2, ("no list of 'corpuses'", "did you mean 'corpora'")),
+    "show nothing": (("show", "nowhere"), 2, ("nowhere is not a finished run", "tiebench list runs")),
+    "show a folder of many": (("show", "RESULTS"), 2, ("is not a finished run", "did you mean", "seed-1")),
+    "sample from nothing": (("sample", "nowhere"), 2, ("nowhere is not a finished run",)),
+    "sample no tokens": (("sample", "RUN", "--tokens", "0"), 2, ("--tokens",)),
+    "sample after unknown words": (("sample", "RUN", "--prompt", "qqqq zzzz"), 2, ("knows no word of 'qqqq zzzz'",)),
+}
+
+
+@pytest.mark.parametrize("name", IN_COMMANDS)
+def test_mistakes_in_commands(name, run, trained_once):
+    arguments, exit_code, says = IN_COMMANDS[name]
+    places = {
+        "CONFIG": trained_once / "tiny.yaml",
+        "RESULTS": trained_once / "results",
+        "RUN": trained_once / "results" / "tiny" / "tied" / "seed-1",
+    }
+    answer = run(*(str(places.get(argument, argument)) for argument in arguments))
+    check_answer(answer, exit_code=exit_code, says=says)
+    assert not Path("results").exists(), "a mistake left a folder behind"
+
+
+def find_run(trained: Path) -> Path:
+    return trained / "results" / "tiny" / "tied" / "seed-1"
+
+
+def test_a_folder_with_the_runs_of_another_spec(run, trained):
+    arguments = ("train", trained / "tiny.yaml", "--results", trained / "results")
+    answer = run(*arguments, "--set", "training.epochs=1")
+    says = ("holds another run", "training.epochs is 2 there and 1 here", "--results", "--set name=", "--force")
+    check_answer(answer, exit_code=2, says=says)
+    assert run(*arguments, "--set", "training.epochs=1", "--set", "name=other").exit_code == 0
+
+
+def test_runs_on_a_text_that_has_changed(run, trained, tmp_path):
+    config = yaml.safe_load((trained / "tiny.yaml").read_text("utf-8"))
+    (tmp_path / "grown.txt").write_text(Path(config["corpus"]["train"]).read_text("utf-8") + "more\n", "utf-8")
+    answer = run("train", trained / "tiny.yaml", "--results", trained / "results", "--set", f"corpus.train={tmp_path}/grown.txt")
+    check_answer(answer, exit_code=2, says=("was trained on other text", "--force"))
+
+
+def test_arms_that_differ_in_more_than_they_declare(run, trained):
+    file = find_run(trained).parent / "seed-2" / "record.json"
+    for file in find_run(trained).parent.glob("seed-*/record.json"):
+        record = json.loads(file.read_text("utf-8"))
+        record["spec"]["training"]["window"] = 11
+        file.write_text(json.dumps(record), "utf-8")
+    answer = run("compare", "untied", "tied", "--results", trained / "results")
+    check_answer(answer, exit_code=2, says=("not comparable: training.window differs", "untied: 10", "tied: 11", "arms:"))
+
+
+@pytest.mark.parametrize("command", ["show", "train", "compare", "list"])
+@pytest.mark.parametrize("content", ["{", "{}", '{"schema_version": 99}'], ids=["no JSON", "no record", "a later version"])
+def test_a_damaged_record(command, content, run, trained):
+    (find_run(trained) / "record.json").write_text(content, "utf-8")
+    results = ("--results", trained / "results")
+    arguments = {
+        "show": ("show", find_run(trained)),
+        "train": ("train", trained / "tiny.yaml", *results),
+        "compare": ("compare", "tied", "untied", *results),
+        "list": ("list", "runs", *results),
+    }[command]
+    says = ("unknown schema version 99",) if "99" in content else ("record.json is damaged",)
+    check_answer(run(*arguments), exit_code=1, says=(*says, "train"))
+
+
+def test_a_damaged_checkpoint(run, trained):
+    (find_run(trained) / "record.json").unlink()
+    (find_run(trained) / "checkpoint.pt").write_bytes(b"half a checkpoint")
+    answer = run("train", trained / "tiny.yaml", "--results", trained / "results")
+    check_answer(answer, exit_code=1, says=("checkpoint.pt is damaged", "--force"))
+    assert run("train", trained / "tiny.yaml", "--results", trained / "results", "--force").exit_code == 0
+
+
+@pytest.mark.parametrize("damage", ["missing", "damaged", "of the other tie"])
+def test_sampling_needs_the_run_s_own_weights(damage, run, trained):
+    weights = find_run(trained) / "weights.safetensors"
+    says = {"missing": ("has no weights",), "damaged": ("is damaged",), "of the other tie": ("belongs to another model",)}[damage]
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "damaged":
+        weights.write_bytes(weights.read_bytes()[:100])
+    else:
+        weights.write_bytes((trained / "results" / "tiny" / "untied" / "seed-1" / weights.name).read_bytes())
+    check_answer(run("sample", find_run(trained)), exit_code=1, says=(*says, "train"))
+
+
+def test_test_nats_of_another_run_are_not_compared(run, trained):
+    nats = find_run(trained) / "test-nats.npy"
+    nats.write_bytes((trained / "results" / "tiny" / "untied" / "seed-1" / nats.name).read_bytes())
+    answer = run("compare", "tied", "untied", "--seed", "1", "--results", trained / "results")
+    check_answer(answer, exit_code=1, says=("test-nats.npy is damaged", "nats, but the record says"))
+
+
+def test_a_loss_that_is_no_number_any_more(run, write_experiment):
+    config = write_experiment(lexicon={"init": {"uniform": 1e30}, "output_bias": True})
+    answer = run("train", config, "--arm", "untied", "--set", "training.optimizer.learning_rate=1000000.0", "--quiet")
+    says = ("tiny/untied/seed-1", "the loss became", "at step", "results/tiny/untied/seed-1", "learning_rate", "--force")
+    check_answer(answer, exit_code=1, says=says)
+    assert not Path("results/tiny/untied/seed-1/record.json").exists()

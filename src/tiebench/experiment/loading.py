@@ -33,14 +33,17 @@ class Experiment:
     altered: tuple[str, ...] = ()
 
     def plan_runs(self, *, arms: list[str] | None = None, seeds: list[int] | None = None) -> list[RunSpec]:
-        """The runs, seed by seed, so that a comparison can be read early. Raises UsageError for an unknown arm."""
-        chosen = list(arms) if arms else list(self.arms)
+        """The runs, seed by seed, so that a comparison can be read early; each once.
+
+        Raises UsageError for an unknown arm.
+        """
+        chosen = list(dict.fromkeys(arms or self.arms))
         for arm in chosen:
             if arm not in self.arms:
                 raise UsageError(f"{self.source} has no arm '{arm}'", did_you_mean(arm, self.arms))
         return [
             RunSpec(self.name, arm, seed, self.arms[arm], self.declared, self.altered)
-            for seed in (seeds or self.seeds)
+            for seed in dict.fromkeys(seeds or self.seeds)
             for arm in chosen
         ]
 

@@ -154,7 +154,7 @@ def read_claims(file: Path) -> PaperClaims:
 def describe_paper(file: Path) -> str:
     """One line for lists: title, venue, how many claims."""
     content = read_claims(file)
-    return f"{content.paper.title} ({content.paper.authors}, {content.paper.venue}): {len(content.claims)} claims"
+    return f"{content.paper.title} ({content.paper.authors}, {content.paper.venue} {content.paper.year}): {len(content.claims)} claims"
 
 
 def _find_files(name: str) -> list[Path]:

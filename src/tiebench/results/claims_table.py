@@ -9,18 +9,19 @@ from tiebench.results.tables import Column, Table
 from tiebench.results.verdicts import Outcome
 
 SPREAD = Column("measured", "spread")
-COLUMNS = ("paper", "claim", "source", "measure", "published", "measured")
+COLUMNS = ("claim", "source", "measure", "published", "measured")
 
 
 def claims_table(outcomes: list[Outcome], *, papers: list[PaperClaims]) -> Table:
     """Measured is mean ± s.d. over seeds (their number); the notes say where the tolerances come from."""
     columns = (*map(Column, COLUMNS), Column("difference", "spread"), Column("verdict"))
     counts = Counter(outcome.verdict for outcome in outcomes)
-    named = {outcome.paper for outcome in outcomes}
+    named = list(dict.fromkeys(outcome.paper for outcome in outcomes))
+    several = len(named) > 1
     return Table(
-        title="Published claims, reproduced",
-        columns=columns,
-        rows=tuple(_describe_row(outcome) for outcome in outcomes),
+        title="Published claims, reproduced" if several else f"Published claims, reproduced: {''.join(named)}",
+        columns=(Column("paper"), *columns) if several else columns,
+        rows=tuple((outcome.paper, *_describe_row(outcome)) if several else _describe_row(outcome) for outcome in outcomes),
         caption=f"{len(outcomes)} claims: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}.",
         notes=tuple(f"{paper.name}: {' '.join(paper.tolerances.split())}" for paper in papers if paper.name in named),
     )
@@ -28,10 +29,9 @@ def claims_table(outcomes: list[Outcome], *, papers: list[PaperClaims]) -> Table
 
 def _describe_row(outcome: Outcome) -> tuple:
     return (
-        outcome.paper,
         outcome.id,
         outcome.source,
-        outcome.measure if outcome.relation else f"{outcome.measure} of {outcome.subjects[0]}",
+        outcome.measure,
         outcome.relation or f"{_show(outcome.published)} ± {_show(outcome.tolerance)}",
         _show_measured(outcome),
         outcome.difference,
@@ -60,7 +60,7 @@ def _show_spread(spread: Spread) -> str:
 
 def _show(value: float) -> str:
     """A published figure with the digits that it has; a measured one with as many as it deserves."""
-    return f"{value:,.0f}" if value >= 1e4 else f"{value:g}" if len(f"{value:g}") <= 5 else format_number(value)
+    return f"{value:,.0f}" if value >= 1000 else f"{value:g}" if len(f"{value:g}") <= 5 else format_number(value)
 
 
 def _compare(left: float, right: float) -> str:

@@ -29,8 +29,7 @@ def plot_curves(curves: dict[str, list[Curve]], *, file: Path, title: str) -> Pa
     `curves` maps an arm to the curves of its seeds. Only points that every seed has reached are averaged. Raises
     UsageError for another suffix and when there is nothing to draw.
     """
-    if file.suffix not in SUFFIXES:
-        raise UsageError(f"cannot draw a '{file.suffix}' file", did_you_mean(file.suffix, SUFFIXES))
+    check_suffix(file)
     drawn = {arm: _over_seeds(seeds) for arm, seeds in curves.items()}
     drawn = {arm: points for arm, points in drawn.items() if points[0]}
     if not drawn:
@@ -39,6 +38,12 @@ def plot_curves(curves: dict[str, list[Curve]], *, file: Path, title: str) -> Pa
     with written_aside(file) as aside:
         _save(figure, aside, suffix=file.suffix)
     return file
+
+
+def check_suffix(file: Path) -> None:
+    """Raises UsageError for a file that cannot be drawn; worth knowing before anything is trained."""
+    if file.suffix not in SUFFIXES:
+        raise UsageError(f"cannot draw {file}: '{file.suffix}' is no picture", did_you_mean(file.suffix, SUFFIXES))
 
 
 def _save(figure: "Figure", file: Path, *, suffix: str) -> None:

@@ -22,10 +22,15 @@ def render_table(table: Table, *, format: str = "text", width: int = WIDTH, colo
 
     Raises UsageError for an unknown format.
     """
-    if format not in FORMATS:
-        raise UsageError(f"unknown table format '{format}'", did_you_mean(format, FORMATS))
+    check_format(format)
     text = _render_text(table, width=width, colour=colour) if format == "text" else _RENDERERS[format](table)
     return text.rstrip("\n") + "\n"
+
+
+def check_format(format: str) -> None:
+    """Raises UsageError for an unknown format; worth knowing before anything is trained."""
+    if format not in FORMATS:
+        raise UsageError(f"unknown table format '{format}'", did_you_mean(format, FORMATS))
 
 
 def format_cell(cell: Any, column: Column) -> str:
@@ -35,7 +40,8 @@ def format_cell(cell: Any, column: Column) -> str:
 
 def format_number(value: float) -> str:
     """More decimals for smaller numbers: 52,310; 138.7; 45.21; 1.437."""
-    decimals = 0 if value >= 10_000 else 1 if value >= 100 else 2 if value >= 10 else 3
+    size = abs(value)
+    decimals = 0 if size >= 10_000 else 1 if size >= 100 else 2 if size >= 10 else 3
     return f"{value:,.{decimals}f}"
 
 

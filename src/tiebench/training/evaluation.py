@@ -5,6 +5,7 @@ A recurrent model carries its state from the first token to the last. A transfor
 scores in each only what no earlier window has scored.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from tiebench.tying.linear_cross_entropy import IGNORED
 
 TOKENS_AT_ONCE = 2048
 WINDOWS_AT_ONCE = 8
+MOST_NATS = 709.0  # exp of more is no float64
 
 Advance = Callable[[int], None]
 
@@ -37,7 +39,9 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        return float(np.exp(self.nats / len(self.token_nats)))
+        """exp(nats / tokens); infinite where that is beyond all numbers."""
+        mean = self.nats / len(self.token_nats)
+        return math.inf if mean > MOST_NATS else math.exp(mean)
 
 
 def describe_score(score: Score, *, split: str, stream: TokenStream) -> record.Evaluation:

@@ -80,15 +80,15 @@ def _check_lengths(spec: ArmSpec, architecture: nn.Module) -> None:
         if longest is not None and length is not None and length > longest:
             kind = spec.architecture["type"]
             raise UsageError(f"{key} is {length}, but this {kind} sees at most {longest} tokens", f"lower {key}")
-    context, stride = spec.evaluation.context or spec.training.window, spec.evaluation.stride or 0
-    if stride > context:
-        raise UsageError(
-            f"evaluation.stride is {stride}, but a window is {context} tokens: some would never be scored",
-            "lower evaluation.stride, or raise evaluation.context (default: training.window)",
-        )
     ignored = [key for key in ("context", "stride") if getattr(spec.evaluation, key) is not None]
     if architecture.recurrent and ignored:
         raise UsageError(
             f"evaluation.{ignored[0]} has no meaning for a recurrent architecture: its state is carried",
             f"remove evaluation.{ignored[0]}",
+        )
+    context, stride = spec.evaluation.context or spec.training.window, spec.evaluation.stride or 0
+    if stride > context:
+        raise UsageError(
+            f"evaluation.stride is {stride}, but a window is {context} tokens: some would never be scored",
+            "lower evaluation.stride, or raise evaluation.context (default: training.window)",
         )

@@ -19,7 +19,7 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import CurvePoint, write_curve
 from tiebench.training.batches import Batches
 from tiebench.training.checkpoints import read_checkpoint, write_checkpoint, write_weights
-from tiebench.training.evaluation import score_stream
+from tiebench.training.evaluation import MOST_NATS, score_stream
 from tiebench.training.model import LanguageModel
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
 from tiebench.training.observer import Observer
@@ -180,18 +180,18 @@ class Trainer:
         first_step = self.progress.step - len(self.unread_nats) + 1
         for offset, nats in enumerate(torch.stack(self.unread_nats).tolist()):
             if not math.isfinite(nats):
-                self._give_up(first_step + offset, nats)
+                self._give_up(first_step + offset, f"the loss became {nats}")
             self.progress.nats_since_evaluation += nats
         self.unread_nats.clear()
         if self.progress.first_loss_nats is None:
             self.progress.first_loss_nats = self.progress.nats_since_evaluation / self.progress.tokens
 
-    def _give_up(self, step: int, nats: float) -> None:
+    def _give_up(self, step: int, what: str) -> None:
         epoch = step / self.batches.steps_per_epoch
         kept = read_checkpoint(self.folder)
         last = f"the last good checkpoint is of step {kept['progress']['step']}" if kept else "there is no checkpoint yet"
         raise TiebenchError(
-            f"{self.run.name}: the loss became {nats} at step {step} (epoch {epoch:.2f}); {last} in {self.folder}",
+            f"{self.run.name}: {what} at step {step} (epoch {epoch:.2f}); {last} in {self.folder}",
             "lower training.optimizer.learning_rate or set training.optimizer.clip_norm, then train with --force",
         )
 
@@ -211,10 +211,12 @@ class Trainer:
         stream = self.streams["valid"]
         self.observer.start_stage("valid", total_tokens=stream.num_tokens)
         score = score_stream(self.model, stream, spec=self.run.spec, advance=self._advance_evaluation)
+        if not math.isfinite(score.perplexity):
+            self._give_up(progress.step, f"the validation perplexity became {score.perplexity}")
         train_nats = progress.nats_since_evaluation / progress.tokens_since_evaluation
         if progress.best_step == 0 or score.perplexity < progress.best_perplexity:
             progress.best_perplexity, progress.best_step = score.perplexity, progress.step
-            progress.best_training_perplexity = math.exp(train_nats)
+            progress.best_training_perplexity = math.exp(train_nats) if train_nats <= MOST_NATS else None
             progress.evaluations_without_gain = 0
             write_weights(self.model, self.folder, signature=self.run.signature)
         else:
