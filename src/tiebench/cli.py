@@ -32,7 +32,7 @@ app = typer.Typer(
 
 Config = Annotated[str, typer.Argument(help="An experiment file, or the name of a bundled one (tiebench list configs).")]
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value: training.epochs=1.")]
-Seeds = Annotated[list[int], typer.Option("--seed", help="Only this seed; may be repeated.")]
+Seeds = Annotated[list[int], typer.Option("--seed", min=0, help="Only this seed; may be repeated.")]
 ArmNames = Annotated[list[str], typer.Option("--arm", help="Only this arm; may be repeated.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Results = Annotated[Path, typer.Option(help="The folder of runs and tables.")]
@@ -134,6 +134,8 @@ def compare(
     """Compare arms, seed by seed; what is missing is trained first. Without runs, the quickstart is trained."""
     from tiebench.results.selection import explain_nothing, select_arms
 
+    format = "json" if as_json else format
+    check_output(format, plot=plot)
     settings = gather_settings(results, device=device, data_dir=data_dir, force=force)
     if len(names) < 2:
         raise UsageError(f"only '{names[0]}' was named", "name at least two arms: tiebench compare tied untied")
@@ -149,7 +151,7 @@ def compare(
         groups = [train_arms(config, names, overrides, seeds, settings=settings, jobs=jobs, quiet=quiet)]
     if seeds:
         groups = [keep_seeds(group, seeds) for group in groups]
-    print_comparisons(groups, settings=settings, format="json" if as_json else format, plot=plot)
+    print_comparisons(groups, settings=settings, format=format, plot=plot)
 
 
 @app.command()
@@ -174,6 +176,7 @@ def reproduce(
     from tiebench.results.verdicts import Evidence, judge_papers, plan_papers
     from tiebench.training.analysis import complete_findings
 
+    check_output(format)
     settings = gather_settings(results, device=device, data_dir=data_dir, force=False)
     papers = load_papers(paper, only=only)
     plans = plan_papers(papers, only=only, seeds=seeds, overrides=overrides)
@@ -351,7 +354,23 @@ def announce_quickstart(names: list[str], *, quiet: bool) -> str:
     return QUICKSTART
 
 
+def check_output(format: str, *, plot: Path | None = None) -> None:
+    """Raises UsageError for a format or a picture that cannot be written, before anything is trained for it."""
+    from tiebench.results.plots import check_suffix
+    from tiebench.results.render import check_format
+
+    check_format(format)
+    if plot is not None:
+        check_suffix(plot)
+
+
 def keep_seeds(group: dict[str, list["Record"]], seeds: list[int]) -> dict[str, list["Record"]]:
+    """Raises UsageError for a seed that an arm has no finished run of."""
+    for arm, records in group.items():
+        there = {record.seed for record in records}
+        if missing := sorted(set(seeds) - there):
+            hint = f"there are {', '.join(map(str, sorted(there)))}; train the others with tiebench train CONFIG --seed N"
+            raise UsageError(f"'{arm}' has no finished run at seed {missing[0]}", hint)
     return {arm: [record for record in records if record.seed in seeds] for arm, records in group.items()}
 
 

@@ -1,10 +1,11 @@
 """The claims table: what was published beside what was measured, one row per claim, and the verdict."""
 
 from collections import Counter
+from dataclasses import replace
 
 from tiebench.results.claims import PaperClaims
 from tiebench.results.comparison import Spread
-from tiebench.results.render import MISSING, format_cell, format_number
+from tiebench.results.render import MISSING, format_cell, format_number, render_table
 from tiebench.results.tables import Column, Table
 from tiebench.results.verdicts import Outcome
 
@@ -15,14 +16,13 @@ COLUMNS = ("claim", "source", "measure", "published", "measured")
 def claims_table(outcomes: list[Outcome], *, papers: list[PaperClaims]) -> Table:
     """Measured is mean ± s.d. over seeds (their number); the notes say where the tolerances come from."""
     columns = (*map(Column, COLUMNS), Column("difference", "spread"), Column("verdict"))
-    counts = Counter(outcome.verdict for outcome in outcomes)
     named = list(dict.fromkeys(outcome.paper for outcome in outcomes))
     several = len(named) > 1
     return Table(
         title="Published claims, reproduced" if several else f"Published claims, reproduced: {''.join(named)}",
         columns=(Column("paper"), *columns) if several else columns,
         rows=tuple((outcome.paper, *_describe_row(outcome)) if several else _describe_row(outcome) for outcome in outcomes),
-        caption=f"{len(outcomes)} claims: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}.",
+        caption=_count_verdicts(outcomes),
         notes=tuple(f"{paper.name}: {' '.join(paper.tolerances.split())}" for paper in papers if paper.name in named),
     )
 
@@ -65,3 +65,23 @@ def _show(value: float) -> str:
 
 def _compare(left: float, right: float) -> str:
     return "<" if left < right else ">" if left > right else "="
+
+
+def render_claims(outcomes: list[Outcome], *, papers: list[PaperClaims]) -> str:
+    """The page's opening in Markdown: the claims that were run as a table, those that were not by their source."""
+    run = [outcome for outcome in outcomes if outcome.verdict != "not run"]
+    parts = ["## Published claims, reproduced", _count_verdicts(outcomes)]
+    if run:
+        parts.append(render_table(replace(claims_table(run, papers=papers), title="", caption=""), format="markdown").strip())
+    left = Counter((outcome.paper, outcome.source) for outcome in outcomes if outcome.verdict == "not run")
+    parts.append("\n".join(f"- not run: {paper}, {source}: {_count(number)}" for (paper, source), number in left.items()))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _count_verdicts(outcomes: list[Outcome]) -> str:
+    counts = Counter(outcome.verdict for outcome in outcomes)
+    return f"{_count(len(outcomes))}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}."
+
+
+def _count(number: int) -> str:
+    return f"{number} claim{'' if number == 1 else 's'}"

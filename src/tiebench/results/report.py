@@ -41,11 +41,18 @@ def render_runs_csv(records: Iterable[Record]) -> str:
 
 
 def render_results_readme(
-    records: Iterable[Record], *, token_nats: Callable[[Record], "np.ndarray | None"] = lambda record: None
+    records: Iterable[Record],
+    *,
+    token_nats: Callable[[Record], "np.ndarray | None"] = lambda record: None,
+    opening: str = "",
 ) -> str:
-    """The page on published records: per experiment what was found, what it means, and how to make it again."""
+    """The page on published records: per experiment what was found, what it means, and how to make it again.
+
+    `opening` is Markdown to stand before the experiments, such as the claims table (`claims_table.render_claims`).
+    """
     sections = [_render_experiment(found, token_nats) for found in _by_experiment(records).values()]
-    return "\n\n".join(["# Results", GENERATED, *(sections or ["There are no records yet."])]) + "\n"
+    parts = ["# Results", GENERATED, *([opening] if opening else []), *(sections or ["There are no records yet."])]
+    return "\n\n".join(parts) + "\n"
 
 
 def _render_overview(records: list[Record]) -> str:

@@ -45,10 +45,14 @@ def remove_checkpoint(folder: Path) -> None:
 
 
 def write_weights(model: nn.Module, folder: Path, *, signature: str) -> None:
-    """The parameters as safetensors, with the run's signature in the header."""
+    """The parameters as safetensors, with the run's signature in the header. Raises TiebenchError on a full disk."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with written_aside(folder / WEIGHTS_FILE) as aside:
-        save_file(tensors, aside, metadata={"signature": signature})
+        try:
+            save_file(tensors, aside, metadata={"signature": signature})
+        except SafetensorError as error:
+            hint = "make room on the disk and train again: the run goes on from its last checkpoint"
+            raise TiebenchError(f"cannot write {folder / WEIGHTS_FILE}: {error}", hint) from None
 
 
 def read_weights(model: nn.Module, folder: Path) -> None:

@@ -1,6 +1,8 @@
 """One run from its spec to its record: prepared, trained, scored once on the test split, written down last."""
 
 import math
+import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -78,6 +80,9 @@ def execute_run(run: RunSpec, *, settings: Settings, observer: Observer | None =
     device = environment.choose_device(settings.device)
     folder = settings.store.folder(run.experiment, run.arm, run.seed)
     with hold_folder(folder, run=run):
+        found = find_finished(run, settings=settings)  # by another process, in the meantime
+        if found is not None:
+            return found
         _clear_folder(folder, run=run, force=settings.force)
         material = prepare_material(run, data_dir=settings.data_dir)
         record = _train(run, material, folder=folder, device=device, allocator=allocator, observer=observer)
@@ -108,12 +113,11 @@ def hold_folder(folder: Path, *, run: RunSpec) -> Iterator[None]:
         who = holder.read_text("utf-8").strip() if holder.exists() else "another process"
         raise TiebenchError(f"{run.name} is being trained by {who}", "wait for it, or use --results DIR") from None
     try:
-        write_text(f"process {environment.os.getpid()} on {environment.platform.node()}\n", file=holder)
+        write_text(f"process {os.getpid()} on {platform.node()}\n", file=holder)
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
-        (folder / LOCK_FILE).unlink(missing_ok=True)
 
 
 def _train(

@@ -1,0 +1,71 @@
+"""What the README says can be typed, loaded and run."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch.nn import functional as F
+from typer.main import get_command
+
+from tiebench.cli import app
+from tiebench.experiment import schema
+from tiebench.experiment.loading import load_experiment
+from tiebench.training.model import build_model, count_parameters
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+SHELL = "\n".join(re.findall(r"```\n(.*?)```", README, flags=re.DOTALL))
+COMMANDS = re.findall(r"^(?:\$ )?(tiebench .*)$", SHELL, flags=re.MULTILINE)
+TARGETS = re.findall(r"^make (\S+)", SHELL, flags=re.MULTILINE)
+
+
+def test_the_two_commands_are_makefile_targets():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert {"compare", "test"} <= set(TARGETS)
+    for target in TARGETS:
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_line_parses(line):
+    words = shlex.split(line, comments=True)[1:]
+    command = get_command(app).commands[words[0]]
+    placeholders = {"CONFIG": "quickstart", "RUN": "results/quickstart/tied/seed-1"}
+    arguments = [placeholders.get(word, word) for word in words[1:]]
+    command.make_context(words[0], arguments)
+
+
+@pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z-]+)", README))))
+def test_every_option_exists(option):
+    known = {name for command in get_command(app).commands.values() for one in command.params for name in one.opts}
+    assert option in known
+
+
+def test_the_example_experiment_loads_and_builds(tmp_path):
+    text = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)[0]
+    file = tmp_path / "my-experiment.yaml"
+    file.write_text(text, "utf-8")
+    experiment = load_experiment(file)
+    assert list(experiment.arms) == list(yaml.safe_load(text)["arms"])
+    totals = {arm: count_parameters(build_model(spec, vocabulary_size=8192)) for arm, spec in experiment.arms.items()}
+    assert totals["untied"].total - totals["tied"].total == 8192 * 256
+    assert totals["tied"] == totals["tied-scaled"]
+
+
+def test_the_example_tie_is_whole():
+    """A tie whose output table is computed from a parameter still gets the right gradient."""
+    entry: dict = {"__name__": "negated"}
+    exec(re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0], entry)
+    options = entry["Options"](type="negated")
+    lexicon = entry["build"](options, schema.Lexicon(), vocabulary_size=30, width=8)
+    torch.manual_seed(1)
+    lexicon.table.data.normal_()
+    tokens, targets = torch.randint(0, 30, (2, 2, 5))
+    lexicon.loss(lexicon.embed(tokens), targets, scale=0.5).backward()
+    found, lexicon.table.grad = lexicon.table.grad.clone(), None
+    logits = lexicon.logits(lexicon.embed(tokens))
+    (0.5 * F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")).backward()
+    torch.testing.assert_close(found, lexicon.table.grad, atol=1e-5, rtol=1e-5)
