@@ -62,8 +62,8 @@ def reporting(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OSError as error:
-            place = f" {error.filename}" if error.filename else ""
-            fail(f"{error.strerror or error}:{place}", hint="check the disk and the permissions", exit_code=1)
+            place = f": {error.filename}" if error.filename else ""
+            fail(f"{error.strerror or error}{place}", hint="check the disk and the permissions", exit_code=1)
 
     return wrapped
 
@@ -327,7 +327,10 @@ def complete_runs(
         if not quiet:
             print_findings(findings, title=experiment.name, caption=experiment.description, to_stderr=True)
 
-    return execute_runs(runs, settings=settings, watch=display.watch, jobs=jobs, report=report)
+    try:
+        return execute_runs(runs, settings=settings, watch=display.watch, jobs=jobs, report=report)
+    finally:
+        display.close()
 
 
 def train_arms(

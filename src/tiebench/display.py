@@ -32,6 +32,12 @@ class Display:
         if not self.quiet or important:
             tqdm.write(text, file=sys.stderr)
 
+    def close(self) -> None:
+        """Take all bars off the screen."""
+        for bar in self.slots:
+            if bar is not None:
+                bar.close_bar()
+
     def take_slot(self, bar: "RunBar") -> int:
         """The lowest free line on the screen."""
         for slot, holder in enumerate(self.slots):
@@ -61,7 +67,7 @@ class RunBar(Observer):
         self.slot = self.display.take_slot(self)
 
     def start_stage(self, name: str, *, total_tokens: int, done_tokens: int = 0) -> None:
-        self._close_bar()
+        self.close_bar()
         if self.display.animated:
             self.bar = tqdm(
                 total=total_tokens,
@@ -90,7 +96,7 @@ class RunBar(Observer):
         self.display.write(f"{self.label}: epoch {point.epoch:.2f}, {train}valid {self.valid:.2f}, {speed}")
 
     def finish_run(self, record: Record, *, reused: bool) -> None:
-        self._close_bar()
+        self.close_bar()
         if self.slot is not None:
             self.display.free_slot(self)
         test = record.evaluations["test"].perplexity
@@ -108,7 +114,8 @@ class RunBar(Observer):
             shown["ppl"] = _exponent(figures["loss"])
         self.bar.set_postfix(shown, refresh=False)
 
-    def _close_bar(self) -> None:
+    def close_bar(self) -> None:
+        """Take this run's bar off the screen."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None

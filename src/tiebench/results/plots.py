@@ -43,7 +43,7 @@ def plot_curves(curves: dict[str, list[Curve]], *, file: Path, title: str) -> Pa
 def check_suffix(file: Path) -> None:
     """Raises UsageError for a file that cannot be drawn; worth knowing before anything is trained."""
     if file.suffix not in SUFFIXES:
-        raise UsageError(f"cannot draw {file}: '{file.suffix}' is no picture", did_you_mean(file.suffix, SUFFIXES))
+        raise UsageError(f"cannot draw a '{file.suffix}' file: {file}", did_you_mean(file.suffix, SUFFIXES))
 
 
 def _save(figure: "Figure", file: Path, *, suffix: str) -> None:

@@ -1,0 +1,309 @@
+"""The command line as a user has it: what it prints where, what it leaves behind, and that it is quick and frozen."""
+
+import csv
+import io
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+import tiebench
+from tiebench import cli, registry
+from tiebench.experiment import library
+from tiebench.results.record import read_record
+from tiebench.results.store import Store
+
+RUNNING = {"--set", "--seed", "--device", "--results", "--data-dir", "--jobs", "--json", "--quiet", "-q"}
+OPTIONS = {
+    "train": RUNNING | {"--arm", "--force"},
+    "compare": RUNNING | {"--config", "--force", "--format", "--plot"},
+    "reproduce": RUNNING | {"--only", "--no-train", "--dry-run", "--format"},
+    "check": {"--set", "--arm", "--data-dir", "--json"},
+    "list": {"--results", "--json"},
+    "show": {"--json"},
+    "sample": {"--prompt", "--tokens", "--temperature", "--seed", "--json"},
+}
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path) -> Callable[..., Any]:
+    """Run a command line in a folder of the test's own; fails when the command does."""
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments: Any, exit_code: int = 0):
+        answer = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+        assert answer.exit_code == exit_code, (answer.output, answer.exception)
+        return answer
+
+    return invoke
+
+
+def read_times(results: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in results.rglob("*") if file.is_file()}
+
+
+# What there is, and that it is quick
+
+
+def test_the_options_are_frozen():
+    """A new knob is a field in the YAML. An option that is really needed is entered here, after thought."""
+    commands = typer.main.get_command(cli.app).commands
+    found = {
+        name: {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
+        for name, command in commands.items()
+    }
+    assert found == OPTIONS
+
+
+def test_both_entry_points_are_the_same_program():
+    (script,) = entry_points(group="console_scripts", name="tiebench")
+    assert script.load() is cli.main
+    answer = subprocess.run([sys.executable, "-m", "tiebench", "--version"], capture_output=True, text=True, check=True)
+    assert answer.stdout == f"tiebench {tiebench.__version__}\n" and answer.stderr == ""
+
+
+def test_help_names_every_command_and_nothing_asked_is_help(run):
+    text = run("--help").stdout
+    assert all(name in text for name in OPTIONS)
+    assert run(exit_code=2).output == text
+    for name, options in OPTIONS.items():
+        lines = run(name, "--help").stdout
+        assert all(option in lines for option in options), name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("train", "--help"),
+        ("list",),
+        ("compare", "untied", "tied", "--results", "RESULTS"),
+        ("compare", "untied", "tied", "--results", "RESULTS", "--config", "CONFIG"),
+        ("train", "CONFIG", "--results", "RESULTS"),
+        ("show", "RESULTS/tiny/tied/seed-1"),
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_looking_imports_no_torch(arguments, trained_once):
+    program = (
+        "import sys; sys.argv = ['tiebench', *sys.argv[1:]]\n"
+        "from tiebench import cli\n"
+        "try:\n    cli.main()\n"
+        "finally:\n    print([name for name in ('torch', 'matplotlib', 'datasets') if name in sys.modules], file=sys.stderr)\n"
+    )
+    places = {"CONFIG": trained_once / "tiny.yaml", "RESULTS": trained_once / "results"}
+    typed = [str(places.get(argument, argument)).replace("RESULTS", str(places["RESULTS"])) for argument in arguments]
+    answer = subprocess.run([sys.executable, "-c", program, *typed], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr.endswith("[]\n"), answer.stderr
+
+
+# train
+
+
+def test_train_writes_records_and_tables_and_prints_what_it_found(run, write_experiment, tmp_path):
+    answer = run("train", write_experiment())
+    records = Store(tmp_path / "results").records()
+    assert [(record.experiment, record.arm, record.seed) for record in records] == [("tiny", "tied", 1), ("tiny", "untied", 1)]
+    for record in records:
+        folder = tmp_path / "results" / "tiny" / record.arm / "seed-1"
+        names = {file.name for file in folder.iterdir()}
+        assert {"spec.yaml", "curve.jsonl", "record.json", "test-nats.npy", "weights.safetensors"} <= names
+        assert not {"checkpoint.pt", ".lock", ".holder"} & names
+        shown = f"{record.evaluations['test'].perplexity:.1f}"
+        assert shown in answer.stdout
+        assert shown in (tmp_path / "results" / "table.md").read_text("utf-8")
+    untied, tied = sorted((record.parameters for record in records), key=lambda counts: -counts.total)
+    size = records[0].vocabulary.size * 16
+    assert (untied.input, untied.output, untied.shared) == (size, size, 0) and tied.shared == size
+    assert f"{tied.total:,}" in answer.stdout and "finished" in answer.stderr
+    rows = list(csv.DictReader((tmp_path / "results" / "table.csv").open(encoding="utf-8")))
+    assert {row["arm"] for row in rows} == {"tied", "untied"}
+
+
+def test_training_twice_trains_once(run, trained):
+    before = read_times(trained / "results")
+    answer = run("train", trained / "tiny.yaml", "--results", trained / "results")
+    assert "all 4 runs of tiny are there already" in answer.stderr
+    assert read_times(trained / "results") == before
+    assert run("train", trained / "tiny.yaml", "--results", trained / "results", "-q").stderr == ""
+
+
+def test_force_trains_again_and_finds_the_same(run, trained):
+    folder = trained / "results" / "tiny" / "tied" / "seed-2"
+    before, time = read_record(folder), (folder / "weights.safetensors").stat().st_mtime_ns
+    run("train", trained / "tiny.yaml", "--results", trained / "results", "--force", "--arm", "tied", "--seed", "2")
+    assert (folder / "weights.safetensors").stat().st_mtime_ns > time
+    assert read_record(folder).evaluations == before.evaluations
+
+
+def test_arms_and_seeds_can_be_chosen_and_naming_one_twice_is_naming_it_once(run, write_experiment, tmp_path):
+    config = write_experiment(seeds=[1, 2])
+    run("train", config, "--arm", "tied", "--arm", "tied", "--seed", "7", "--seed", "7", "-q")
+    assert [(record.arm, record.seed) for record in Store(tmp_path / "results").records()] == [("tied", 7)]
+
+
+def test_an_override_is_trained_and_written_down(run, write_experiment, tmp_path):
+    run("train", write_experiment(), "--arm", "tied", "--set", "training.epochs=1", "--set", "arms.tied.lexicon.output_bias=true")
+    folder = tmp_path / "results" / "tiny" / "tied" / "seed-1"
+    record = read_record(folder)
+    assert record.spec["training"]["epochs"] == 1 and record.spec["lexicon"]["output_bias"] is True
+    assert yaml.safe_load((folder / "spec.yaml").read_text("utf-8"))["altered"] == [
+        "training.epochs=1",
+        "arms.tied.lexicon.output_bias=true",
+    ]
+
+
+def test_train_as_json_prints_the_records_and_nothing_else(run, write_experiment, tmp_path):
+    printed = json.loads(run("train", write_experiment(), "--arm", "tied", "--json").stdout)
+    assert printed == [read_record(tmp_path / "results" / "tiny" / "tied" / "seed-1").model_dump(mode="json")]
+
+
+# compare
+
+
+def test_compare_says_how_far_the_arms_are_apart(run, trained_once):
+    answer = run("compare", "untied", "tied", "--results", trained_once / "results")
+    assert "untied" in answer.stdout and "tied" in answer.stdout and answer.stderr == ""
+    (found,) = json.loads(run("compare", "untied", "tied", "--results", trained_once / "results", "--json").stdout)
+    store = Store(trained_once / "results")
+    gaps = [
+        read_record(store.folder("tiny", "tied", seed)).evaluations["test"].nats_per_token
+        - read_record(store.folder("tiny", "untied", seed)).evaluations["test"].nats_per_token
+        for seed in (1, 2)
+    ]
+    (contrast,) = found["contrasts"]
+    assert (contrast["arm"], contrast["baseline"], found["seeds"]) == ("tied", "untied", [1, 2])
+    assert contrast["differences"]["test"]["ln_ratio"] == pytest.approx(sum(gaps) / 2)
+    assert contrast["differences"]["test"]["source"] == "seeds"
+    assert contrast["differences"]["test"]["percent"] == pytest.approx(math.expm1(sum(gaps) / 2) * 100)
+
+
+def test_one_seed_is_judged_by_its_tokens(run, trained_once):
+    arguments = ("compare", "untied", "tied", "--results", trained_once / "results", "--seed", "1", "--json")
+    (found,) = json.loads(run(*arguments).stdout)
+    difference = found["contrasts"][0]["differences"]["test"]
+    assert difference["source"] == "text" and difference["low"] < difference["ln_ratio"] < difference["high"]
+
+
+def test_every_format_is_what_it_is_called(run, trained_once):
+    def printed(name: str) -> str:
+        return run("compare", "untied", "tied", "--results", trained_once / "results", "--format", name).stdout
+
+    assert "| untied" in printed("markdown")
+    assert "\\begin{tabular}" in printed("latex")
+    assert printed("html").count("<table") == printed("html").count("</table>") == 1
+    rows = list(csv.reader(io.StringIO(printed("csv"))))
+    assert {"untied", "tied"} <= {row[0] for row in rows if row}
+    assert json.loads(printed("json"))[0]["experiment"] == "tiny"
+
+
+def test_plot_draws_a_picture(run, trained_once, tmp_path):
+    run("compare", "untied", "tied", "--results", trained_once / "results", "--plot", tmp_path / "curves.svg")
+    assert ElementTree.parse(tmp_path / "curves.svg").getroot().tag.endswith("svg")
+
+
+def test_what_is_missing_is_trained_first(run, write_experiment, tmp_path):
+    config = write_experiment()
+    run("train", config, "--arm", "tied", "-q")
+    kept = (tmp_path / "results" / "tiny" / "tied" / "seed-1" / "record.json").stat().st_mtime_ns
+    answer = run("compare", "tied", "untied", "--config", config, "--jobs", "1", "--json")
+    (found,) = json.loads(answer.stdout)
+    assert found["baseline"] == "untied", "of two arms, the untied one is the baseline"
+    assert [record.arm for record in Store(tmp_path / "results").records()] == ["tied", "untied"]
+    assert (tmp_path / "results" / "tiny" / "tied" / "seed-1" / "record.json").stat().st_mtime_ns == kept
+
+
+def test_two_files_with_one_flag_each_are_compared(run, write_experiment, tmp_path):
+    """The everyday use: two separate trainings that differ in `tie`, then one comparison, by arms or by folders."""
+    run("train", write_experiment("with.yaml", arms=None, tie=True), "-q")
+    run("train", write_experiment("without.yaml", arms=None, tie=False), "-q")
+    (by_arm,) = json.loads(run("compare", "tied", "untied", "--json").stdout)
+    assert [arm["arm"] for arm in by_arm["arms"]] == ["untied", "tied"]
+    (by_folder,) = json.loads(run("compare", "results/without/untied", "results/with/tied/seed-1", "--json").stdout)
+    assert by_folder["contrasts"] == by_arm["contrasts"]
+    run("train", write_experiment("without.yaml", arms=None, tie=False, lexicon={"init": {"normal": 0.1}}), "-q", "--force")
+    run("compare", "tied", "untied", exit_code=2)
+    answer = run("compare", "results/without/untied", "results/with/tied", exit_code=2)
+    assert "not comparable: lexicon.init" in answer.stderr
+
+
+def test_without_any_run_the_quickstart_answers(run, write_experiment, tmp_path, monkeypatch):
+    (tmp_path / "bundled").mkdir()
+    write_experiment().rename(tmp_path / "bundled" / "quickstart.yaml")
+    monkeypatch.setattr(library, "bundled_folder", lambda: tmp_path / "bundled")
+    answer = run("compare", "tied", "untied", "--jobs", "1", "--format", "markdown")
+    assert "no runs yet: training the bundled quickstart first (2 runs" in answer.stderr
+    assert "| untied" in answer.stdout
+    assert Store(tmp_path / "results").experiments() == ["quickstart"]
+
+
+# check, list, show, sample
+
+
+def test_check_counts_every_arm_and_trains_nothing(run, write_experiment, tmp_path):
+    config = write_experiment(seeds=[1, 2])
+    text = run("check", config).stdout
+    assert "2 arms x 2 seeds. Nothing is wrong with" in text and "tie.type" in text
+    found = json.loads(run("check", config, "--json").stdout)
+    untied, tied = (arm["parameters"] for arm in found["arms"])
+    assert untied["total"] - tied["total"] == tied["shared"] == untied["output"] > 0
+    assert found["differences"] == [{"path": "tie.type", "untied": "untied", "tied": "tied"}]
+    assert not (tmp_path / "results").exists()
+
+
+def test_lists_are_complete(run, trained_once):
+    listed = json.loads(run("list", "--json", "--results", trained_once / "results").stdout)
+    assert list(listed["corpora"]) == registry.corpora.names()
+    assert list(listed["architectures"]) == registry.architectures.names()
+    assert list(listed["ties"]) == registry.ties.names()
+    assert "quickstart" in listed["configs"] and len(listed["claims"]) > 0
+    assert len(listed["runs"]) == 4 and all("finished, test perplexity" in text for text in listed["runs"].values())
+    for kind, entries in listed.items():
+        text = run("list", kind, "--results", trained_once / "results").stdout
+        for name, description in entries.items():
+            assert name in text and description in text
+            assert description, f"{kind}: {name} is not described"
+
+
+def test_list_tells_a_run_that_is_not_finished(run, trained):
+    folder = trained / "results" / "tiny" / "tied" / "seed-1"
+    (folder / "record.json").unlink()
+    (folder / "checkpoint.pt").touch()
+    listed = json.loads(run("list", "runs", "--json", "--results", trained / "results").stdout)["runs"]
+    assert listed[str(folder)] == "interrupted"
+    assert run("list", "runs", "--results", "nowhere").stdout == "runs: none\n"
+
+
+def test_show_tells_all_of_a_run(run, trained_once):
+    folder = trained_once / "results" / "tiny" / "tied" / "seed-1"
+    record = read_record(folder)
+    assert json.loads(run("show", folder, "--json").stdout) == record.model_dump(mode="json")
+    text = run("show", folder).stdout
+    for part in ("spec:", "best:", "cost:", "corpus:", "provenance:", record.corpus.checksum, record.provenance.started):
+        assert part in text
+
+
+def test_sample_writes_the_words_of_the_model(run, trained_once, tiny_corpus):
+    folder = trained_once / "results" / "tiny" / "tied" / "seed-1"
+    known = set(Path(tiny_corpus["train"]).read_text("utf-8").split()) | {"<unk>"}
+    first, again, other = (
+        run("sample", folder, "--tokens", "20", "--seed", str(seed)).stdout for seed in (1, 1, 2)
+    )
+    assert first == again != other
+    assert set(first.split()) <= known and len(first.split()) > 5
+    word = max(known, key=len)
+    found = json.loads(run("sample", folder, "--prompt", word, "--tokens", "3", "--json").stdout)
+    assert found["text"].split()[0] == word == found["prompt"]
+    likeliest = [run("sample", folder, "--tokens", "5", "--temperature", "0", "--seed", seed).stdout for seed in (1, 2)]
+    assert likeliest[0] == likeliest[1]
