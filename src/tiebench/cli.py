@@ -174,24 +174,26 @@ def reproduce(
     """Check a paper's claims: run what is missing, then print published beside measured, with a verdict on each."""
     from tiebench.results.claims import load_papers
     from tiebench.results.verdicts import Evidence, judge_papers, plan_papers
-    from tiebench.training.analysis import complete_findings
+    from tiebench.training.analysis import complete_findings, list_missing_studies
 
     check_output(format)
     settings = gather_settings(results, device=device, data_dir=data_dir, force=False)
     papers = load_papers(paper, only=only)
     plans = plan_papers(papers, only=only, seeds=seeds, overrides=overrides)
+    evidence = Evidence(settings.store, plans, tuple(seeds))
     format = "json" if as_json else format
     if dry_run or not no_train:
         from tiebench.training.cost import estimate_costs, select_countable
 
-        costs = estimate_costs(list(plans.values()), settings=settings)
-        if not quiet or dry_run:
-            print_costs(costs, format=format, only_cost=dry_run)
+        studies = tuple(study[1:] for study in list_missing_studies(papers, evidence=evidence, only=only))
+        costs = estimate_costs(list(plans.values()), settings=settings, studies=studies)
+        if dry_run or (not quiet and any(cost.num_runs for cost in costs)):
+            print_costs(costs, device=device, format=format, only_cost=dry_run)
         if dry_run:
             return
         for plan in select_countable(list(plans.values()), costs):
             complete_runs(plan.experiment, plan.runs, settings=settings, jobs=jobs, quiet=quiet)
-    evidence = Evidence(settings.store, plans, tuple(seeds))
+        evidence.kept.clear()
     say = (lambda message: None) if quiet else functools.partial(typer.echo, err=True)
     complete_findings(papers, evidence=evidence, only=only, say=say, train=not no_train, data_dir=data_dir)
     print_claims(judge_papers(papers, evidence=evidence, only=only), papers, format=format)
@@ -414,11 +416,11 @@ def print_comparisons(
         typer.echo(f"drew {file}", err=True)
 
 
-def print_costs(costs: list["Cost"], *, format: str, only_cost: bool) -> None:
+def print_costs(costs: list["Cost"], *, device: str, format: str, only_cost: bool) -> None:
     """What is still to do and how long it will take: the whole table, or what adds it up on stderr."""
     from tiebench.training.cost import costs_table
 
-    table = costs_table(costs)
+    table = costs_table(costs, device=device)
     if only_cost:
         print_table(table, format=format)
     else:

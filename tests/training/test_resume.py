@@ -13,7 +13,7 @@ import pytest
 from tiebench.errors import TiebenchError
 from tiebench.experiment.loading import load_experiment
 from tiebench.results.record import read_curve, read_record
-from tiebench.results.store import Store
+from tiebench.results.store import Store, find_state
 from tiebench.training import trainer
 from tiebench.training.checkpoints import CHECKPOINT_FILE, WEIGHTS_FILE
 from tiebench.training.reuse import Settings
@@ -156,7 +156,7 @@ def interrupted(write_experiment, tmp_path, monkeypatch):
 
 def test_the_lock_is_released_by_an_interruption(interrupted):
     run, settings, folder = interrupted
-    assert not (folder / ".lock").exists() and not (folder / ".holder").exists()
+    assert find_state(folder) == "interrupted" and not (folder / ".holder").exists()
     assert execute_run(run, settings=settings).cost.steps == NUM_STEPS
 
 

@@ -18,6 +18,8 @@ def chunks(request, monkeypatch):
     if request.param == "several chunks":
         monkeypatch.setattr(module, "MIN_ROWS", 4)
         monkeypatch.setattr(module, "BUFFER_BYTES", 5 * 4 * VOCABULARY)
+        monkeypatch.setattr(module, "TILE_BYTES", 0)
+        monkeypatch.setattr(module, "MIN_COLUMNS", 16)
         assert len(list(split_rows(TOKENS, vocabulary_size=VOCABULARY))) == 5
 
 
@@ -122,7 +124,7 @@ def test_bfloat16_stays_within_two_percent(chunks, bias):
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
-def test_improbable_targets_keep_their_nats(bias):
+def test_improbable_targets_keep_their_nats(chunks, bias):
     """Above 88 nats, exp underflows in float32: a logarithm of the probability would be infinite."""
     hidden, table, offsets = draw_inputs(bias=bias, spread=150.0)
     targets = draw_targets(num_ignored=2)

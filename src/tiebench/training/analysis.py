@@ -33,10 +33,13 @@ def complete_findings(
     for claim in asked.values():
         for untied, tied in _find_pairs(claim, evidence):
             _measure_pair(claim, untied, tied, store=evidence.store, say=say)
-    if train:
-        for claim in claims:
-            if claim.measure in STUDIES:
-                _complete_study(claim, evidence, say=say, data_dir=data_dir)
+    missing = list_missing_studies(papers, evidence=evidence, only=only) if train else []
+    for claim, subject, seed in missing:
+        from tiebench.training.subspace_study import run_study
+
+        say(f"{STUDIES[claim.measure]} seed {seed}: training {subject}")
+        finding = run_study(subject, measure=claim.measure, seed=seed, data_dir=data_dir)
+        add_findings([finding], evidence.store.root / STUDIES[claim.measure])
     evidence.kept.clear()
 
 
@@ -108,16 +111,14 @@ def _read_words(folder: Path) -> dict[str, int]:
     return {vocabulary.token(id): id for id in range(vocabulary.size)}
 
 
-def _complete_study(claim: Claim, evidence: Evidence, *, say: Say, data_dir: Path | None) -> None:
-    """The subspace study, at the seeds asked for, for the subjects that this claim names."""
-    from tiebench.training.subspace_study import run_study
-
-    place = STUDIES[claim.measure]
-    for subject in claim.subjects:
-        known = evidence.measure(claim, subject)
-        for seed in evidence.seeds or (1,):
-            if seed not in known:
-                say(f"{place} seed {seed}: training {subject}")
-                finding = run_study(subject, measure=claim.measure, seed=seed, data_dir=data_dir)
-                add_findings([finding], evidence.store.root / place)
-                evidence.kept.pop(place, None)
+def list_missing_studies(papers: list[PaperClaims], *, evidence: Evidence, only: list[str]) -> list[tuple[Claim, str, int]]:
+    """The studies that chosen claims ask for and nobody made yet: claim, subject, seed."""
+    claims = [claim for paper in papers for claim in paper.choose(only).values() if claim.measure in STUDIES]
+    wanted = {
+        (STUDIES[claim.measure], subject, seed): (claim, subject, seed)
+        for claim in claims
+        for subject in claim.subjects
+        for seed in evidence.seeds or (1,)
+        if seed not in evidence.measure(claim, subject)
+    }
+    return list(wanted.values())

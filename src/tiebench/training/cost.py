@@ -1,18 +1,22 @@
 """What a plan will cost on this machine: tokens, operations, and hours from the speed of a few real steps.
 
 The steps are those that would train, on synthetic ids of the real vocabulary size, so no corpus is needed where the
-catalogue declares its counts. Every distinct model is timed, the small ones first, until `TIMING_SECONDS` are spent;
-what is left gets the rate, in operations per second, of the largest one of its kind that was timed.
+catalogue declares its counts. Models are timed until `TIMING_SECONDS` are spent: the smallest of each kind, then those
+that have most to do. What is left gets the rate, in operations per second, of the one of its kind nearest in size.
 """
 
 import json
+import math
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from tiebench import registry
 from tiebench.corpora.corpus import SPLITS
@@ -28,11 +32,13 @@ from tiebench.training.environment import choose_device, tune_allocator
 from tiebench.training.model import build_on_meta, count_flops_per_token
 from tiebench.training.reuse import Settings
 from tiebench.training.runner import prepare_material
+from tiebench.training.subspace_study import Study, describe_run
 from tiebench.training.trainer import plan_steps
 from tiebench.training.workloads import Workload, draw_stream
 
-TIMING_SECONDS = 40.0
-NUM_STEPS = 2
+TIMING_SECONDS = 60.0
+STEP_SECONDS = 1.0
+MIN_STEPS = 3
 HOUR = 3600.0
 
 
@@ -42,6 +48,16 @@ class Counts:
 
     tokens: dict[str, int]
     vocabulary_size: int
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What was timed: which model, of which kind and size, and how fast."""
+
+    model: str
+    kind: str
+    flops_per_step: float
+    flops_per_second: float
 
 
 @dataclass(frozen=True)
@@ -62,17 +78,21 @@ class Cost:
         return None if self.seconds is None else self.seconds * self.num_runs
 
 
-def estimate_costs(plans: list[Plan], *, settings: Settings) -> list[Cost]:
-    """The cost of every arm, in the order of the plans."""
+def estimate_costs(
+    plans: list[Plan], *, settings: Settings, studies: tuple[tuple[str, int], ...] = ()
+) -> list[Cost]:
+    """The cost of every arm, in the order of the plans, and of every study (subject and seed) still to make."""
     costs = [_count(runs, settings=settings) for plan in plans for runs in _group_by_arm(plan.runs)]
+    costs += [_count_study(subject, seed=seed) for subject, seed in studies]
     rates = _time_models([cost for cost in costs if cost.flops is not None and cost.num_runs], settings=settings)
     return [_with_seconds(cost, rates) for cost in costs]
 
 
-def costs_table(costs: list[Cost]) -> Table:
+def costs_table(costs: list[Cost], *, device: str) -> Table:
     """A row per arm; the caption adds up what is still to do."""
     columns = (Column("experiment"), Column("arm"), Column("runs to do", "count"), Column("tokens a run", "count"))
     columns += (Column("TFLOP a run", "number"), Column("hours a run", "number"), Column("hours", "number"), Column("speed"))
+    unit = "one core (--jobs auto takes all)" if choose_device(device).type == "cpu" else f"the device ({device})"
     known = [cost.total_seconds for cost in costs if cost.total_seconds is not None]
     runs = sum(cost.num_runs for cost in costs)
     missing = dict.fromkeys(cost.run.experiment for cost in costs if cost.flops is None)
@@ -81,8 +101,8 @@ def costs_table(costs: list[Cost]) -> Table:
         title="What it will cost on this machine",
         columns=columns,
         rows=tuple(_describe_row(cost) for cost in costs),
-        caption=f"{runs} runs to do, about {sum(known) / HOUR:,.1f} hours one after the other.",
-        notes=("Hours are an estimate from a few steps of training on synthetic ids; a busy machine is slower.", *notes),
+        caption=f"{runs} run{'' if runs == 1 else 's'} to do, about {sum(known) / HOUR:,.1f} hours of {unit}.",
+        notes=(f"Hours are of {unit}, estimated from a few steps of training on synthetic ids.", *notes),
     )
 
 
@@ -118,59 +138,99 @@ def _count(runs: list[RunSpec], *, settings: Settings) -> Cost:
     counts = read_counts(run, data_dir=settings.data_dir)
     if counts is None:
         return Cost(run, num_runs)
-    training = run.spec.training
-    model = build_on_meta(run.spec, vocabulary_size=counts.vocabulary_size)
-    flops_per_token = count_flops_per_token(model, context=training.window)
-    stream = TokenStream(np.empty(0), counts.tokens["train"], 0, 0, 0)
-    batches = Batches(stream, training.batch_size, training.window, model.architecture.recurrent, run.seed)
+    return _count_operations(Cost(run, num_runs, counts.vocabulary_size), tokens=counts.tokens)
+
+
+def _count_study(subject: str, *, seed: int) -> Cost:
+    study = Study()
+    cost = Cost(describe_run(study, subject=subject, seed=seed), 1, study.num_words)
+    return _count_operations(cost, tokens={"train": study.num_tokens, "valid": 0, "test": 0})
+
+
+def _count_operations(cost: Cost, *, tokens: dict[str, int]) -> Cost:
+    """With the operations of training and, forward only, of every evaluation."""
+    training = cost.run.spec.training
+    model = build_on_meta(cost.run.spec, vocabulary_size=cost.vocabulary_size)
+    per_token = count_flops_per_token(model, context=training.window)
+    stream = TokenStream(np.empty(0), tokens["train"], 0, 0, 0)
+    batches = Batches(stream, training.batch_size, training.window, model.architecture.recurrent, cost.run.seed)
     num_steps = plan_steps(training, steps_per_epoch=batches.steps_per_epoch)
-    tokens = num_steps * training.batch_size * training.window
-    evaluations = num_steps // (training.evaluate_every or batches.steps_per_epoch) + 1
-    scored = evaluations * counts.tokens["valid"] + counts.tokens["test"]
-    scored += counts.tokens["train"] if run.spec.evaluation.train else 0
-    flops = flops_per_token * (tokens + scored / 3)
-    per_step = flops_per_token * training.batch_size * training.window
-    return Cost(run, num_runs, counts.vocabulary_size, tokens, flops, per_step)
+    num_trained = num_steps * training.batch_size * training.window
+    num_evaluations = num_steps // (training.evaluate_every or batches.steps_per_epoch) + 1
+    num_scored = num_evaluations * tokens["valid"] + tokens["test"]
+    num_scored += tokens["train"] if cost.run.spec.evaluation.train else 0
+    per_step = per_token * training.batch_size * training.window
+    return replace(cost, tokens=num_trained, flops=per_token * (num_trained + num_scored / 3), flops_per_step=per_step)
 
 
-def _time_models(costs: list[Cost], *, settings: Settings) -> dict[str, float]:
-    """Model to operations per second, for those that were timed; and kind to that of the largest timed."""
+def _time_models(costs: list[Cost], *, settings: Settings) -> list[Rate]:
+    """What was timed; at least one of each kind."""
     tune_allocator()
-    rates: dict[str, float] = {}
+    rates: list[Rate] = []
     ends = time.perf_counter() + TIMING_SECONDS
-    for cost in sorted(costs, key=lambda cost: cost.flops_per_step):
-        kind, left = _name_kind(cost.run), ends - time.perf_counter()
-        expected = (NUM_STEPS + 1) * cost.flops_per_step / rates.get(kind, np.inf)
-        if _name_model(cost) in rates or left < expected or (left < 0 and kind in rates):
-            continue
-        rates[_name_model(cost)] = rates[kind] = cost.flops_per_step / _time_step(cost, device=settings.device)
+    with _one_thread():
+        for cost in _order_by_use(costs):
+            known, left = _find_rate(cost, rates), ends - time.perf_counter()
+            if known is None or (known.model != _name_model(cost) and 2 * cost.flops_per_step / known.flops_per_second < left):
+                speed = cost.flops_per_step / _time_step(cost, device=settings.device)
+                rates.append(Rate(_name_model(cost), _name_kind(cost.run), cost.flops_per_step, speed))
     return rates
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread, whose CPU time hardly notices what else the machine does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _order_by_use(costs: list[Cost]) -> list[Cost]:
+    """The smallest of each kind first, then those with most to do."""
+    smallest: dict[str, Cost] = {}
+    for cost in sorted(costs, key=lambda cost: cost.flops_per_step):
+        smallest.setdefault(_name_kind(cost.run), cost)
+    return [*smallest.values(), *sorted(costs, key=lambda cost: -cost.flops * cost.num_runs)]
+
+
+def _find_rate(cost: Cost, rates: list[Rate]) -> Rate | None:
+    """The rate of this very model, or of the one of its kind nearest in size; None where the kind was not timed."""
+    alike = [rate for rate in rates if rate.kind == _name_kind(cost.run)]
+    model = _name_model(cost)
+    return min(
+        alike,
+        key=lambda rate: (rate.model != model, abs(math.log(rate.flops_per_step / cost.flops_per_step))),
+        default=None,
+    )
+
+
 def _time_step(cost: Cost, *, device: str) -> float:
-    """Seconds of a training step: the fastest of a few after one to warm up, or that one where it took long."""
+    """Seconds of a training step, of one core or of the GPU: the fastest of a few, or the first where that took long."""
+    place = choose_device(device)
+    read_clock = time.process_time if place.type == "cpu" else time.perf_counter
     training = cost.run.spec.training
     num_tokens = max(4 * training.batch_size * (training.window + 1), 10_000)
     streams = {split: draw_stream(num_tokens, vocabulary_size=cost.vocabulary_size) for split in ("train", "valid")}
     workload = Workload(cost.run.name, cost.run, cost.vocabulary_size, streams)
     seconds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        trainer = build_trainer(workload, device=choose_device(device), folder=Path(folder))
-        for _ in range(NUM_STEPS + 1):
-            started = time.perf_counter()
+        trainer = build_trainer(workload, device=place, folder=Path(folder))
+        while sum(seconds) < STEP_SECONDS or (len(seconds) < MIN_STEPS and sum(seconds) < TIMING_SECONDS / 10):
+            started = read_clock()
             trainer._step()
             trainer._read_nats()
-            seconds.append(time.perf_counter() - started)
-            if seconds[0] > TIMING_SECONDS / 10:
-                break
+            seconds.append(read_clock() - started)
     return min(seconds)
 
 
-def _with_seconds(cost: Cost, rates: dict[str, float]) -> Cost:
-    rate = rates.get(_name_model(cost), rates.get(_name_kind(cost.run)))
-    if rate is None or cost.flops is None:
+def _with_seconds(cost: Cost, rates: list[Rate]) -> Cost:
+    rate = _find_rate(cost, rates) if cost.flops is not None else None
+    if rate is None:
         return cost
-    return replace(cost, seconds=cost.flops / rate, timed=_name_model(cost) in rates)
+    return replace(cost, seconds=cost.flops / rate.flops_per_second, timed=rate.model == _name_model(cost))
 
 
 def _name_model(cost: Cost) -> str:

@@ -1,17 +1,18 @@
 """Many runs on one machine: one after the other in this process, or several at once, a whole process each.
 
-Threads are shared out fairly. Each process tells what it does through one queue, so that one display can show all.
+Threads are shared out fairly. Each process tells what it does through a pipe of its own, so that one display can show
+all, and one that is killed in the middle of a sentence disturbs no other.
 Ctrl-C and SIGTERM reach every process, and each checkpoints before it ends.
 """
 
 import multiprocessing
 import os
-import queue
 import signal
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -91,6 +92,7 @@ class _Worker:
     process: BaseProcess
     run: RunSpec
     observer: Observer
+    events: connection.Connection
 
 
 class _Crew:
@@ -98,7 +100,6 @@ class _Crew:
 
     def __init__(self, settings: Settings, watch: Watch, num_jobs: int) -> None:
         self.context = multiprocessing.get_context("spawn")
-        self.events = self.context.Queue()
         self.num_jobs = num_jobs
         threads = settings.num_threads or max(1, count_cores() // num_jobs)
         self.settings = replace(settings, num_threads=threads)
@@ -117,6 +118,7 @@ class _Crew:
                 signal.signal(number, handler)
             for worker in self.workers.values():
                 worker.process.terminate()
+                worker.events.close()
                 worker.process.join()
         if self.stopping:
             raise Interrupted("all runs were checkpointed")
@@ -129,26 +131,34 @@ class _Crew:
             while waiting and len(self.workers) < self.num_jobs and not self.stopping:
                 self._start(*waiting.pop(0))
             self._listen()
-            self._bury_the_silent()
 
     def _start(self, index: int, run: RunSpec) -> None:
         """The child ignores Ctrl-C until it can checkpoint; the parent passes it on as SIGTERM."""
         observer = self.watch(run, index)
-        process = self.context.Process(target=_work, args=(run, self.settings, self.events), name=run.name)
+        events, theirs = self.context.Pipe(duplex=False)
+        process = self.context.Process(target=_work, args=(run, self.settings, theirs), name=run.name)
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             process.start()
         finally:
             signal.signal(signal.SIGINT, before)
-        self.workers[run.name] = _Worker(process, run, observer)
+            theirs.close()
+        self.workers[run.name] = _Worker(process, run, observer, events)
 
     def _listen(self) -> None:
-        """Pass on all that was told; wait a little where nothing was."""
-        try:
-            name, event, content = self.events.get(timeout=POLL_SECONDS)
-        except queue.Empty:
-            return
-        worker = self.workers[name]
+        """Pass on what was told; wait a little where nothing was."""
+        by_pipe = {worker.events: worker for worker in self.workers.values()}
+        for events in connection.wait(list(by_pipe), timeout=POLL_SECONDS):
+            worker = by_pipe[events]
+            try:
+                event, content = events.recv()
+            except (EOFError, OSError):
+                self._bury(worker)
+            else:
+                self._hear(worker, event, content)
+
+    def _hear(self, worker: _Worker, event: str, content: Any) -> None:
+        name = worker.run.name
         if event == "done":
             self.records[name] = content
             refresh_tables(self.settings.store)
@@ -161,18 +171,20 @@ class _Crew:
             positional, keywords = content
             getattr(worker.observer, event)(*positional, **keywords)
         if event in ("done", "failed", "interrupted"):
-            worker.process.join()
-            del self.workers[name]
+            self._dismiss(worker)
 
-    def _bury_the_silent(self) -> None:
+    def _bury(self, worker: _Worker) -> None:
         """A process that was killed says nothing any more."""
-        for name, worker in list(self.workers.items()):
-            if not worker.process.is_alive() and self.events.empty():
-                del self.workers[name]
-                if not self.stopping:
-                    code = worker.process.exitcode
-                    hint = "train again: it goes on from its last checkpoint"
-                    self.failures.append(TiebenchError(f"the process of {name} ended with exit code {code}", hint))
+        self._dismiss(worker)
+        if not self.stopping:
+            what = f"the process of {worker.run.name} ended with exit code {worker.process.exitcode}"
+            self.failures.append(TiebenchError(what, "train again: it goes on from its last checkpoint"))
+            worker.observer.say(f"{worker.run.name} failed: {what}")
+
+    def _dismiss(self, worker: _Worker) -> None:
+        worker.process.join()
+        worker.events.close()
+        del self.workers[worker.run.name]
 
     def _stop(self, number: int, frame: Any) -> None:
         self.stopping = True
@@ -181,12 +193,12 @@ class _Crew:
 
 
 class _Messenger(Observer):
-    """An observer in a child process: everything it is told goes into the queue, progress in larger bites."""
+    """An observer in a child process: everything it is told goes into the pipe, progress in larger bites."""
 
     BITE_SECONDS = 0.2
 
-    def __init__(self, run: RunSpec, events: Any) -> None:
-        self.name, self.events = run.name, events
+    def __init__(self, events: connection.Connection) -> None:
+        self.events = events
         self.num_tokens, self.told_at = 0, 0.0
 
     def start_run(self, *positional: Any, **keywords: Any) -> None:
@@ -212,20 +224,20 @@ class _Messenger(Observer):
         self._tell("say", positional, {})
 
     def _tell(self, event: str, positional: tuple, keywords: dict[str, Any]) -> None:
-        self.events.put((self.name, event, (positional, keywords)))
+        self.events.send((event, (positional, keywords)))
 
 
-def _work(run: RunSpec, settings: Settings, events: Any) -> None:
+def _work(run: RunSpec, settings: Settings, events: connection.Connection) -> None:
     """The life of a child process: one run."""
     try:
-        event, content = "done", execute_run(run, settings=settings, observer=_Messenger(run, events))
+        event, content = "done", execute_run(run, settings=settings, observer=_Messenger(events))
     except Interrupted:
         event, content = "interrupted", None
     except TiebenchError as error:
         event, content = "failed", _portable(error)
     except Exception:
         event, content = "failed", RuntimeError(f"{run.name} failed:\n{traceback.format_exc()}")
-    events.put((run.name, event, content))
+    events.send((event, content))
 
 
 def _portable(error: TiebenchError) -> TiebenchError:

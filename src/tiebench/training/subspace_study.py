@@ -8,7 +8,7 @@ with the rows of the input table kept at length one. What the paper leaves open 
 vocabulary is that of the excerpt, both tables are learned, the optimizer is Adam, and the number of passes is 30.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,18 @@ from tiebench.training.objective import measure_similarity_divergence
 from tiebench.training.runner import prepare_material
 from tiebench.training.table_measures import measure_subspace_distance
 
+NAME = "subspace-alignment"
+
 
 @dataclass(frozen=True)
 class Study:
-    """The settings: the paper's where it states them (tokens, layers, width, temperature), ours where it does not."""
+    """The settings: the paper's where it states them (tokens, layers, width, temperature), ours where it does not.
+
+    `num_words` is how many different words the excerpt has; it only serves to tell the cost before reading it.
+    """
 
     num_tokens: int = 20_000
+    num_words: int = 3_318
     layers: int = 2
     width: int = 300
     temperature: float = 10.0
@@ -45,7 +51,7 @@ def run_study(
 ) -> Finding:
     """The subspace distance at `beta-0`, `beta-0.5`, `beta-1` ... after training. Raises TiebenchError without PTB."""
     beta = parse_beta(subject)
-    run = describe_run(study, seed=seed)
+    run = describe_run(study, subject=subject, seed=seed)
     ids = prepare_material(run, data_dir=data_dir).streams["train"].ids[: study.num_tokens + 1]
     tokens = torch.from_numpy(np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int64))
     model = train_model(tokens, run=run, beta=beta, study=study)
@@ -65,9 +71,10 @@ def parse_beta(subject: str) -> float:
     return beta
 
 
-def describe_run(study: Study, *, seed: int) -> RunSpec:
+def describe_run(study: Study, *, subject: str, seed: int) -> RunSpec:
+    """The model and its training as a run; the mixed objective itself is `mix_losses`."""
     data = {
-        "name": "subspace-alignment",
+        "name": NAME,
         "corpus": "ptb",
         "architecture": {"type": "lstm", "layers": study.layers, "width": study.width, "init": {"uniform": 0.1}},
         "tie": False,
@@ -76,9 +83,10 @@ def describe_run(study: Study, *, seed: int) -> RunSpec:
             "batch_size": study.batch_size,
             "window": study.window,
             "optimizer": {"type": "adamw", "learning_rate": study.learning_rate, "weight_decay": 0.0},
+            "objective": {"type": "augmented", "temperature": study.temperature},
         },
     }
-    return resolve_document(Document("the subspace study", data)).plan_runs(seeds=[seed])[0]
+    return replace(resolve_document(Document("the subspace study", data)).plan_runs(seeds=[seed])[0], arm=subject)
 
 
 def train_model(tokens: torch.Tensor, *, run: RunSpec, beta: float, study: Study) -> LanguageModel:

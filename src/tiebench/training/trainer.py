@@ -214,6 +214,7 @@ class Trainer:
         if not math.isfinite(score.perplexity):
             self._give_up(progress.step, f"the validation perplexity became {score.perplexity}")
         train_nats = progress.nats_since_evaluation / progress.tokens_since_evaluation
+        learning_rate = self._choose_learning_rate(progress.step - 1)  # before a plateau is counted
         if progress.best_step == 0 or score.perplexity < progress.best_perplexity:
             progress.best_perplexity, progress.best_step = score.perplexity, progress.step
             progress.best_training_perplexity = math.exp(train_nats) if train_nats <= MOST_NATS else None
@@ -223,16 +224,16 @@ class Trainer:
             progress.num_plateaus += 1
             progress.evaluations_without_gain += 1
         progress.evaluation_seconds += time.perf_counter() - started
-        self._extend_curve(score.perplexity, train_nats)
+        self._extend_curve(score.perplexity, train_nats, learning_rate)
 
-    def _extend_curve(self, perplexity: float, train_nats: float) -> None:
+    def _extend_curve(self, perplexity: float, train_nats: float, learning_rate: float) -> None:
         progress = self.progress
         point = CurvePoint(
             step=progress.step,
             epoch=progress.step / self.batches.steps_per_epoch,
             tokens=progress.tokens,
             seconds=progress.train_seconds + progress.evaluation_seconds,
-            learning_rate=self._choose_learning_rate(progress.step - 1),
+            learning_rate=learning_rate,
             train_nats_per_token=train_nats,
             valid_perplexity=perplexity,
         )

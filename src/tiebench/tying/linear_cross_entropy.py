@@ -1,22 +1,27 @@
 """The cross entropy of a linear layer over a large vocabulary, without ever holding all the scores afresh.
 
-Scores are computed for a bounded number of rows at a time into a buffer that lives as long as the model, turned into
-probabilities in place, and turned into gradients in place. The gradient of the table is written straight into its
-`.grad`. The mathematics is that of `F.cross_entropy(F.linear(hidden, table, bias), targets)`; only the order of the
-work differs. Why each part pays on a CPU: fresh pages cost as much as arithmetic at 30,000 words, and a row length
-that is a multiple of 16 floats keeps the matrix product aligned.
+Scores are computed for a bounded number of rows at a time, tile by tile of the vocabulary, into a buffer that lives
+as long as the model. A tile is exponentiated in place while it is in the cache and is never normalised: the factor
+1 / sum goes into the thin side of the matrix products instead. Where a row's sum leaves the range in which float32
+is exact to rounding, its chunk is made again, relative to the largest score so far (Milakov & Gimelshein 2018). The
+gradient of the table is written straight into its `.grad`. The mathematics is that of
+`F.cross_entropy(F.linear(hidden, table, bias), targets)`; only the order of the work differs. Why it pays on a CPU:
+at 30,000 words every pass over scores that are not in the cache costs a tenth of the arithmetic.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 BUFFER_BYTES = 128 * 2**20
+TILE_BYTES = 2 * 2**20
 MIN_ROWS = 256
-ROW_MULTIPLE = 16
+MIN_COLUMNS = 256
+COLUMN_MULTIPLE = 16
+TRUSTED_SUMS = (1e-20, 1e30)
 IGNORED = -100
-SMALLEST_TRUSTED = 1e-30
 
 
 class Workspace:
@@ -34,16 +39,15 @@ class Workspace:
     def __reduce__(self) -> tuple:
         return Workspace, ()
 
-    def take(self, purpose: str, *, rows: int, columns: int, like: Tensor) -> Tensor:
-        """An uninitialised `(rows, columns)` matrix, its row stride rounded up to a multiple of 16 elements."""
-        stride = -(-columns // ROW_MULTIPLE) * ROW_MULTIPLE
-        key = (purpose, stride, like.device, like.dtype)
+    def take(self, purpose: str, *, num_elements: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """An uninitialised `(num_elements,)` row; the next call for the same purpose gives the same memory."""
+        key = (purpose, device, dtype)
         buffer = self._buffers.get(key)
-        if buffer is None or len(buffer) < rows:
+        if buffer is None or len(buffer) < num_elements:
             with torch.inference_mode(False):
-                buffer = torch.empty(rows, stride, device=like.device, dtype=like.dtype)
+                buffer = torch.empty(num_elements, device=device, dtype=dtype)
             self._buffers[key] = buffer
-        return buffer[:rows, :columns]
+        return buffer[:num_elements]
 
     def open_gradient(self, parameter: Tensor) -> float:
         """Make sure that `parameter.grad` is there; 0.0 when it is to be overwritten (beta), 1.0 when added to."""
@@ -56,6 +60,49 @@ class Workspace:
         return 0.0
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some rows of the problem. `targets` are valid ids; `counts` `(rows,)` is the scale, or 0 where ignored."""
+
+    hidden: Tensor
+    weights: Tensor
+    bias: Tensor | None
+    targets: Tensor
+    counts: Tensor
+    workspace: Workspace
+
+
+@dataclass(frozen=True)
+class Tile:
+    """exp(score - top) of some columns of the vocabulary, `(rows, columns)`, and the `(rows, 1)` it is relative to."""
+
+    columns: slice
+    exponentials: Tensor
+    top: Tensor
+
+
+@dataclass(frozen=True)
+class Total:
+    """The sum over the tiles so far of exp(score - top), both `(rows, 1)` in float32."""
+
+    sums: Tensor
+    top: Tensor
+
+    @property
+    def nats(self) -> Tensor:
+        """The logarithm of the sum of exp(score), `(rows,)`."""
+        return (self.sums.log() + self.top).squeeze(1)
+
+    @property
+    def is_trusted(self) -> bool:
+        lowest, highest = TRUSTED_SUMS
+        return bool(((self.sums > lowest) & (self.sums < highest)).all())
+
+
+
+Visit = Callable[[Tile, Total | None, Total], None]
+
+
 def split_rows(num_rows: int, *, vocabulary_size: int) -> Iterator[slice]:
     """Even chunks whose scores fit the buffer (but at least 256 rows: smaller products are slower)."""
     most = max(MIN_ROWS, BUFFER_BYTES // (4 * vocabulary_size))
@@ -65,8 +112,18 @@ def split_rows(num_rows: int, *, vocabulary_size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, num_rows))
 
 
+def split_columns(vocabulary_size: int, *, hidden: Tensor) -> Iterator[slice]:
+    """Tiles that fit a core's cache; where there is no such cache to fit, or half precision to keep, a single one."""
+    size = vocabulary_size
+    if hidden.device.type == "cpu" and hidden.dtype == torch.float32:
+        fitting = TILE_BYTES // (4 * len(hidden)) // COLUMN_MULTIPLE * COLUMN_MULTIPLE
+        size = max(MIN_COLUMNS, fitting)
+    for start in range(0, vocabulary_size, size):
+        yield slice(start, min(start + size, vocabulary_size))
+
+
 def token_nats(hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor, *, workspace: Workspace) -> Tensor:
-    """The negative log likelihood of each target, for evaluation: no gradient, no full scores.
+    """The negative log likelihood of each target, for evaluation: no gradient, no more than a tile of scores.
 
     hidden `(tokens, width)`, table `(vocabulary, width)`, targets `(tokens,)`; returns nats `(tokens,)` in float32.
     """
@@ -74,7 +131,9 @@ def token_nats(hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tens
     weights = table.to(hidden.dtype)
     with torch.no_grad():
         for rows in split_rows(len(targets), vocabulary_size=len(table)):
-            _, nats[rows] = _score(hidden[rows], weights, bias, targets[rows], workspace=workspace)
+            kept = (targets[rows] != IGNORED).float()
+            part = Part(hidden[rows], weights, bias, targets[rows].clamp(min=0), kept, workspace)
+            nats[rows] = _read_nats(part, _visit_trusted(part, keep=False, visit=lambda tile, before, total: None))
     return nats
 
 
@@ -92,15 +151,9 @@ def linear_cross_entropy(
     hidden `(tokens, width)`, table `(vocabulary, width)`, bias `(vocabulary,)`, targets `(tokens,)`; a target of -100
     is left out. The gradients of table and bias are added to their `.grad` by this call itself, with the factor
     `scale`; `.backward()` on the result carries the gradient of `hidden` on. Raises RuntimeError when the result is
-    scaled afterwards, because the tables' gradients would not follow: put the factor into `scale`. A table that is
-    computed from parameters gets its gradient through autograd, one copy later.
+    scaled afterwards, because the tables' gradients would not follow: put the factor into `scale`.
     """
-    if table.is_leaf or not table.requires_grad:
-        return _LinearCrossEntropy.apply(hidden, table, bias, targets, scale, workspace)
-    stand_in = table.detach().requires_grad_()
-    stand_in.grad = torch.zeros_like(table)
-    loss = _LinearCrossEntropy.apply(hidden, stand_in, bias, targets, scale, workspace)
-    return _PassOn.apply(loss, table, stand_in)
+    return _LinearCrossEntropy.apply(hidden, table, bias, targets, scale, workspace)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -108,17 +161,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx, hidden, table, bias, targets, scale, workspace):  # noqa: ANN001 (autograd's own signature)
         hidden_gradient = torch.empty_like(hidden)
         weights = table.to(hidden.dtype)
-        total = torch.zeros((), device=hidden.device, dtype=torch.float64)
+        nats = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
         for rows in split_rows(len(targets), vocabulary_size=len(table)):
             chunk, wanted = hidden[rows], targets[rows]
-            probabilities, nats = _score(chunk, weights, bias, wanted, workspace=workspace)
-            total += nats.sum(dtype=torch.float64)
-            errors = _subtract_targets(probabilities, wanted).to(hidden.dtype)
-            out = hidden_gradient[rows]
-            torch.addmm(out, errors, weights, beta=0, alpha=scale, out=out)
-            _add_table_gradients(errors, chunk, table, bias, scale=scale, workspace=workspace)
+            part = Part(chunk, weights, bias, wanted.clamp(min=0), (wanted != IGNORED).float() * scale, workspace)
+            tiles, total = _multiply_back(part, out=hidden_gradient[rows])
+            nats[rows] = _read_nats(part, total)
+            _add_table_gradients(part, tiles, total, table=table, bias=bias)
+            if len(tiles) > 1:
+                _subtract_targets(part, hidden_gradient[rows], table=table, bias=bias)
         ctx.save_for_backward(hidden_gradient)
-        return (total * scale).float()
+        return (nats.sum(dtype=torch.float64) * scale).float()
 
     @staticmethod
     def backward(ctx, factor):  # noqa: ANN001
@@ -128,72 +181,115 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return hidden_gradient, None, None, None, None, None
 
 
-class _PassOn(torch.autograd.Function):
-    """The loss itself; on the way back, a stand-in's gradient goes to the computed table that it stands for."""
-
-    @staticmethod
-    def forward(ctx, loss, table, stand_in):  # noqa: ANN001
-        ctx.stand_in = stand_in
-        return loss.clone()
-
-    @staticmethod
-    def backward(ctx, factor):  # noqa: ANN001
-        return factor, ctx.stand_in.grad, None
+def _visit_trusted(part: Part, *, keep: bool, visit: Visit) -> Total:
+    """Show every tile to `visit(tile, total before, total with it)`; a second time where the sums are not trusted."""
+    if len(list(split_columns(len(part.weights), hidden=part.hidden))) > 1:
+        total = _visit_tiles(part, keep=keep, relative=False, visit=visit)
+        if total.is_trusted:
+            return total
+    return _visit_tiles(part, keep=keep, relative=True, visit=visit)
 
 
-def _score(
-    hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor, *, workspace: Workspace
-) -> tuple[Tensor, Tensor]:
-    """Float32 probabilities `(rows, vocabulary)` in a buffer, and each target's nats `(rows,)` (0 where ignored)."""
-    scores = workspace.take("scores", rows=len(hidden), columns=len(table), like=hidden)
-    if bias is None:
-        torch.mm(hidden, table.t(), out=scores)
-    else:
-        torch.addmm(bias.to(hidden.dtype), hidden, table.t(), out=scores)
-    probabilities = scores
-    if scores.dtype != torch.float32:
-        full = torch.empty((), device=hidden.device, dtype=torch.float32)
-        probabilities = workspace.take("probabilities", rows=len(hidden), columns=len(table), like=full)
-    torch.softmax(scores, dim=-1, dtype=torch.float32, out=probabilities)
-    return probabilities, _read_nats(probabilities, hidden, table, bias, targets)
+def _visit_tiles(part: Part, *, keep: bool, relative: bool, visit: Visit) -> Total:
+    total = None
+    for tile in _exponentiate(part, keep=keep, relative=relative):
+        before, sums = total, tile.exponentials.sum(1, keepdim=True)
+        if before is not None:
+            sums += before.sums if before.top is tile.top else before.sums * (before.top - tile.top).exp()
+        total = Total(sums, tile.top)
+        visit(tile, before, total)
+    return total
 
 
-def _read_nats(probabilities: Tensor, hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
-    """-ln p of each target; where p is too small to trust its logarithm, from the scores again."""
-    kept = targets != IGNORED
-    safe = targets.clamp(min=0).unsqueeze(1)
-    chosen = probabilities.gather(1, safe).squeeze(1)
-    nats = -chosen.log()
-    unsure = kept & (chosen < SMALLEST_TRUSTED)
-    if unsure.any():
-        scores = torch.nn.functional.linear(hidden[unsure].float(), table.float(), bias)
-        nats[unsure] = scores.logsumexp(1) - scores.gather(1, safe[unsure]).squeeze(1)
-    return nats.masked_fill_(~kept, 0.0)
+def _exponentiate(part: Part, *, keep: bool, relative: bool) -> Iterator[Tile]:
+    """The tiles from left to right. With `keep` all of them stay; without, a tile is gone when the next one comes.
+
+    `relative` to the largest score of the row so far, or to 0.
+    """
+    num_rows, top = len(part.hidden), part.counts.new_zeros(len(part.hidden), 1)
+    for index, span in enumerate(split_columns(len(part.weights), hidden=part.hidden)):
+        place = slice(num_rows * span.start, num_rows * span.stop) if keep else slice(num_rows * (span.stop - span.start))
+        exponentials = _take(part, "exponentials", torch.float32, place).view(num_rows, -1)
+        scores = exponentials
+        if part.hidden.dtype != torch.float32:
+            scores = _take(part, "scores", part.hidden.dtype, place).view(num_rows, -1)
+        torch.mm(part.hidden, part.weights[span].t(), out=scores)
+        if scores is not exponentials:
+            exponentials.copy_(scores)
+        if part.bias is not None:
+            exponentials.add_(part.bias[span])
+        if relative:
+            highest = exponentials.amax(1, keepdim=True)
+            top = highest if index == 0 else torch.maximum(top, highest)
+            exponentials.sub_(top)
+        yield Tile(span, exponentials.exp_(), top)
 
 
-def _subtract_targets(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """Turn probabilities into the gradient of the summed nats with respect to the scores, in place."""
-    kept = (targets != IGNORED).to(probabilities.dtype).unsqueeze(1)
-    probabilities.scatter_add_(1, targets.clamp(min=0).unsqueeze(1), -kept)
-    return probabilities if kept.all() else probabilities.mul_(kept)
+def _take(part: Part, purpose: str, dtype: torch.dtype, place: slice) -> Tensor:
+    size = max(place.stop, len(part.hidden) * len(part.weights) if place.start else place.stop)
+    return part.workspace.take(purpose, num_elements=size, device=part.hidden.device, dtype=dtype)[place]
 
 
-def _add_table_gradients(
-    errors: Tensor, hidden: Tensor, table: Tensor, bias: Tensor | None, *, scale: float, workspace: Workspace
-) -> None:
-    """Add `scale * errors^T hidden` to the table's gradient, and the column sums to the bias's."""
-    beta = workspace.open_gradient(table)
-    if errors.dtype == table.dtype:
-        torch.addmm(table.grad, errors.t(), hidden, beta=beta, alpha=scale, out=table.grad)
-    else:
-        _accumulate(table.grad, errors.t() @ hidden, beta=beta, scale=scale)
+def _multiply_back(part: Part, *, out: Tensor) -> tuple[list[Tile], Total]:
+    """Every tile, their total, and in `out` `(rows, width)` the gradient of the hidden vectors.
+
+    Where there are several tiles, the part of the targets themselves is still to be subtracted.
+    """
+    tiles: list[Tile] = []
+
+    def multiply(tile: Tile, before: Total | None, total: Total) -> None:
+        if before is None:
+            tiles.clear()
+        elif before.top is not tile.top:
+            out.mul_((before.top - tile.top).exp_())
+        if tile.exponentials.shape[1] == len(part.weights):
+            tile.exponentials.scatter_add_(1, part.targets.unsqueeze(1), -total.sums)
+        errors = tile.exponentials.to(out.dtype)
+        torch.addmm(out, errors, part.weights[tile.columns], beta=0.0 if before is None else 1.0, out=out)
+        tiles.append(tile)
+
+    total = _visit_trusted(part, keep=True, visit=multiply)
+    out.mul_(part.counts.unsqueeze(1) / total.sums)
+    return tiles, total
+
+
+def _read_nats(part: Part, total: Total) -> Tensor:
+    """Each target's nats `(rows,)`, 0 where ignored: the logarithm of the sum, less the target's own score."""
+    own = (part.hidden.float() * part.weights[part.targets].float()).sum(1)
+    if part.bias is not None:
+        own += part.bias[part.targets]
+    return (total.nats - own).masked_fill_(part.counts == 0, 0.0)
+
+
+def _add_table_gradients(part: Part, tiles: list[Tile], total: Total, *, table: Tensor, bias: Tensor | None) -> None:
+    """Add `exponentials^T hidden`, each row normalised, to the table's gradient, and the column sums to the bias's."""
+    beta = part.workspace.open_gradient(table)
+    bias_beta = None if bias is None else part.workspace.open_gradient(bias)
+    normal = part.counts.unsqueeze(1) / total.sums
+    scaled = part.hidden * normal
+    for tile in tiles:
+        if tile.top is not total.top:
+            normal = part.counts.unsqueeze(1) * (tile.top - total.top).exp_() / total.sums
+            scaled = part.hidden * normal
+        gradient = table.grad[tile.columns]
+        if part.hidden.dtype == table.dtype:
+            torch.addmm(gradient, tile.exponentials.t(), scaled, beta=beta, out=gradient)
+        else:
+            errors = (tile.exponentials * normal).to(part.hidden.dtype)
+            _accumulate(gradient, errors.t() @ part.hidden, beta=beta)
+        if bias is not None:
+            _accumulate(bias.grad[tile.columns], (normal.t() @ tile.exponentials).squeeze(0), beta=bias_beta)
+
+
+def _subtract_targets(part: Part, hidden_gradient: Tensor, *, table: Tensor, bias: Tensor | None) -> None:
+    """The gradient of minus the targets' own scores, which several tiles leave out."""
+    counts = part.counts.unsqueeze(1)
+    hidden_gradient.addcmul_(part.weights[part.targets], counts, value=-1)
+    table.grad.index_add_(0, part.targets, part.hidden * counts, alpha=-1)
     if bias is not None:
-        beta = workspace.open_gradient(bias)
-        _accumulate(bias.grad, errors.t() @ errors.new_ones(len(errors)), beta=beta, scale=scale)
+        bias.grad.index_add_(0, part.targets, part.counts, alpha=-1)
 
 
-def _accumulate(gradient: Tensor, addend: Tensor, *, beta: float, scale: float) -> None:
-    """`gradient = beta * gradient + scale * addend`, where beta 0 also forgets a NaN."""
-    if beta == 0.0:
-        gradient.zero_()
-    gradient.add_(addend, alpha=scale)
+def _accumulate(gradient: Tensor, addend: Tensor, *, beta: float) -> None:
+    """`gradient = beta * gradient + addend`, where beta 0 also forgets a NaN."""
+    gradient.copy_(addend) if beta == 0.0 else gradient.add_(addend)

@@ -1,0 +1,133 @@
+"""From a file to its runs: arms, seeds, what is declared, and what is wrong, all at once."""
+
+from pathlib import Path
+
+import pytest
+
+from tiebench.errors import UsageError
+from tiebench.experiment.loading import load_experiment, resolve_document
+from tiebench.experiment.yaml_file import parse_document
+from tiebench.registry import did_you_mean
+
+TEXT = """\
+name: sound
+description: A small one.
+corpus: pydocs
+architecture: {type: lstm, layers: 1, width: 16}
+lexicon: {init: {uniform: 0.1}}
+training:
+  epochs: 2
+  batch_size: 4
+  window: 10
+  optimizer: {type: sgd, learning_rate: 3e-1}
+seeds: [3, 1]
+arms:
+  untied: {tie: false}
+  tied: {tie: true}
+  projected: {tie: true, lexicon: {projection: {penalty: 0.15}}}
+"""
+
+
+def resolve(text: str = TEXT):
+    return resolve_document(parse_document(text, source="x.yaml"))
+
+
+def explain(text: str) -> list[str]:
+    with pytest.raises(UsageError) as caught:
+        resolve(text)
+    return [line.strip() for line in caught.value.message.splitlines()[1:]]
+
+
+def write(tmp_path: Path, text: str = TEXT) -> Path:
+    (tmp_path / "My-File.yaml").write_text(text, "utf-8")
+    return tmp_path / "My-File.yaml"
+
+
+def test_arms_share_what_stands_above_them():
+    experiment = resolve()
+    assert list(experiment.arms) == ["untied", "tied", "projected"]
+    assert [arm.tie["type"] for arm in experiment.arms.values()] == ["untied", "tied", "tied"]
+    assert all(arm.training == experiment.arms["tied"].training for arm in experiment.arms.values())
+    assert experiment.arms["tied"].training.optimizer.learning_rate == 0.3
+    assert experiment.arms["projected"].lexicon.projection.penalty == 0.15
+    assert experiment.arms["projected"].lexicon.init == experiment.arms["tied"].lexicon.init
+    assert experiment.arms["tied"].lexicon.projection is None
+    assert experiment.declared == ("lexicon.projection.penalty", "tie")
+
+
+def test_runs_come_seed_by_seed_in_the_order_of_the_file():
+    experiment = resolve()
+    assert [(run.seed, run.arm) for run in experiment.plan_runs()] == [
+        (seed, arm) for seed in (3, 1) for arm in ("untied", "tied", "projected")
+    ]
+    chosen = experiment.plan_runs(arms=["tied", "tied"], seeds=[9, 9, 3])
+    assert [run.name for run in chosen] == ["sound/tied/seed-9", "sound/tied/seed-3"]
+    with pytest.raises(UsageError, match="x.yaml has no arm 'tide'") as caught:
+        experiment.plan_runs(arms=["tide"])
+    assert "did you mean 'tied'" in caught.value.hint
+
+
+@pytest.mark.parametrize(("tie", "arm"), [("true", "tied"), ("false", "untied"), ("{type: tied}", "tied"), ("untied", "untied")])
+def test_a_file_without_arms_has_one_named_after_its_tie(tie, arm):
+    experiment = resolve(TEXT[: TEXT.index("arms:")] + f"tie: {tie}\n")
+    assert list(experiment.arms) == [arm] and experiment.declared == ("tie",)
+
+
+def test_what_is_left_out_has_its_defaults(tmp_path):
+    text = TEXT.replace("name: sound\n", "").replace("seeds: [3, 1]\n", "").replace("description: A small one.\n", "")
+    experiment = load_experiment(write(tmp_path, text))
+    assert (experiment.name, experiment.seeds, experiment.description) == ("my-file", (1,), "")
+    spec = experiment.arms["tied"]
+    assert spec.vocabulary.type == "words" and spec.training.schedule.type == "constant"
+    assert spec.architecture["dropout"] == 0.0, "an entry's own defaults are filled in"
+    assert spec.evaluation.train is False
+
+
+def test_overrides_reach_every_arm_and_are_remembered(tmp_path):
+    overrides = ("training.steps=5", "arms.tied.lexicon.width=8", "name=other")
+    experiment = load_experiment(write(tmp_path), overrides=overrides)
+    assert {(arm.training.epochs, arm.training.steps) for arm in experiment.arms.values()} == {(None, 5)}
+    assert {name: arm.lexicon.width for name, arm in experiment.arms.items()} == {"untied": None, "tied": 8, "projected": None}
+    assert experiment.altered == overrides and experiment.name == "other"
+    assert all(run.altered == overrides for run in experiment.plan_runs())
+    with pytest.raises(UsageError, match="arm 'untied' sets tie itself"):
+        load_experiment(write(tmp_path), overrides=("tie=true",))
+
+
+def test_a_wrong_override_is_said_as_an_override(tmp_path):
+    with pytest.raises(UsageError, match=r"--set training.window=0: training.window: found 0; .*greater than 0"):
+        load_experiment(write(tmp_path), overrides=("training.window=0",))
+
+
+def test_everything_that_is_wrong_is_said_once_with_its_line():
+    text = (
+        TEXT.replace("name: sound", "name: Not Sound")
+        .replace("layers: 1", "layer: 1")
+        .replace("window: 10", "window: ten")
+        .replace("{uniform: 0.1}", "{uniform: -0.1}")
+        .replace("type: sgd", "type: sdg")
+        .replace("[3, 1]", "[3, three]")
+        .replace("penalty: 0.15", "penalty: much")
+    )
+    problems = explain(text)
+    assert [problem.partition(": ")[0] for problem in sorted(problems, key=lambda line: int(line.split(":")[1]))] == [
+        "x.yaml:1", "x.yaml:4", "x.yaml:4", "x.yaml:5", "x.yaml:9", "x.yaml:10", "x.yaml:11", "x.yaml:15"
+    ]
+    said = "\n".join(problems)
+    for fragment in (
+        "architecture.layer: found 1; unknown key; did you mean 'layers'?",
+        "architecture.layers: this key is needed",
+        "training.window: found 'ten'; a whole number",
+        "training.optimizer.type: found 'sdg'; did you mean 'sgd'?",
+        "arms.projected.lexicon.projection.penalty: found 'much'; a number",
+    ):
+        assert fragment in said, said
+
+
+def test_a_problem_of_the_shared_part_is_not_said_once_for_each_arm():
+    assert len(explain(TEXT.replace("batch_size: 4", "batch_size: 0"))) == 1
+
+
+def test_a_near_miss_is_answered_with_a_suggestion_and_all_that_is_allowed():
+    assert did_you_mean("lsmt", ["lstm", "gpt2"]) == "did you mean 'lstm'? allowed: gpt2, lstm"
+    assert did_you_mean("zzz", ["lstm", "gpt2"]) == "allowed: gpt2, lstm"

@@ -1,0 +1,84 @@
+"""Every experiment in `configs/` loads, plans its runs and can be built, whichever it is."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tiebench.errors import UsageError
+from tiebench.experiment.library import bundled_folder, find_config, list_claim_files, list_configs
+from tiebench.experiment.loading import Experiment, load_experiment
+from tiebench.training.model import build_on_meta, count_parameters
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+EXPERIMENTS = [file for file in FILES if "claims" not in file.relative_to(CONFIGS).parts]
+VOCABULARY_SIZES = {"ptb": 10_000, "wikitext-2": 33_278, "wikitext-103": 267_735}
+ANY_SIZE = 12_345
+
+
+def name_file(file: Path) -> str:
+    return str(file.relative_to(CONFIGS))
+
+
+@cache
+def load(file: Path) -> Experiment:
+    return load_experiment(file)
+
+
+def test_there_are_configs():
+    assert len(EXPERIMENTS) >= 3
+    assert {"quickstart", "ptb-lstm-small", "press-wolf-2017-small"} <= {file.stem for file in EXPERIMENTS}
+    assert len(FILES) > len(EXPERIMENTS), "and claims"
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=name_file)
+def test_an_experiment_loads_under_its_own_name_and_says_what_it_is(file):
+    experiment = load(file)
+    assert experiment.name == file.stem
+    assert len(experiment.description) > 20
+    runs = experiment.plan_runs()
+    assert len(runs) == len(experiment.arms) * len(experiment.seeds)
+    assert len({run.signature for run in runs}) == len(runs), "two runs of an experiment would be the same"
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=name_file)
+def test_every_arm_can_be_built(file):
+    for arm, spec in load(file).arms.items():
+        size = ANY_SIZE
+        if spec.vocabulary.type == "words":
+            size = spec.vocabulary.size or VOCABULARY_SIZES.get(spec.corpus["type"], ANY_SIZE)
+        model = build_on_meta(spec, vocabulary_size=size)
+        counts = count_parameters(model)
+        table = size * (spec.lexicon.width or model.architecture.width)
+        if spec.tie["type"] in ("tied", "untied"):
+            expected = {"tied": (0, 0, table), "untied": (table, table, 0)}[spec.tie["type"]]
+            assert (counts.input, counts.output, counts.shared) == expected, arm
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=name_file)
+def test_a_bundled_experiment_is_found_by_name(file):
+    if file.parent == CONFIGS:
+        assert list_configs()[file.stem] == find_config(file.stem)
+        assert find_config(file.stem).read_bytes() == file.read_bytes()
+
+
+def test_bundled_are_these_files_and_no_others():
+    assert set(list_configs()) == {file.stem for file in EXPERIMENTS if file.parent == CONFIGS}
+    assert {file.stem for file in FILES} == set(list_configs()) | set(list_claim_files())
+    assert bundled_folder().is_dir()
+    with pytest.raises(UsageError, match="no such file"):
+        find_config("configs/nothing.yaml")
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_file)
+def test_a_file_is_ordinary_yaml_too(file):
+    assert isinstance(yaml.safe_load(file.read_text("utf-8")), dict)
+
+
+def test_the_quickstart_compares_tied_with_untied_at_several_seeds():
+    experiment = load(CONFIGS / "quickstart.yaml")
+    assert list(experiment.arms) == ["untied", "tied"] and len(experiment.seeds) >= 3
+    assert experiment.arms["tied"].corpus["type"] == "pydocs", "what every machine has"
+    assert experiment.declared == ("tie",)

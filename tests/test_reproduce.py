@@ -1,0 +1,113 @@
+"""`tiebench reproduce` from the command line, on claims about an experiment that trains in a second."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from tiebench.cli import app
+from tiebench.results.findings import read_findings
+from tiebench.results.store import Store
+from tiebench.training.checkpoints import WEIGHTS_FILE
+
+HEAD = "paper: {title: A Paper, authors: A. Nonymous, venue: Nowhere, year: 2017}\ntolerances: For a test.\nclaims:\n"
+CLAIM = "  {id}: {{source: {source}, says: It is so., experiment: {experiment}, arms: {arms}, measure: {measure}, {rest}}}\n"
+
+
+@pytest.fixture
+def write_claims(tmp_path):
+    def write(experiment, **claims):
+        file = tmp_path / "a-paper.yaml"
+        lines = [
+            CLAIM.format(id=id, experiment=experiment, source=source, arms=arms, measure=measure, rest=rest)
+            for id, (source, arms, measure, rest) in claims.items()
+        ]
+        file.write_text(HEAD + "".join(lines))
+        return file
+    return write
+
+
+@pytest.fixture
+def reproduce(tmp_path):
+    def run(file, *options, results=tmp_path / "results"):
+        return CliRunner().invoke(app, ["reproduce", str(file), "--results", str(results), "--device", "cpu", *options])
+    return run
+
+
+def verdicts(result):
+    return {row["id"]: row["verdict"] for row in json.loads(result.stdout)}
+
+
+SIZE = ("table-1", "[tied]", "parameters", "published: 10000, tolerance: 1000000")
+LUCKY = ("table-2", "[tied]", "test perplexity", "published: 1.5, tolerance: 0.1")
+
+
+def test_a_claim_is_trained_then_reused(write_experiment, write_claims, reproduce, tmp_path):
+    file = write_claims(write_experiment(), size=SIZE)
+    before = reproduce(file, "--no-train", "--json")
+    assert before.exit_code == 0 and verdicts(before) == {"size": "not run"}
+    first = reproduce(file, "--json")
+    assert first.exit_code == 0 and verdicts(first) == {"size": "reproduced"}
+    assert "1 run to do" in first.stderr and "hours" in first.stderr
+    store = Store(tmp_path / "results")
+    assert [(record.arm, record.seed) for record in store.records()] == [("tied", 1)], "only what the claim needs"
+    finished = store.records()[0].provenance.finished
+    again = reproduce(file, "--json")
+    assert verdicts(again) == {"size": "reproduced"} and store.records()[0].provenance.finished == finished
+
+
+def test_a_claim_that_fails_ends_with_exit_code_3(trained, write_claims, reproduce):
+    file = write_claims(trained / "tiny.yaml", size=SIZE, lucky=LUCKY)
+    result = reproduce(file, "--no-train", results=trained / "results")
+    assert result.exit_code == 3 and "error: not reproduced: lucky" in result.stderr
+    assert "1 reproduced, 1 not reproduced" in result.stdout
+    assert reproduce(file, "--no-train", "--only", "table-1", results=trained / "results").exit_code == 0
+    assert reproduce(file, "--no-train", "--only", "table-9", results=trained / "results").exit_code == 2
+
+
+def test_an_override_is_altered_and_fails_nothing(write_experiment, write_claims, reproduce):
+    file = write_claims(write_experiment(), lucky=LUCKY)
+    result = reproduce(file, "--json", "--set", "training.epochs=1", "--quiet")
+    assert result.exit_code == 0 and verdicts(result) == {"lucky": "altered"}
+    later = reproduce(file, "--no-train", "--json")
+    assert verdicts(later) == {"lucky": "altered"}, "the run that lies there is another than the claim's"
+
+
+def test_a_dry_run_trains_nothing(write_experiment, write_claims, reproduce, tmp_path):
+    result = reproduce(write_claims(write_experiment(), size=SIZE), "--dry-run")
+    assert result.exit_code == 0 and "TFLOP a run" in result.stdout and "1 run to do" in result.stdout
+    assert not (tmp_path / "results").exists()
+
+
+def test_what_is_measured_on_tables_outlives_the_weights(trained, write_claims, reproduce):
+    ranks = ("table-4", "[untied, tied]", "rank correlation", "of: in-out, published: 0.0, tolerance: 2")
+    mapped = ("table-5", "[untied, tied]", "aligned cosine", "relation: in-out < out-tied < in-out")
+    file, results = write_claims(trained / "tiny.yaml", ranks=ranks, mapped=mapped), trained / "results"
+    first = reproduce(file, "--no-train", "--json", results=results)
+    assert first.exit_code == 3 and verdicts(first) == {"ranks": "reproduced", "mapped": "not reproduced"}
+    found = read_findings(results / "tiny")
+    assert {(finding.measure, finding.of) for finding in found} == {
+        (measure, of)
+        for measure in ("rank correlation", "aligned cosine")
+        for of in ("in-out", "in-tied", "out-tied")
+    }
+    assert {finding.seed for finding in found} == {1, 2}
+    for weights in results.glob(f"**/{WEIGHTS_FILE}"):
+        weights.unlink()
+    without = reproduce(file, "--no-train", "--json", results=results)
+    assert without.stdout == first.stdout
+
+
+def test_the_in_table_is_the_one_that_embeds(trained):
+    """in, out and tied, against the weights as they are written."""
+    from safetensors.numpy import load_file
+
+    from tiebench.training.analysis import read_tables
+
+    store = Store(trained / "results")
+    records = {record.arm: record for record in store.records() if record.seed == 1}
+    tables = read_tables(records["untied"], records["tied"], store=store)
+    written = {arm: load_file(store.folder_of(record) / WEIGHTS_FILE) for arm, record in records.items()}
+    assert (tables["in"] == written["untied"]["lexicon.input"]).all()
+    assert (tables["out"] == written["untied"]["lexicon.output"]).all()
+    assert (tables["tied"] == written["tied"]["lexicon.table"]).all()

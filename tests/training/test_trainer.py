@@ -1,0 +1,230 @@
+"""The loop: its budgets, its memory of the best, when it stops; and step by step the training of a plain loop."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tiebench.corpora.corpus import open_corpus
+from tiebench.experiment.loading import load_experiment
+from tiebench.experiment.schema import Training
+from tiebench.results.record import read_curve, read_record
+from tiebench.results.store import Store
+from tiebench.training.checkpoints import read_weights
+from tiebench.training.model import build_model, initialise_model
+from tiebench.training.observer import Observer
+from tiebench.training.reuse import Settings
+from tiebench.training.runner import execute_run, open_model, prepare_material
+from tiebench.training.trainer import Trainer, plan_steps
+
+BATCH, WINDOW = 4, 10
+BUDGET = {"batch_size": BATCH, "window": WINDOW}
+SGD = {"type": "sgd", "learning_rate": 1.0, "clip_norm": 0.5}
+STANDING_STILL = {"type": "sgd", "learning_rate": 1e-12}
+NUM_STEPS = 24  # in an epoch of the tiny corpus
+
+
+@pytest.fixture
+def load_run(write_experiment):
+    """The only run of an experiment with one arm."""
+
+    def load(*, training: dict, tie: bool = True, **blocks):
+        (run,) = load_experiment(write_experiment(arms=None, tie=tie, training={**BUDGET, **training}, **blocks)).plan_runs()
+        return run
+
+    return load
+
+
+@pytest.fixture
+def train(load_run, tmp_path):
+    """Train one arm; returns its record and its curve."""
+
+    def run_through(*, observer: Observer | None = None, **blocks):
+        run = load_run(**blocks)
+        store = Store(tmp_path / "results")
+        record = execute_run(run, settings=Settings(store=store, device="cpu"), observer=observer)
+        return record, store.curve(record)
+
+    return run_through
+
+
+@pytest.fixture
+def open_trainer(load_run, tmp_path):
+    """A trainer that has not begun."""
+
+    def open_one(**blocks) -> Trainer:
+        run = load_run(**blocks)
+        material = prepare_material(run)
+        model = build_model(run.spec, vocabulary_size=material.vocabulary.size)
+        initialise_model(model, seed=run.seed)
+        return Trainer(run, model, streams=material.streams, folder=tmp_path / "fresh", observer=Observer())
+
+    return open_one
+
+
+def list_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in trainer.model.named_parameters()}
+
+
+# Against a plain loop
+
+
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+def test_training_is_that_of_a_plain_loop(tie, open_trainer, tmp_path):
+    """Two epochs of an LSTM in plain torch: rows, carried states, Zaremba's schedule, clipping, SGD."""
+    schedule = {"type": "step", "hold_epochs": 1, "factor": 0.5}
+    trainer = open_trainer(tie=tie, training={"epochs": 2, "optimizer": SGD, "schedule": schedule, "reduction": "window_sum"})
+    weights = {name: torch.nn.Parameter(tensor) for name, tensor in list_weights(trainer).items()}
+    body = torch.nn.LSTM(16, 16, batch_first=True)
+    for name in list(body._parameters):
+        body._parameters[name] = weights[f"architecture.layers.0.{name}"]
+    looked_up = weights["lexicon.table" if tie else "lexicon.input"]
+    scoring = weights["lexicon.table" if tie else "lexicon.output"]
+    optimizer = torch.optim.SGD(weights.values(), lr=1.0)
+    ids = torch.from_numpy(trainer.streams["train"].ids.astype("int64"))
+    columns = (len(ids) - 1) // BATCH
+    rows = torch.stack([ids[row * columns : (row + 1) * columns + 1] for row in range(BATCH)])
+    num_steps, nats = 0, 0.0
+    for epoch in range(2):
+        state = None
+        for start in range(0, columns, WINDOW):
+            piece = rows[:, start : min(start + WINDOW, columns) + 1]
+            hidden, (memory, cell) = body(looked_up[piece[:, :-1]], state)
+            state = memory.detach(), cell.detach()
+            loss = F.cross_entropy((hidden @ scoring.t()).flatten(0, 1), piece[:, 1:].flatten(), reduction="sum") / BATCH
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(list(weights.values()), 0.5)
+            optimizer.param_groups[0]["lr"] = (1.0, 0.5)[epoch]
+            optimizer.step()
+            num_steps += 1
+            nats += loss.item() * BATCH if epoch == 1 else 0.0
+    progress = trainer.fit()
+    assert progress.step == num_steps == 2 * NUM_STEPS
+    assert progress.curve[1]["train_nats_per_token"] == pytest.approx(nats / (BATCH * columns), rel=1e-5)
+    for name, tensor in list_weights(trainer).items():
+        torch.testing.assert_close(tensor, weights[name].detach(), rtol=1e-3, atol=2e-5, msg=lambda text: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("objective", ["cross_entropy", "augmented"])
+@pytest.mark.parametrize("reduction", ["token_mean", "window_sum"])
+@pytest.mark.parametrize("architecture", ["lstm", "gpt2"])
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+def test_micro_batches_leave_the_training_as_it_is(tie, architecture, reduction, objective, open_trainer, make_block):
+    found = []
+    for accumulate in (1, 2, 4):
+        training = {
+            "steps": 3, "optimizer": SGD, "accumulate": accumulate, "reduction": reduction, "objective": {"type": objective}
+        }
+        lexicon = {"init": {"uniform": 0.1}, "output_bias": True, "projection": {"penalty": 0.1}}
+        trainer = open_trainer(tie=tie, architecture=make_block(architecture), lexicon=lexicon, training=training)
+        for _ in range(3):
+            trainer._step()
+        found.append((list_weights(trainer), trainer.progress.nats_since_evaluation))
+    start = list_weights(open_trainer(tie=tie, architecture=make_block(architecture), lexicon=lexicon, training=training))
+    for weights, nats in found[1:]:
+        assert nats == pytest.approx(found[0][1], rel=1e-5)
+        for name, tensor in weights.items():
+            torch.testing.assert_close(tensor, found[0][0][name], rtol=1e-4, atol=2e-6)
+    assert not torch.equal(found[0][0]["lexicon.output_bias"], start["lexicon.output_bias"])
+
+
+# Budgets
+
+
+@pytest.mark.parametrize(
+    ("budget", "num_steps"),
+    [({"epochs": 3}, 3 * 24), ({"steps": 7}, 7), ({"tokens": 200}, 5), ({"tokens": 201}, 6), ({"tokens": 1}, 1)],
+)
+def test_a_budget_is_a_number_of_steps(budget, num_steps):
+    assert plan_steps(Training.model_validate({**BUDGET, **budget, "optimizer": SGD}), steps_per_epoch=24) == num_steps
+
+
+def test_the_last_step_is_always_evaluated(train):
+    record, curve = train(training={"steps": 7, "evaluate_every": 3, "optimizer": SGD})
+    assert [point.step for point in curve] == [3, 6, 7]
+    assert record.cost.steps == 7 and record.cost.tokens == 7 * BATCH * WINDOW
+    assert [point.epoch for point in curve] == pytest.approx([3 / NUM_STEPS, 6 / NUM_STEPS, 7 / NUM_STEPS])
+
+
+def test_early_stopping_counts_evaluations_without_gain(train):
+    record, curve = train(training={"epochs": 9, "early_stopping": {"patience": 2}, "optimizer": STANDING_STILL})
+    assert [point.step for point in curve] == [NUM_STEPS, 2 * NUM_STEPS, 3 * NUM_STEPS]
+    assert record.best.step == NUM_STEPS and record.cost.steps == 3 * NUM_STEPS
+
+
+def test_a_plateau_divides_the_rate_of_the_steps_that_follow(train):
+    _, curve = train(training={"epochs": 4, "optimizer": STANDING_STILL, "schedule": {"type": "plateau", "factor": 0.25}})
+    rates = [point.learning_rate / 1e-12 for point in curve]
+    assert rates == pytest.approx([1.0, 1.0, 0.25, 0.0625]), "the rate that the steps before the evaluation had"
+
+
+# What is kept and written down
+
+
+class Listening(Observer):
+    """Remembers the stages of a run and the tokens of each."""
+
+    def __init__(self) -> None:
+        self.stages: list[list] = []
+
+    def start_stage(self, name, *, total_tokens, done_tokens=0) -> None:
+        self.stages.append([name, total_tokens, done_tokens])
+
+    def advance(self, num_tokens, *, nats_per_token=None) -> None:
+        self.stages[-1][2] += num_tokens
+
+
+def test_the_best_weights_are_scored_and_the_test_split_once(train, tmp_path):
+    observer = Listening()
+    optimizer = {"type": "adamw", "learning_rate": 0.05}  # learns the little text by heart
+    record, curve = train(training={"epochs": 8, "evaluate_every": 12, "optimizer": optimizer}, observer=observer)
+    best = min(curve, key=lambda point: point.valid_perplexity)
+    assert best.step < curve[-1].step, "the best is not simply the last"
+    assert record.best.step == best.step
+    assert record.evaluations["valid"].perplexity == pytest.approx(best.valid_perplexity, rel=1e-9)
+    assert record.training_perplexity == pytest.approx(math.exp(best.train_nats_per_token))
+    assert [stage for stage, *_ in observer.stages].count("test") == 1
+    assert all(done == total for stage, total, done in observer.stages if stage != "train")
+    folder = Store(tmp_path / "results").folder_of(record)
+    model = open_model(record, folder)
+    assert not model.training
+    read_weights(model, folder)
+
+
+def test_the_record_says_what_was_read_and_what_it_took(train, tmp_path):
+    record, curve = train(training={"epochs": 2, "optimizer": SGD}, evaluation={"train": True})
+    corpus = open_corpus(record.spec["corpus"])
+    assert record.corpus.checksum == corpus.checksum
+    assert set(record.evaluations) == {"train", "valid", "test"}
+    for split, found in record.evaluations.items():
+        text = corpus.files[split].read_text("utf-8")
+        assert found.tokens == len(text.split()) + text.count("\n") == record.corpus.splits[split].tokens
+        assert found.words == len(text.split()) and found.bytes == len(text.encode())
+    assert record.cost.first_loss_nats == pytest.approx(math.log(record.vocabulary.size), rel=0.05)
+    assert record.warnings == []
+    assert record.cost.tokens == sum(1 for _ in range(2)) * (record.corpus.splits["train"].tokens // BATCH) * BATCH
+    folder = Store(tmp_path / "results").folder_of(record)
+    assert read_record(folder) == record and read_curve(folder) == curve
+
+
+def test_a_surprising_first_loss_is_a_warning(train):
+    record, _ = train(training={"steps": 1, "optimizer": SGD}, lexicon={"init": {"uniform": 30.0}})
+    assert len(record.warnings) == 1 and "lexicon.init" in record.warnings[0]
+
+
+def test_equal_seeds_equal_runs_and_other_seeds_other_ones(train, make_block):
+    blocks = {"architecture": make_block("lstm", dropout=0.4), "training": {"steps": 5, "optimizer": SGD}}
+    first, again, other = (
+        train(**blocks, name=name, seeds=[seed])[0].evaluations["test"].nats for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert first == again != other
+
+
+def test_bfloat16_trains_to_about_the_same(train):
+    full, rounded = (
+        train(training={"epochs": 2, "optimizer": SGD, "precision": precision}, name=precision)[0].evaluations["test"].perplexity
+        for precision in ("fp32", "bf16")
+    )
+    assert rounded == pytest.approx(full, rel=0.02) and rounded != full
