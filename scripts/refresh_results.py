@@ -16,7 +16,8 @@ def refresh_results(root: Path) -> None:
     store, papers = Store(root), load_papers(ALL)
     plans = plan_papers(papers, only=[], seeds=[], overrides=[])
     outcomes = judge_papers(papers, evidence=Evidence(store, plans), only=[])
-    page = render_results_readme(store.records(), token_nats=store.token_nats, opening=render_claims(outcomes, papers=papers))
+    opening = render_claims(outcomes, papers=papers)
+    page = render_results_readme(store.records(), token_nats=store.token_nats, opening=opening)
     write_text(page, file=root / "README.md")
     refresh_tables(store)
 

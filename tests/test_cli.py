@@ -32,6 +32,7 @@ OPTIONS = {
     "check": {"--set", "--arm", "--data-dir", "--json"},
     "list": {"--results", "--json"},
     "show": {"--json"},
+    "bench": {"--seconds", "--threads", "--device", "--data-dir", "--json"},
     "sample": {"--prompt", "--tokens", "--temperature", "--seed", "--json"},
 }
 
@@ -115,7 +116,10 @@ def test_looking_imports_no_torch(arguments, trained_once):
 def test_train_writes_records_and_tables_and_prints_what_it_found(run, write_experiment, tmp_path):
     answer = run("train", write_experiment())
     records = Store(tmp_path / "results").records()
-    assert [(record.experiment, record.arm, record.seed) for record in records] == [("tiny", "tied", 1), ("tiny", "untied", 1)]
+    assert [(record.experiment, record.arm, record.seed) for record in records] == [
+        ("tiny", "tied", 1),
+        ("tiny", "untied", 1),
+    ]
     for record in records:
         folder = tmp_path / "results" / "tiny" / record.arm / "seed-1"
         names = {file.name for file in folder.iterdir()}
@@ -155,7 +159,16 @@ def test_arms_and_seeds_can_be_chosen_and_naming_one_twice_is_naming_it_once(run
 
 
 def test_an_override_is_trained_and_written_down(run, write_experiment, tmp_path):
-    run("train", write_experiment(), "--arm", "tied", "--set", "training.epochs=1", "--set", "arms.tied.lexicon.output_bias=true")
+    run(
+        "train",
+        write_experiment(),
+        "--arm",
+        "tied",
+        "--set",
+        "training.epochs=1",
+        "--set",
+        "arms.tied.lexicon.output_bias=true",
+    )
     folder = tmp_path / "results" / "tiny" / "tied" / "seed-1"
     record = read_record(folder)
     assert record.spec["training"]["epochs"] == 1 and record.spec["lexicon"]["output_bias"] is True
@@ -233,7 +246,12 @@ def test_two_files_with_one_flag_each_are_compared(run, write_experiment, tmp_pa
     assert [arm["arm"] for arm in by_arm["arms"]] == ["untied", "tied"]
     (by_folder,) = json.loads(run("compare", "results/without/untied", "results/with/tied/seed-1", "--json").stdout)
     assert by_folder["contrasts"] == by_arm["contrasts"]
-    run("train", write_experiment("without.yaml", arms=None, tie=False, lexicon={"init": {"normal": 0.1}}), "-q", "--force")
+    run(
+        "train",
+        write_experiment("without.yaml", arms=None, tie=False, lexicon={"init": {"normal": 0.1}}),
+        "-q",
+        "--force",
+    )
     run("compare", "tied", "untied", exit_code=2)
     answer = run("compare", "results/without/untied", "results/with/tied", exit_code=2)
     assert "not comparable: lexicon.init" in answer.stderr
@@ -291,16 +309,22 @@ def test_show_tells_all_of_a_run(run, trained_once):
     record = read_record(folder)
     assert json.loads(run("show", folder, "--json").stdout) == record.model_dump(mode="json")
     text = run("show", folder).stdout
-    for part in ("spec:", "best:", "cost:", "corpus:", "provenance:", record.corpus.checksum, record.provenance.started):
+    for part in (
+        "spec:",
+        "best:",
+        "cost:",
+        "corpus:",
+        "provenance:",
+        record.corpus.checksum,
+        record.provenance.started,
+    ):
         assert part in text
 
 
 def test_sample_writes_the_words_of_the_model(run, trained_once, tiny_corpus):
     folder = trained_once / "results" / "tiny" / "tied" / "seed-1"
     known = set(Path(tiny_corpus["train"]).read_text("utf-8").split()) | {"<unk>"}
-    first, again, other = (
-        run("sample", folder, "--tokens", "20", "--seed", str(seed)).stdout for seed in (1, 1, 2)
-    )
+    first, again, other = (run("sample", folder, "--tokens", "20", "--seed", str(seed)).stdout for seed in (1, 1, 2))
     assert first == again != other
     assert set(first.split()) <= known and len(first.split()) > 5
     word = max(known, key=len)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tiebench.errors import TiebenchError
-from tiebench.experiment.schema import AdamW, ArmSpec, SGD
+from tiebench.experiment.schema import SGD, AdamW, ArmSpec
 from tiebench.registry import architectures, ties
 from tiebench.training.checkpoints import read_weights, write_weights
 from tiebench.training.model import (
@@ -176,7 +176,10 @@ def test_a_model_has_scores_roles_and_a_complete_state(tie, architecture, make_a
 
 @pytest.mark.parametrize(("tie", "architecture"), GRID)
 def test_at_one_seed_arms_begin_with_one_input_table_and_one_body(tie, architecture, make_arm):
-    untied, model = build(make_arm("untied", architecture=architecture)), build(make_arm(tie, architecture=architecture))
+    untied, model = (
+        build(make_arm("untied", architecture=architecture)),
+        build(make_arm(tie, architecture=architecture)),
+    )
     assert torch.equal(model.lexicon.input_table, untied.lexicon.input_table)
     bodies = untied.architecture.state_dict(), model.architecture.state_dict()
     assert all(torch.equal(bodies[0][name], bodies[1][name]) for name in bodies[0].keys() | bodies[1].keys())
@@ -243,7 +246,9 @@ def test_the_fused_loss_is_the_cross_entropy_of_the_logits(tie, switch, make_arm
     fused, expected = take_gradients(model), take_plain_gradients(model)
     assert fused.keys() == expected.keys() == {name for name, _ in model.named_parameters()}
     for name in expected:
-        torch.testing.assert_close(fused[name], expected[name], rtol=1e-4, atol=1e-6, msg=lambda text: f"{name}: {text}")
+        torch.testing.assert_close(
+            fused[name], expected[name], rtol=1e-4, atol=1e-6, msg=lambda text: f"{name}: {text}"
+        )
 
 
 @pytest.mark.parametrize("switch", SWITCHES)

@@ -123,7 +123,13 @@ def test_the_half_that_looks_can_be_imported_without_torch():
     """All at once, in one fresh process."""
     modules = [name for name in FILES if find_part(name) in TORCH_FREE] + TORCH_FREE_FILES
     program = "\n".join(
-        ["import sys", *(f"import tiebench.{name}\nassert 'torch' not in sys.modules, 'tiebench.{name}'" for name in sorted(modules))]
+        [
+            "import sys",
+            *(
+                f"import tiebench.{name}\nassert 'torch' not in sys.modules, 'tiebench.{name}'"
+                for name in sorted(modules)
+            ),
+        ]
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr

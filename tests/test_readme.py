@@ -1,6 +1,7 @@
 """What the README says can be typed, loaded and run."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -69,3 +70,10 @@ def test_the_example_tie_is_whole():
     logits = lexicon.logits(lexicon.embed(tokens))
     (0.5 * F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")).backward()
     torch.testing.assert_close(found, lexicon.table.grad, atol=1e-5, rtol=1e-5)
+
+
+def test_the_printed_outputs_are_those_of_the_published_records(tmp_path):
+    refresh = runpy.run_path(str(ROOT / "scripts" / "refresh_readme.py"))
+    results = refresh["copy_published"](ROOT, tmp_path)
+    assert refresh["BLOCK"].search(README), "the README shows no output"
+    assert refresh["fill_blocks"](README, results=results) == README, "run scripts/refresh_readme.py"

@@ -11,7 +11,10 @@ from tiebench.results.store import Store
 from tiebench.training.checkpoints import WEIGHTS_FILE
 
 HEAD = "paper: {title: A Paper, authors: A. Nonymous, venue: Nowhere, year: 2017}\ntolerances: For a test.\nclaims:\n"
-CLAIM = "  {id}: {{source: {source}, says: It is so., experiment: {experiment}, arms: {arms}, measure: {measure}, {rest}}}\n"
+CLAIM = (
+    "  {id}: {{source: {source}, says: It is so., experiment: {experiment}, "
+    "arms: {arms}, measure: {measure}, {rest}}}\n"
+)
 
 
 @pytest.fixture

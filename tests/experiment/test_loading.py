@@ -67,7 +67,9 @@ def test_runs_come_seed_by_seed_in_the_order_of_the_file():
     assert "did you mean 'tied'" in caught.value.hint
 
 
-@pytest.mark.parametrize(("tie", "arm"), [("true", "tied"), ("false", "untied"), ("{type: tied}", "tied"), ("untied", "untied")])
+@pytest.mark.parametrize(
+    ("tie", "arm"), [("true", "tied"), ("false", "untied"), ("{type: tied}", "tied"), ("untied", "untied")]
+)
 def test_a_file_without_arms_has_one_named_after_its_tie(tie, arm):
     experiment = resolve(TEXT[: TEXT.index("arms:")] + f"tie: {tie}\n")
     assert list(experiment.arms) == [arm] and experiment.declared == ("tie",)
@@ -87,7 +89,11 @@ def test_overrides_reach_every_arm_and_are_remembered(tmp_path):
     overrides = ("training.steps=5", "arms.tied.lexicon.width=8", "name=other")
     experiment = load_experiment(write(tmp_path), overrides=overrides)
     assert {(arm.training.epochs, arm.training.steps) for arm in experiment.arms.values()} == {(None, 5)}
-    assert {name: arm.lexicon.width for name, arm in experiment.arms.items()} == {"untied": None, "tied": 8, "projected": None}
+    assert {name: arm.lexicon.width for name, arm in experiment.arms.items()} == {
+        "untied": None,
+        "tied": 8,
+        "projected": None,
+    }
     assert experiment.altered == overrides and experiment.name == "other"
     assert all(run.altered == overrides for run in experiment.plan_runs())
     with pytest.raises(UsageError, match="arm 'untied' sets tie itself"):
@@ -111,7 +117,14 @@ def test_everything_that_is_wrong_is_said_once_with_its_line():
     )
     problems = explain(text)
     assert [problem.partition(": ")[0] for problem in sorted(problems, key=lambda line: int(line.split(":")[1]))] == [
-        "x.yaml:1", "x.yaml:4", "x.yaml:4", "x.yaml:5", "x.yaml:9", "x.yaml:10", "x.yaml:11", "x.yaml:15"
+        "x.yaml:1",
+        "x.yaml:4",
+        "x.yaml:4",
+        "x.yaml:5",
+        "x.yaml:9",
+        "x.yaml:10",
+        "x.yaml:11",
+        "x.yaml:15",
     ]
     said = "\n".join(problems)
     for fragment in (

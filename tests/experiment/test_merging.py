@@ -38,7 +38,10 @@ def test_shorthands():
     assert expand_shorthands({"tie": True}) == {"tie": {"type": "tied"}}
     assert expand_shorthands({"tie": False}) == {"tie": {"type": "untied"}}
     assert expand_shorthands({"tie": "tied", "corpus": "ptb", "vocabulary": "words", "architecture": "lstm"}) == {
-        "tie": {"type": "tied"}, "corpus": {"type": "ptb"}, "vocabulary": {"type": "words"}, "architecture": {"type": "lstm"}
+        "tie": {"type": "tied"},
+        "corpus": {"type": "ptb"},
+        "vocabulary": {"type": "words"},
+        "architecture": {"type": "lstm"},
     }
     assert expand_shorthands({"training": {"tie": True}}) == {"training": {"tie": True}}, "only at the top"
 
@@ -63,7 +66,12 @@ def test_an_override_goes_into_the_shared_part():
 
 @pytest.mark.parametrize(
     ("path", "arm"),
-    [(("tie",), "tied"), (("tie", "type"), "tied"), (("lexicon", "projection"), "projected"), (("lexicon", "projection", "penalty"), "projected")],
+    [
+        (("tie",), "tied"),
+        (("tie", "type"), "tied"),
+        (("lexicon", "projection"), "projected"),
+        (("lexicon", "projection", "penalty"), "projected"),
+    ],
 )
 def test_an_override_that_an_arm_would_undo_is_refused(path, arm):
     data = {"arms": {arm: {"tie": True} if arm == "tied" else {"lexicon": {"projection": {"penalty": 0.1}}}}}
@@ -79,6 +87,8 @@ def test_an_arm_that_sets_a_neighbour_is_no_obstacle():
 
 def test_paths_of_a_block():
     assert list_paths({"tie": {"type": "tied"}, "lexicon": {"projection": {"penalty": 1}, "width": 2}}) == [
-        "tie.type", "lexicon.projection.penalty", "lexicon.width"
+        "tie.type",
+        "lexicon.projection.penalty",
+        "lexicon.width",
     ]
     assert list_paths({}) == [] and list_paths({"projection": {}}) == ["projection"]

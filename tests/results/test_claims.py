@@ -30,8 +30,8 @@ paper: {title: A Paper, authors: A. Nonymous, venue: Nowhere, year: 2017, arxiv:
 tolerances: Chosen for the test.
 claims:
 """
-VALUE = "{{source: table-1, says: It is so., experiment: {file}, arms: [{arm}], measure: test perplexity, "
-ORDER = "{{source: table-2, says: It is so., experiment: {file}, arms: [untied, tied], measure: {measure}, relation: {relation}}}"
+VALUE = "{{source: table-1, says: So., experiment: {file}, arms: [{arm}], measure: test perplexity, "
+ORDER = "{{source: table-2, says: So., experiment: {file}, arms: [untied, tied], measure: {measure}, "
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def value(published, tolerance, arm="untied"):
 
 
 def order(relation, measure="test perplexity"):
-    return ORDER.replace("{measure}", measure).replace("{relation}", relation)
+    return ORDER.replace("{measure}", measure) + f"relation: {relation}}}}}"
 
 
 @pytest.fixture
@@ -153,8 +153,8 @@ def test_train_perplexity_is_the_full_pass_where_there_was_one(write_claims, jud
 
 
 def test_overfitting_is_the_gap_in_nats(write_claims, judge, make_record):
-    found = judge(write_claims(gap=order("tied < untied", measure="overfitting")), {("untied", 1): 1.0, ("tied", 1): 1.0},
-                  changes=[("training_perplexity", 60.35)])
+    file = write_claims(gap=order("tied < untied", measure="overfitting"))
+    found = judge(file, {("untied", 1): 1.0, ("tied", 1): 1.0}, changes=[("training_perplexity", 60.35)])
     assert found["gap"].measured[0].mean == pytest.approx(0.6931, abs=1e-3), "ln(120.7 / 60.35)"
 
 
@@ -175,7 +175,7 @@ def test_findings_are_read_without_weights_and_die_with_their_runs(write_claims,
 
 
 def test_a_claim_that_no_recipe_can_express_is_not_run(write_claims, judge):
-    claim = "{{source: t, says: So., measure: test perplexity, of: tied, published: 1.0, tolerance: 1, notes: No cell.}}"
+    claim = "{{source: t, says: So., measure: test perplexity, of: tied, published: 1, tolerance: 1, notes: No cell.}}"
     assert judge(write_claims(bayes=claim))["bayes"].verdict == "not run"
 
 
@@ -186,7 +186,7 @@ def test_a_claim_that_no_recipe_can_express_is_not_run(write_claims, judge):
     (order("tied"), "'relation' orders names"),
     (order("tied < unteid"), "'unteid' is not among untied, tied"),
     (order("in < output", measure="simlex-999"), "'output' is not among in, out, tied"),
-    (order("tied < untied").replace("relation", "published: 1.0, relation"), "exactly one of 'published' and 'relation'"),
+    (order("tied < untied").replace("relation", "published: 1.0, relation"), "exactly one of 'published'"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_claim_is_said_with_its_line(write_claims, claim, message):
     file = write_claims(small=claim)
@@ -209,11 +209,12 @@ def test_only_takes_an_id_or_a_table(write_claims, judge):
 
 
 def test_the_table_shows_published_beside_measured(write_claims, judge):
-    file = write_claims(small=value(114.5, 1.0), lower=order("tied < untied"), never=order("untied < tied", measure="overfitting"))
+    never = order("untied < tied", measure="overfitting")
+    file = write_claims(small=value(114.5, 1.0), lower=order("tied < untied"), never=never)
     found = list(judge(file, {("untied", 1): 115.0, ("untied", 2): 114.6, ("tied", 1): 110.0}).values())
     papers = load_papers(str(file))
     text = render_table(claims_table(found, papers=papers), width=150)
-    assert re.search(r"small +table-1 +test perplexity +114.5 ± 1 +114.8 ± 0.3 \(2\) +0.300 ± 0.283 \(2\) +reproduced", text)
+    assert re.search(r"small +table-1 +test perplexity +114.5 ± 1 +114.8 ± 0.3 \(2\) +0.300 ± 0.283 ", text)
     assert re.search(r"lower +table-2 +test perplexity +tied < untied +110 < 115 \(1\) +-5.000 +reproduced", text)
     page = render_claims([*found], papers=papers)
     assert page.startswith("## Published claims, reproduced\n\n3 claims: 2 reproduced, 1 not reproduced.")
@@ -227,7 +228,8 @@ def test_a_bundled_file_says_what_it_claims_and_where_it_stands(file):
     for id, claim in paper.claims.items():
         assert claim.source and claim.says.endswith("."), id
         if claim.published is not None and claim.measure != "parameters":
-            assert re.search(rf"\b{re.escape(f'{claim.published:g}')}0?(?!\d)", claim.says), f"{id}: the sentence has the figure"
+            figure = re.escape(f"{claim.published:g}")
+            assert re.search(rf"\b{figure}0?(?!\d)", claim.says), f"{id}: the sentence has the figure"
     plans = plan_papers([paper], only=[], seeds=[], overrides=[])
     assert all(plan.runs for plan in plans.values()), "every experiment and every arm exists"
 
@@ -248,7 +250,8 @@ def test_claims_are_listed_and_judged_without_torch(tmp_path):
     arguments = ["reproduce", ALL, "--no-train", "--json", "--results", str(tmp_path)]
     judged = CliRunner().invoke(app, arguments)  # the first reading of a file may import torch, to decode its blocks
     assert judged.exit_code == 0 and {row["verdict"] for row in json.loads(judged.stdout)} == {"not run"}
-    script = f"import sys; from tiebench.cli import app; app({arguments}, standalone_mode=False); assert 'torch' not in sys.modules"
+    start = f"import sys; from tiebench.cli import app; app({arguments}, standalone_mode=False)"
+    script = f"{start}; assert 'torch' not in sys.modules"
     again = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert again.stdout == judged.stdout

@@ -17,7 +17,11 @@ import torch._dynamo  # noqa: F401  (what torch.optim imports at its first step)
 from tiebench import cli
 from tiebench.training import fleet, runner, trainer  # noqa: F401  (imported once, before the forks)
 
-PLACES = {"step": (trainer.Trainer, "_step"), "write": (os, "replace"), "score": (trainer.Trainer, "_advance_evaluation")}
+PLACES = {
+    "step": (trainer.Trainer, "_step"),
+    "write": (os, "replace"),
+    "score": (trainer.Trainer, "_advance_evaluation"),
+}
 
 
 def end_at(moment: str, *, by: signal.Signals) -> None:

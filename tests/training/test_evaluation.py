@@ -59,7 +59,12 @@ def score_token_by_token(model: LanguageModel, ids: np.ndarray) -> list[float]:
     hidden = cell = torch.zeros(table.shape[1], dtype=torch.float64)
     nats = []
     for token, target in zip(ids[:-1].tolist(), ids[1:].tolist(), strict=True):
-        gates = part["weight_ih_l0"] @ table[token] + part["bias_ih_l0"] + part["weight_hh_l0"] @ hidden + part["bias_hh_l0"]
+        gates = (
+            part["weight_ih_l0"] @ table[token]
+            + part["bias_ih_l0"]
+            + part["weight_hh_l0"] @ hidden
+            + part["bias_hh_l0"]
+        )
         write, keep, candidate, read = gates.chunk(4)
         cell = keep.sigmoid() * cell + write.sigmoid() * candidate.tanh()
         hidden = read.sigmoid() * cell.tanh()
@@ -141,7 +146,9 @@ def test_a_longer_context_is_really_seen(streams, train_briefly, make_arm):
     assert not np.allclose(scores[0][10:], scores[1][10:], atol=1e-3)
 
 
-@pytest.mark.parametrize(("num_tokens", "context", "stride"), [(20, 8, 8), (20, 8, 3), (21, 8, 1), (8, 8, 2), (3, 3, 3)])
+@pytest.mark.parametrize(
+    ("num_tokens", "context", "stride"), [(20, 8, 8), (20, 8, 3), (21, 8, 1), (8, 8, 2), (3, 3, 3)]
+)
 def test_the_plan_of_windows_covers_the_split_without_overlap(num_tokens, context, stride):
     spans = plan_windows(num_tokens, context=context, stride=stride)
     assert [token for start, end in spans for token in range(start, end)] == list(range(num_tokens))

@@ -21,16 +21,16 @@ LONG = {"epochs": 6, "batch_size": 4, "window": 10, "optimizer": ADAMW}
 
 
 class Watching(Observer):
-    """Notes what it is told, and does something at a run's first evaluation."""
+    """Notes what it is told, and does something at a run's second evaluation."""
 
-    def __init__(self, run, *, at_first_evaluation=lambda run: None) -> None:
-        self.run, self.at_first_evaluation = run, at_first_evaluation
+    def __init__(self, run, *, at_second_evaluation=lambda run: None) -> None:
+        self.run, self.at_second_evaluation = run, at_second_evaluation
         self.num_evaluations, self.said, self.finished = 0, [], False
 
     def report_evaluation(self, point) -> None:
         self.num_evaluations += 1
-        if self.num_evaluations == 1:
-            self.at_first_evaluation(self.run)
+        if self.num_evaluations == 2:
+            self.at_second_evaluation(self.run)
 
     def say(self, message) -> None:
         self.said.append(message)
@@ -47,10 +47,10 @@ class Fleet:
         self.settings = Settings(store=Store(results), device="cpu", num_threads=1)
         self.observers: dict[str, Watching] = {}
 
-    def train(self, *, jobs: str, at_first_evaluation=lambda run: None):
+    def train(self, *, jobs: str, at_second_evaluation=lambda run: None):
         def watch(run, index):
             assert self.runs[index] is run
-            self.observers[run.arm] = Watching(run, at_first_evaluation=at_first_evaluation)
+            self.observers[run.arm] = Watching(run, at_second_evaluation=at_second_evaluation)
             return self.observers[run.arm]
 
         return execute_runs(self.runs, settings=self.settings, watch=watch, jobs=jobs)
@@ -82,7 +82,14 @@ def read_findings(fleet: Fleet) -> list[dict]:
 
 @pytest.mark.parametrize(
     ("asked", "num_runs", "device", "number"),
-    [("3", 9, "cpu", 3), ("3", 2, "cpu", 2), ("1", 9, "cuda", 1), ("auto", 9, "cuda", 1), ("auto", 1, "cpu", 1), ("2", 0, "cpu", 1)],
+    [
+        ("3", 9, "cpu", 3),
+        ("3", 2, "cpu", 2),
+        ("1", 9, "cuda", 1),
+        ("auto", 9, "cuda", 1),
+        ("auto", 1, "cpu", 1),
+        ("2", 0, "cpu", 1),
+    ],
 )
 def test_the_number_of_jobs(asked, num_runs, device, number):
     assert choose_num_jobs(asked, num_runs=num_runs, device=device) == number
@@ -101,7 +108,7 @@ def test_side_by_side_survives_a_kill_and_finds_what_one_after_the_other_finds(o
             os.kill(process.pid, signal.SIGKILL)
 
     with pytest.raises(TiebenchError, match=r"the process of tiny/untied/seed-1 ended with exit code -9") as caught:
-        fleet.train(jobs="2", at_first_evaluation=kill)
+        fleet.train(jobs="2", at_second_evaluation=kill)
     assert "goes on from its last checkpoint" in caught.value.hint
     assert fleet.states() == {"tied": "finished", "untied": "interrupted"}
     assert [observer.finished for observer in fleet.observers.values()] == [False, "trained"]
@@ -118,7 +125,7 @@ def test_side_by_side_survives_a_kill_and_finds_what_one_after_the_other_finds(o
 def test_ctrl_c_checkpoints_every_process(open_fleet):
     fleet = open_fleet(training={**LONG, "epochs": 10_000})
     with pytest.raises(Interrupted, match="all runs were checkpointed"):
-        fleet.train(jobs="2", at_first_evaluation=lambda run: signal.raise_signal(signal.SIGINT))
+        fleet.train(jobs="2", at_second_evaluation=lambda run: signal.raise_signal(signal.SIGINT))
     assert multiprocessing.active_children() == []
     assert "interrupted" in fleet.states().values() and "finished" not in fleet.states().values()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

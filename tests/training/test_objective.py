@@ -68,7 +68,9 @@ def test_the_reported_nats_do_not_depend_on_the_scale(make_arm):
     for objective in (PLAIN, Augmented(type="augmented")):
         reported = [compute_loss(model, hidden, ids, objective=objective, scale=scale)[1] for scale in (1.0, 0.01)]
         torch.testing.assert_close(reported[0], reported[1])
-        expected = torch.nn.functional.cross_entropy(model.lexicon.logits(hidden).flatten(0, 1), ids.flatten(), reduction="sum")
+        expected = torch.nn.functional.cross_entropy(
+            model.lexicon.logits(hidden).flatten(0, 1), ids.flatten(), reduction="sum"
+        )
         torch.testing.assert_close(reported[0], expected)
 
 
@@ -115,7 +117,9 @@ def test_no_gradient_flows_through_the_target():
     table, scores = torch.tensor(TABLE, requires_grad=True), torch.tensor(SCORES, requires_grad=True)
     measure_similarity_divergence(scores, torch.tensor(TARGETS), table=table, temperature=TEMPERATURE).backward()
     assert table.grad is None
-    wanted = [soften([sum(a * b for a, b in zip(row, TABLE[target], strict=True)) for row in TABLE]) for target in TARGETS]
+    wanted = [
+        soften([sum(a * b for a, b in zip(row, TABLE[target], strict=True)) for row in TABLE]) for target in TARGETS
+    ]
     expected = (torch.tensor([soften(row) for row in SCORES]) - torch.tensor(wanted)) / TEMPERATURE
     torch.testing.assert_close(scores.grad, expected)
 

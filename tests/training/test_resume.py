@@ -62,7 +62,9 @@ def config(request, write_experiment) -> Path:
 def train(config: Path, plan: dict[Path, list[str]]) -> dict[Path, list[int]]:
     """Train until done, ending the process at the moments of the plan; returns every attempt's exit status."""
     asked = json.dumps({str(results): moments for results, moments in plan.items()})
-    done = subprocess.run([sys.executable, str(DRIVER), str(config), asked], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, str(DRIVER), str(config), asked], capture_output=True, text=True, timeout=300
+    )
     assert "Traceback" not in done.stderr, done.stderr
     statuses = json.loads(done.stdout.rpartition("statuses:")[2])
     return {Path(results): found for results, found in statuses.items()}
@@ -107,7 +109,17 @@ def test_a_run_that_is_stopped_again_and_again_ends_the_same(config, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_from_outside_is_answered_with_a_checkpoint_and_130(number, write_experiment, tmp_path):
     config = write_experiment(arms=None, tie=True, training={**BUDGET, "epochs": 100_000, "optimizer": ADAMW})
-    command = [sys.executable, "-m", "tiebench", "train", str(config), "--results", str(tmp_path / "r"), "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "tiebench",
+        "train",
+        str(config),
+        "--results",
+        str(tmp_path / "r"),
+        "--device",
+        "cpu",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         give_up = time.monotonic() + 120

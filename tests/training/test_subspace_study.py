@@ -47,7 +47,8 @@ def test_the_mixture_by_hand(tokens):
 
 
 def test_a_study_on_penn_treebank_is_a_finding(data_dir):
-    finding = run_study("beta-1", measure="subspace distance", seed=2, data_dir=data_dir, study=replace(SMALL, num_passes=1))
+    study = replace(SMALL, num_passes=1)
+    finding = run_study("beta-1", measure="subspace distance", seed=2, data_dir=data_dir, study=study)
     assert (finding.of, finding.seed, finding.facts["num_tokens"]) == ("beta-1", 2, 400)
     assert 0 < finding.value < 1 and np.isfinite(finding.value)
     assert 100 < finding.facts["num_words"] < 400, "the vocabulary is that of the excerpt"

@@ -30,7 +30,9 @@ def load_run(write_experiment):
     """The only run of an experiment with one arm."""
 
     def load(*, training: dict, tie: bool = True, **blocks):
-        (run,) = load_experiment(write_experiment(arms=None, tie=tie, training={**BUDGET, **training}, **blocks)).plan_runs()
+        (run,) = load_experiment(
+            write_experiment(arms=None, tie=tie, training={**BUDGET, **training}, **blocks)
+        ).plan_runs()
         return run
 
     return load
@@ -74,7 +76,9 @@ def list_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 def test_training_is_that_of_a_plain_loop(tie, open_trainer, tmp_path):
     """Two epochs of an LSTM in plain torch: rows, carried states, Zaremba's schedule, clipping, SGD."""
     schedule = {"type": "step", "hold_epochs": 1, "factor": 0.5}
-    trainer = open_trainer(tie=tie, training={"epochs": 2, "optimizer": SGD, "schedule": schedule, "reduction": "window_sum"})
+    trainer = open_trainer(
+        tie=tie, training={"epochs": 2, "optimizer": SGD, "schedule": schedule, "reduction": "window_sum"}
+    )
     weights = {name: torch.nn.Parameter(tensor) for name, tensor in list_weights(trainer).items()}
     body = torch.nn.LSTM(16, 16, batch_first=True)
     for name in list(body._parameters):
@@ -92,7 +96,9 @@ def test_training_is_that_of_a_plain_loop(tie, open_trainer, tmp_path):
             piece = rows[:, start : min(start + WINDOW, columns) + 1]
             hidden, (memory, cell) = body(looked_up[piece[:, :-1]], state)
             state = memory.detach(), cell.detach()
-            loss = F.cross_entropy((hidden @ scoring.t()).flatten(0, 1), piece[:, 1:].flatten(), reduction="sum") / BATCH
+            loss = (
+                F.cross_entropy((hidden @ scoring.t()).flatten(0, 1), piece[:, 1:].flatten(), reduction="sum") / BATCH
+            )
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(list(weights.values()), 0.5)
@@ -104,7 +110,9 @@ def test_training_is_that_of_a_plain_loop(tie, open_trainer, tmp_path):
     assert progress.step == num_steps == 2 * NUM_STEPS
     assert progress.curve[1]["train_nats_per_token"] == pytest.approx(nats / (BATCH * columns), rel=1e-5)
     for name, tensor in list_weights(trainer).items():
-        torch.testing.assert_close(tensor, weights[name].detach(), rtol=1e-3, atol=2e-5, msg=lambda text: f"{name}: {text}")
+        torch.testing.assert_close(
+            tensor, weights[name].detach(), rtol=1e-3, atol=2e-5, msg=lambda text: f"{name}: {text}"
+        )
 
 
 @pytest.mark.parametrize("objective", ["cross_entropy", "augmented"])
@@ -115,14 +123,20 @@ def test_micro_batches_leave_the_training_as_it_is(tie, architecture, reduction,
     found = []
     for accumulate in (1, 2, 4):
         training = {
-            "steps": 3, "optimizer": SGD, "accumulate": accumulate, "reduction": reduction, "objective": {"type": objective}
+            "steps": 3,
+            "optimizer": SGD,
+            "accumulate": accumulate,
+            "reduction": reduction,
+            "objective": {"type": objective},
         }
         lexicon = {"init": {"uniform": 0.1}, "output_bias": True, "projection": {"penalty": 0.1}}
         trainer = open_trainer(tie=tie, architecture=make_block(architecture), lexicon=lexicon, training=training)
         for _ in range(3):
             trainer._step()
         found.append((list_weights(trainer), trainer.progress.nats_since_evaluation))
-    start = list_weights(open_trainer(tie=tie, architecture=make_block(architecture), lexicon=lexicon, training=training))
+    start = list_weights(
+        open_trainer(tie=tie, architecture=make_block(architecture), lexicon=lexicon, training=training)
+    )
     for weights, nats in found[1:]:
         assert nats == pytest.approx(found[0][1], rel=1e-5)
         for name, tensor in weights.items():
@@ -155,7 +169,9 @@ def test_early_stopping_counts_evaluations_without_gain(train):
 
 
 def test_a_plateau_divides_the_rate_of_the_steps_that_follow(train):
-    _, curve = train(training={"epochs": 4, "optimizer": STANDING_STILL, "schedule": {"type": "plateau", "factor": 0.25}})
+    _, curve = train(
+        training={"epochs": 4, "optimizer": STANDING_STILL, "schedule": {"type": "plateau", "factor": 0.25}}
+    )
     rates = [point.learning_rate / 1e-12 for point in curve]
     assert rates == pytest.approx([1.0, 1.0, 0.25, 0.0625]), "the rate that the steps before the evaluation had"
 
@@ -217,14 +233,17 @@ def test_a_surprising_first_loss_is_a_warning(train):
 def test_equal_seeds_equal_runs_and_other_seeds_other_ones(train, make_block):
     blocks = {"architecture": make_block("lstm", dropout=0.4), "training": {"steps": 5, "optimizer": SGD}}
     first, again, other = (
-        train(**blocks, name=name, seeds=[seed])[0].evaluations["test"].nats for name, seed in (("a", 1), ("b", 1), ("c", 2))
+        train(**blocks, name=name, seeds=[seed])[0].evaluations["test"].nats
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     assert first == again != other
 
 
 def test_bfloat16_trains_to_about_the_same(train):
     full, rounded = (
-        train(training={"epochs": 2, "optimizer": SGD, "precision": precision}, name=precision)[0].evaluations["test"].perplexity
+        train(training={"epochs": 2, "optimizer": SGD, "precision": precision}, name=precision)[0]
+        .evaluations["test"]
+        .perplexity
         for precision in ("fp32", "bf16")
     )
     assert rounded == pytest.approx(full, rel=0.02) and rounded != full

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tiebench.experiment.schema import AdamW, SGD
+from tiebench.experiment.schema import SGD, AdamW
 from tiebench.training.model import LanguageModel, build_model, initialise_model
 from tiebench.training.optimizers import build_optimizer, measure_norm
 
@@ -84,7 +84,7 @@ def test_every_step_is_that_of_plain_torch(tie, name, make_arm):
         expected = step_plainly(plain, theirs, batch, clip_norm=options.clip_norm, learning_rate=rate)
         assert norm == pytest.approx(expected, rel=1e-4)
         for (key, found), wanted in zip(model.named_parameters(), plain.parameters(), strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6, msg=lambda text: f"{index} {key}: {text}")
+            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=3e-6, msg=lambda text: f"{index} {key}: {text}")
 
 
 def test_only_plain_sgd_on_two_tables_leaves_the_gradient_sparse(make_arm):

@@ -82,7 +82,8 @@ class Claim(Block):
             raise ValueError("a measure of tables needs two 'arms': the untied one and the tied one")
         for name in self.subjects:
             known = TABLES if self.is_about_tables else self.arms
-            if self.arms and not set(name.split("-") if self.is_about_tables else [name]) <= set(known):
+            parts = name.split("-") if self.is_about_tables else [name]
+            if self.arms and not set(parts) <= set(known):
                 raise ValueError(f"'{name}' is not among {', '.join(known)}")
 
     @property
@@ -154,7 +155,8 @@ def read_claims(file: Path) -> PaperClaims:
 def describe_paper(file: Path) -> str:
     """One line for lists: title, venue, how many claims."""
     content = read_claims(file)
-    return f"{content.paper.title} ({content.paper.authors}, {content.paper.venue} {content.paper.year}): {len(content.claims)} claims"
+    paper = content.paper
+    return f"{paper.title} ({paper.authors}, {paper.venue} {paper.year}): {len(content.claims)} claims"
 
 
 def _find_files(name: str) -> list[Path]:

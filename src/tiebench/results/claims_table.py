@@ -18,10 +18,13 @@ def claims_table(outcomes: list[Outcome], *, papers: list[PaperClaims]) -> Table
     columns = (*map(Column, COLUMNS), Column("difference", "spread"), Column("verdict"))
     named = list(dict.fromkeys(outcome.paper for outcome in outcomes))
     several = len(named) > 1
+    rows = tuple(_describe_row(outcome) for outcome in outcomes)
+    if several:
+        rows = tuple((outcome.paper, *row) for outcome, row in zip(outcomes, rows, strict=True))
     return Table(
         title="Published claims, reproduced" if several else f"Published claims, reproduced: {''.join(named)}",
         columns=(Column("paper"), *columns) if several else columns,
-        rows=tuple((outcome.paper, *_describe_row(outcome)) if several else _describe_row(outcome) for outcome in outcomes),
+        rows=rows,
         caption=_count_verdicts(outcomes),
         notes=tuple(f"{paper.name}: {' '.join(paper.tolerances.split())}" for paper in papers if paper.name in named),
     )
@@ -72,9 +75,11 @@ def render_claims(outcomes: list[Outcome], *, papers: list[PaperClaims]) -> str:
     run = [outcome for outcome in outcomes if outcome.verdict != "not run"]
     parts = ["## Published claims, reproduced", _count_verdicts(outcomes)]
     if run:
-        parts.append(render_table(replace(claims_table(run, papers=papers), title="", caption=""), format="markdown").strip())
+        table = replace(claims_table(run, papers=papers), title="", caption="")
+        parts.append(render_table(table, format="markdown").strip())
     left = Counter((outcome.paper, outcome.source) for outcome in outcomes if outcome.verdict == "not run")
-    parts.append("\n".join(f"- not run: {paper}, {source}: {_count(number)}" for (paper, source), number in left.items()))
+    lines = [f"- not run: {paper}, {source}: {_count(number)}" for (paper, source), number in left.items()]
+    parts.append("\n".join(lines))
     return "\n\n".join(part for part in parts if part)
 
 

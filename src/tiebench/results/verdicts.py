@@ -74,8 +74,8 @@ class Evidence:
         if place not in self.kept:
             plan = self.plans.get(place)
             folder = self.store.root / (plan.experiment.name if plan else place)
-            files = sorted(folder.glob(f"*/seed-*/{RECORD_FILE}"))
-            records = [record for record in map(read_record, [file.parent for file in files]) if self._wants(record.seed)]
+            records = [read_record(file.parent) for file in sorted(folder.glob(f"*/seed-*/{RECORD_FILE}"))]
+            records = [record for record in records if self._wants(record.seed)]
             findings = [finding for finding in read_findings(folder) if self._wants(finding.seed)]
             self.kept[place] = records, [finding for finding in findings if is_current(finding, records)]
         return self.kept[place]
@@ -86,7 +86,8 @@ class Evidence:
             return {}
         records, findings = self.read(claim.place)
         if claim.measure in _RECORD_MEASURES:
-            found = {record.seed: _RECORD_MEASURES[claim.measure](record) for record in records if record.arm == subject}
+            read = _RECORD_MEASURES[claim.measure]
+            found = {record.seed: read(record) for record in records if record.arm == subject}
             return {seed: value for seed, value in found.items() if value is not None}
         asked = (claim.measure, subject)
         return {finding.seed: finding.value for finding in findings if (finding.measure, finding.of) == asked}
@@ -134,11 +135,6 @@ def judge_claim(id: str, claim: Claim, *, paper: PaperClaims, evidence: Evidence
     found = [evidence.measure(claim, subject) for subject in claim.subjects]
     common = sorted(set.intersection(*map(set, found)))
     spreads = [measure_spread(values[seed] for seed in common) for values in found] if common else []
-    verdict: Verdict = "not run"
-    if common:
-        means = [spread.mean for spread in spreads]
-        verdict = _judge_value(claim, means[0], paper, evidence) if claim.published is not None else _judge_order(claim, means)
-        verdict = "altered" if evidence.is_altered(claim) else verdict
     return Outcome(
         paper=paper.name,
         id=id,
@@ -151,9 +147,19 @@ def judge_claim(id: str, claim: Claim, *, paper: PaperClaims, evidence: Evidence
         relation=claim.relation,
         measured=spreads,
         difference=_find_difference(claim, found, common),
-        verdict=verdict,
+        verdict=_reach_verdict(claim, [spread.mean for spread in spreads], paper=paper, evidence=evidence),
         notes=claim.notes,
     )
+
+
+def _reach_verdict(claim: Claim, means: list[float], *, paper: PaperClaims, evidence: Evidence) -> Verdict:
+    if not means:
+        return "not run"
+    if evidence.is_altered(claim):
+        return "altered"
+    if claim.relation is not None:
+        return _judge_order(claim, means)
+    return _judge_value(claim, means[0], paper=paper, evidence=evidence)
 
 
 def _judge_order(claim: Claim, means: list[float]) -> Verdict:
@@ -161,7 +167,7 @@ def _judge_order(claim: Claim, means: list[float]) -> Verdict:
     return "reproduced" if all(ORDERS[sign](*pair) for sign, pair in pairs) else "not reproduced"
 
 
-def _judge_value(claim: Claim, mean: float, paper: PaperClaims, evidence: Evidence) -> Verdict:
+def _judge_value(claim: Claim, mean: float, *, paper: PaperClaims, evidence: Evidence) -> Verdict:
     if abs(mean - claim.published) <= claim.tolerance:
         return "reproduced"
     verdicts = [

@@ -29,8 +29,8 @@ def complete_findings(
     `train` also runs the studies, which have a training of their own.
     """
     claims = [claim for paper in papers for claim in paper.choose(only).values()]
-    asked = {(claim.experiment, claim.measure, *claim.arms): claim for claim in claims if claim.is_about_tables and claim.experiment}
-    for claim in asked.values():
+    asked = [claim for claim in claims if claim.is_about_tables and claim.experiment]
+    for claim in {(claim.experiment, claim.measure, *claim.arms): claim for claim in asked}.values():
         for untied, tied in _find_pairs(claim, evidence):
             _measure_pair(claim, untied, tied, store=evidence.store, say=say)
     missing = list_missing_studies(papers, evidence=evidence, only=only) if train else []
@@ -50,12 +50,15 @@ def read_tables(untied: Record, tied: Record, *, store: Store) -> Tables:
     apart = open_model(untied, store.folder_of(untied)).lexicon
     shared = open_model(tied, store.folder_of(tied)).lexicon
     if apart.input_table is apart.output_table:
-        raise TiebenchError(f"{untied.experiment}/{untied.arm} is tied", "name the untied arm first in the claim's 'arms'")
+        hint = "name the untied arm first in the claim's 'arms'"
+        raise TiebenchError(f"{untied.experiment}/{untied.arm} is tied", hint)
     tables = dict(zip(TABLES, (apart.input_table, apart.output_table, shared.input_table), strict=True))
     return {name: table.detach().numpy() for name, table in tables.items()}
 
 
-def measure_tables(measure: str, tables: Tables, *, words: dict[str, int]) -> Iterator[tuple[str, float, dict[str, int]]]:
+def measure_tables(
+    measure: str, tables: Tables, *, words: dict[str, int]
+) -> Iterator[tuple[str, float, dict[str, int]]]:
     """What of, how much, and on how many words or pairs it rests."""
     from tiebench.training import table_measures as measures
 
@@ -85,7 +88,8 @@ def _find_pairs(claim: Claim, evidence: Evidence) -> list[tuple[Record, Record]]
         if record.seed not in known and (evidence.store.folder_of(record) / WEIGHTS_FILE).exists()
     }
     untied, tied = claim.arms
-    return [(found, weighty[tied, seed]) for (arm, seed), found in weighty.items() if arm == untied and (tied, seed) in weighty]
+    seeds = [seed for arm, seed in weighty if arm == untied and (tied, seed) in weighty]
+    return [(weighty[untied, seed], weighty[tied, seed]) for seed in seeds]
 
 
 def _measure_pair(claim: Claim, untied: Record, tied: Record, *, store: Store, say: Say) -> None:
@@ -111,7 +115,9 @@ def _read_words(folder: Path) -> dict[str, int]:
     return {vocabulary.token(id): id for id in range(vocabulary.size)}
 
 
-def list_missing_studies(papers: list[PaperClaims], *, evidence: Evidence, only: list[str]) -> list[tuple[Claim, str, int]]:
+def list_missing_studies(
+    papers: list[PaperClaims], *, evidence: Evidence, only: list[str]
+) -> list[tuple[Claim, str, int]]:
     """The studies that chosen claims ask for and nobody made yet: claim, subject, seed."""
     claims = [claim for paper in papers for claim in paper.choose(only).values() if claim.measure in STUDIES]
     wanted = {

@@ -12,8 +12,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -68,6 +69,10 @@ class Measurement:
     def evaluation_fraction(self) -> float:
         """The same for scoring, which is the forward third of a training step."""
         return self.evaluation_tokens_per_second * self.flops_per_token / 3 / self.ceiling_flops_per_second
+
+    def figures(self) -> dict[str, Any]:
+        """Everything measured and what follows from it, as plain data."""
+        return asdict(self) | {"train_fraction": self.train_fraction, "evaluation_fraction": self.evaluation_fraction}
 
 
 @dataclass

@@ -59,6 +59,10 @@ class Rate:
     flops_per_step: float
     flops_per_second: float
 
+    def predict_step(self, cost: "Cost") -> float:
+        """Seconds."""
+        return cost.flops_per_step / self.flops_per_second
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -90,8 +94,9 @@ def estimate_costs(
 
 def costs_table(costs: list[Cost], *, device: str) -> Table:
     """A row per arm; the caption adds up what is still to do."""
-    columns = (Column("experiment"), Column("arm"), Column("runs to do", "count"), Column("tokens a run", "count"))
-    columns += (Column("TFLOP a run", "number"), Column("hours a run", "number"), Column("hours", "number"), Column("speed"))
+    counts, amounts = ("runs to do", "tokens a run"), ("TFLOP a run", "hours a run", "hours")
+    columns = [Column("experiment"), Column("arm"), *(Column(name, "count") for name in counts)]
+    columns += [*(Column(name, "number") for name in amounts), Column("speed")]
     unit = "one core (--jobs auto takes all)" if choose_device(device).type == "cpu" else f"the device ({device})"
     known = [cost.total_seconds for cost in costs if cost.total_seconds is not None]
     runs = sum(cost.num_runs for cost in costs)
@@ -99,7 +104,7 @@ def costs_table(costs: list[Cost], *, device: str) -> Table:
     notes = [f"{name}: its text is not here, so it cannot be counted and is not run." for name in missing]
     return Table(
         title="What it will cost on this machine",
-        columns=columns,
+        columns=tuple(columns),
         rows=tuple(_describe_row(cost) for cost in costs),
         caption=f"{runs} run{'' if runs == 1 else 's'} to do, about {sum(known) / HOUR:,.1f} hours of {unit}.",
         notes=(f"Hours are of {unit}, estimated from a few steps of training on synthetic ids.", *notes),
@@ -171,7 +176,7 @@ def _time_models(costs: list[Cost], *, settings: Settings) -> list[Rate]:
     with _one_thread():
         for cost in _order_by_use(costs):
             known, left = _find_rate(cost, rates), ends - time.perf_counter()
-            if known is None or (known.model != _name_model(cost) and 2 * cost.flops_per_step / known.flops_per_second < left):
+            if known is None or (known.model != _name_model(cost) and 2 * known.predict_step(cost) < left):
                 speed = cost.flops_per_step / _time_step(cost, device=settings.device)
                 rates.append(Rate(_name_model(cost), _name_kind(cost.run), cost.flops_per_step, speed))
     return rates
@@ -208,7 +213,7 @@ def _find_rate(cost: Cost, rates: list[Rate]) -> Rate | None:
 
 
 def _time_step(cost: Cost, *, device: str) -> float:
-    """Seconds of a training step, of one core or of the GPU: the fastest of a few, or the first where that took long."""
+    """Seconds of a training step, of one core or of the GPU: the fastest of a few, or the first of slow ones."""
     place = choose_device(device)
     read_clock = time.process_time if place.type == "cpu" else time.perf_counter
     training = cost.run.spec.training
@@ -242,9 +247,8 @@ def _name_model(cost: Cost) -> str:
 
 
 def _name_kind(run: RunSpec) -> str:
-    training = run.spec.training
-    architecture = run.spec.architecture
-    return json.dumps([architecture["type"], architecture.get("variational"), training.objective.type, training.precision])
+    body, training = run.spec.architecture, run.spec.training
+    return json.dumps([body["type"], body.get("variational"), training.objective.type, training.precision])
 
 
 def _describe_row(cost: Cost) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 BUFFER_BYTES = 128 * 2**20
-TILE_BYTES = 2 * 2**20
+TILE_BYTES = 2**20
 MIN_ROWS = 256
 MIN_COLUMNS = 256
 COLUMN_MULTIPLE = 16
@@ -97,7 +97,6 @@ class Total:
     def is_trusted(self) -> bool:
         lowest, highest = TRUSTED_SUMS
         return bool(((self.sums > lowest) & (self.sums < highest)).all())
-
 
 
 Visit = Callable[[Tile, Total | None, Total], None]
@@ -208,11 +207,10 @@ def _exponentiate(part: Part, *, keep: bool, relative: bool) -> Iterator[Tile]:
     """
     num_rows, top = len(part.hidden), part.counts.new_zeros(len(part.hidden), 1)
     for index, span in enumerate(split_columns(len(part.weights), hidden=part.hidden)):
-        place = slice(num_rows * span.start, num_rows * span.stop) if keep else slice(num_rows * (span.stop - span.start))
-        exponentials = _take(part, "exponentials", torch.float32, place).view(num_rows, -1)
-        scores = exponentials
+        place = span if keep else slice(span.stop - span.start)
+        exponentials = scores = _take(part, "exponentials", torch.float32, place)
         if part.hidden.dtype != torch.float32:
-            scores = _take(part, "scores", part.hidden.dtype, place).view(num_rows, -1)
+            scores = _take(part, "scores", part.hidden.dtype, place)
         torch.mm(part.hidden, part.weights[span].t(), out=scores)
         if scores is not exponentials:
             exponentials.copy_(scores)
@@ -225,9 +223,12 @@ def _exponentiate(part: Part, *, keep: bool, relative: bool) -> Iterator[Tile]:
         yield Tile(span, exponentials.exp_(), top)
 
 
-def _take(part: Part, purpose: str, dtype: torch.dtype, place: slice) -> Tensor:
-    size = max(place.stop, len(part.hidden) * len(part.weights) if place.start else place.stop)
-    return part.workspace.take(purpose, num_elements=size, device=part.hidden.device, dtype=dtype)[place]
+def _take(part: Part, purpose: str, dtype: torch.dtype, columns: slice) -> Tensor:
+    """Memory for some columns, `(rows, columns)`, contiguous; that of other columns is elsewhere."""
+    num_rows, device = len(part.hidden), part.hidden.device
+    num_columns = len(part.weights) if columns.start else columns.stop
+    buffer = part.workspace.take(purpose, num_elements=num_rows * num_columns, device=device, dtype=dtype)
+    return buffer[num_rows * (columns.start or 0) : num_rows * columns.stop].view(num_rows, -1)
 
 
 def _multiply_back(part: Part, *, out: Tensor) -> tuple[list[Tile], Total]:
@@ -265,11 +266,11 @@ def _add_table_gradients(part: Part, tiles: list[Tile], total: Total, *, table: 
     """Add `exponentials^T hidden`, each row normalised, to the table's gradient, and the column sums to the bias's."""
     beta = part.workspace.open_gradient(table)
     bias_beta = None if bias is None else part.workspace.open_gradient(bias)
-    normal = part.counts.unsqueeze(1) / total.sums
-    scaled = part.hidden * normal
+    top = None
     for tile in tiles:
-        if tile.top is not total.top:
-            normal = part.counts.unsqueeze(1) * (tile.top - total.top).exp_() / total.sums
+        if tile.top is not top:
+            top = tile.top
+            normal = part.counts.unsqueeze(1) * (top - total.top).exp_() / total.sums
             scaled = part.hidden * normal
         gradient = table.grad[tile.columns]
         if part.hidden.dtype == table.dtype:

@@ -1,0 +1,256 @@
+"""The same workloads in other programs beside ours, interleaved in fresh processes: ratios with their spread.
+
+    python scripts/bench_peers.py --word-language-model DIR --nano-gpt DIR
+
+DIR is the folder with the program's model.py. Every process gets the same number of threads and the same OpenMP
+setting as ours. A peer runs as shipped, and once more with the allocator settings that tiebench makes for itself.
+Writes performance.json (every sample) and performance.md into --results.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SPIN = {"GOMP_SPINCOUNT": "1000"}
+KEEP = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:glibc.malloc.top_pad=67108864"
+ALLOCATORS = {"shipped": {}, "tuned": {"GLIBC_TUNABLES": KEEP}}
+OURS = "tiebench"
+PEERS = {"lstm": ("word_language_model",), "gpt": ("nanoGPT", "HF GPT2LMHeadModel")}
+WORKLOADS = ("lstm-200-ptb", "lstm-200-wikitext-2", "lstm-650-wikitext-2", "gpt-256-ptb", "gpt-256-wikitext-2")
+EVALUATION_BATCH = 10
+Step = Callable[[], int]
+
+
+def build_word_language_model(run: Any, vocabulary_size: int, ids: Any, *, folder: Path) -> tuple[Step, Step]:
+    """pytorch/examples: its model, and the body of its loops for training and for evaluation (batches of 10)."""
+    import torch
+
+    options, training = run.spec.architecture, run.spec.training
+    width, tied, window = options["width"], run.spec.tie["type"] == "tied", training.window
+    model = load_model(folder).RNNModel("LSTM", vocabulary_size, width, width, 2, options["dropout"], tied)
+    criterion, place = torch.nn.NLLLoss(), {"train": 0, "score": 0}
+    rows = {"train": training.batch_size, "score": EVALUATION_BATCH}
+    batches = {kind: ids[: len(ids) // number * number].view(number, -1).t().contiguous() for kind, number in rows.items()}
+    hidden = {kind: model.init_hidden(number) for kind, number in rows.items()}
+
+    def read(kind: str) -> tuple[Any, Any]:
+        start = place[kind] = place[kind] % (len(batches[kind]) - window - 1)
+        place[kind] += window
+        return batches[kind][start : start + window], batches[kind][start + 1 : start + 1 + window].reshape(-1)
+
+    def train() -> int:
+        inputs, targets = read("train")
+        model.train()
+        model.zero_grad()
+        output, state = model(inputs, tuple(part.detach() for part in hidden["train"]))
+        hidden["train"] = state
+        criterion(output, targets).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), training.optimizer.clip_norm)
+        for parameter in model.parameters():
+            parameter.data.add_(parameter.grad, alpha=-training.optimizer.learning_rate)
+        return targets.numel()
+
+    @torch.no_grad()
+    def score() -> int:
+        inputs, targets = read("score")
+        model.eval()
+        output, hidden["score"] = model(inputs, hidden["score"])
+        criterion(output, targets).item()
+        return targets.numel()
+
+    return train, score
+
+
+def build_nano_gpt(run: Any, vocabulary_size: int, ids: Any, *, folder: Path) -> tuple[Step, Step]:
+    """nanoGPT: its model (tied by construction), its optimizer and the body of its loop."""
+    options, asked = run.spec.architecture, run.spec.training.optimizer
+    module = load_model(folder)
+    sizes = {"n_layer": options["layers"], "n_head": options["heads"], "n_embd": options["width"]}
+    model = module.GPT(
+        module.GPTConfig(block_size=run.spec.training.window, vocab_size=vocabulary_size, dropout=0.0, bias=True, **sizes)
+    )
+    optimizer = model.configure_optimizers(asked.weight_decay, asked.learning_rate, asked.betas, "cpu")
+    return build_steps(model, optimizer, run, ids, ask=lambda inputs, targets: model(inputs, targets)[1])
+
+
+def build_hugging_face(run: Any, vocabulary_size: int, ids: Any, *, folder: Path | None) -> tuple[Step, Step]:
+    """GPT2LMHeadModel of the installed transformers, with torch's fused AdamW (the default of its Trainer)."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    options, asked = run.spec.architecture, run.spec.training.optimizer
+    sizes = {"n_layer": options["layers"], "n_head": options["heads"], "n_embd": options["width"]}
+    quiet = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    tied = run.spec.tie["type"] == "tied"
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=vocabulary_size, n_positions=run.spec.training.window, use_cache=False,
+                   tie_word_embeddings=tied, bos_token_id=0, eos_token_id=0, **sizes, **quiet)
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=asked.learning_rate, betas=asked.betas, fused=True,
+                                  weight_decay=asked.weight_decay)
+
+    def ask(inputs: Any, targets: Any) -> Any:
+        logits = model(inputs).logits
+        return torch.nn.functional.cross_entropy(logits.view(-1, vocabulary_size), targets.reshape(-1))
+
+    return build_steps(model, optimizer, run, ids, ask=ask)
+
+
+def build_steps(model: Any, optimizer: Any, run: Any, ids: Any, *, ask: Callable[[Any, Any], Any]) -> tuple[Step, Step]:
+    """A training and a scoring step of a transformer; `ask(inputs, targets)` is its mean loss."""
+    import torch
+
+    training = run.spec.training
+    rows = ids[: len(ids) // training.window * training.window].view(-1, training.window)
+
+    def read() -> tuple[Any, Any]:
+        chosen = rows[torch.randint(len(rows), (training.batch_size,))]
+        return chosen, chosen.roll(-1, 1)
+
+    def train() -> int:
+        model.train()
+        ask(*read()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), training.optimizer.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return training.batch_size * training.window
+
+    @torch.no_grad()
+    def score() -> int:
+        model.eval()
+        ask(*read()).item()
+        return training.batch_size * training.window
+
+    return train, score
+
+
+def load_model(folder: Path) -> Any:
+    """The `model.py` of a checkout. It is registered, because dataclasses look their module up."""
+    spec = importlib.util.spec_from_file_location("peer_model", folder / "model.py")
+    sys.modules["peer_model"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+BUILDERS = {
+    "word_language_model": build_word_language_model,
+    "nanoGPT": build_nano_gpt,
+    "HF GPT2LMHeadModel": build_hugging_face,
+}
+
+
+def take_sample(program: str, workload: str, arm: str, *, folder: Path | None, seconds: float, threads: int) -> dict:
+    """One measurement, in this process."""
+    from tiebench.training import bench, environment
+
+    if program == OURS:
+        return bench.measure_arm(workload, arm=arm, seconds=seconds, num_threads=threads).figures()
+    import torch
+
+    from tiebench.training.workloads import open_workload
+
+    torch.set_num_threads(threads)
+    opened = open_workload(workload, arm=arm)
+    ids = torch.from_numpy(opened.streams["train"].ids).long()
+    environment.restart_peak_memory(torch.device("cpu"))
+    train, score = BUILDERS[program](opened.run, opened.vocabulary_size, ids, folder=folder)
+    train_rate, train_cpu = time_steps(train, seconds=seconds)
+    rate, cpu = time_steps(score, seconds=seconds)
+    return {
+        "train_tokens_per_second": train_rate, "train_cpu_seconds_per_token": train_cpu,
+        "evaluation_tokens_per_second": rate, "evaluation_cpu_seconds_per_token": cpu,
+        "peak_memory_bytes": environment.measure_peak_memory(torch.device("cpu")),
+    }
+
+
+def time_steps(step: Step, *, seconds: float) -> tuple[float, float]:
+    """Tokens per second of the median step and its CPU seconds per token, after three steps to warm up."""
+    rates, costs = [], []
+    for _ in range(3):
+        step()
+    ends = time.perf_counter() + seconds
+    while len(rates) < 5 or time.perf_counter() < ends:
+        wall, cpu = time.perf_counter(), time.process_time()
+        num_tokens = step()
+        rates.append(num_tokens / (time.perf_counter() - wall))
+        costs.append((time.process_time() - cpu) / num_tokens)
+    return statistics.median(rates), statistics.median(costs)
+
+
+def list_contestants(workload: str, folders: dict[str, Path | None]) -> list[tuple[str, str]]:
+    """(program, allocator): ours, then each peer of this kind whose code is at hand, with each allocator."""
+    peers = [peer for peer in PEERS[workload.split("-")[0]] if peer.startswith("HF") or folders.get(peer)]
+    return [(OURS, "tuned"), *((peer, allocator) for peer in peers for allocator in ALLOCATORS)]
+
+
+def list_arms(workload: str) -> tuple[str, ...]:
+    """nanoGPT has one table only, so transformers are compared tied."""
+    return ("untied", "tied") if workload.startswith("lstm") else ("tied",)
+
+
+def spawn_sample(program: str, allocator: str, workload: str, arm: str, *, asked: argparse.Namespace) -> dict:
+    """A sample in a process of its own."""
+    folder = vars(asked).get(program.replace("nanoGPT", "nano_gpt"))
+    command = [sys.executable, __file__, "--sample", program, workload, arm, "--seconds", str(asked.seconds)]
+    command += ["--threads", str(asked.threads), *(["--folder", str(folder)] if folder else [])]
+    settings = {} if program == OURS else ALLOCATORS[allocator]
+    answer = subprocess.run(command, env=os.environ | SPIN | settings, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise SystemExit(f"{program} on {workload} failed:\n{answer.stderr}")
+    figures = json.loads(answer.stdout.splitlines()[-1])
+    return {"program": program, "allocator": allocator, "workload": workload, "arm": arm, **figures}
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, versions and allocator of this measurement."""
+    import torch
+
+    from tiebench.training import environment
+
+    allocator = environment.tune_allocator()
+    facts = environment.describe_hardware(torch.device("cpu"), allocator=allocator)
+    return {"hardware": facts, "versions": environment.list_versions(), "load": os.getloadavg()[1]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--word-language-model", type=Path)
+    parser.add_argument("--nano-gpt", type=Path)
+    parser.add_argument("--workload", action="append", choices=WORKLOADS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--sample", nargs=3, metavar=("PROGRAM", "WORKLOAD", "ARM"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.sample:
+        print(json.dumps(take_sample(*asked.sample, folder=asked.folder, seconds=asked.seconds, threads=asked.threads)))
+        return
+    from performance_page import refresh_page
+    from tiebench.results.atomic import write_text
+
+    folders = {"word_language_model": asked.word_language_model, "nanoGPT": asked.nano_gpt}
+    samples = [
+        {"round": number, **spawn_sample(program, allocator, workload, arm, asked=asked)}
+        for number in range(asked.rounds)
+        for workload in asked.workload or WORKLOADS
+        for arm in list_arms(workload)
+        for program, allocator in list_contestants(workload, folders)
+    ]
+    setting = {"threads": asked.threads, "rounds": asked.rounds, "seconds": asked.seconds, **describe_machine()}
+    content = {"setting": setting, "samples": samples}
+    write_text(json.dumps(content, indent=1) + "\n", file=asked.results / "performance.json")
+    refresh_page(asked.results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The bench measures the step that trains and says what it measured; nothing here looks at a clock."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tiebench.errors import UsageError
+from tiebench.results.render import render_table
+from tiebench.training import bench, workloads
+from tiebench.training.bench import Measurement, build_trainer, measure_arm, measure_ceiling, tabulate_measurements
+from tiebench.training.model import build_on_meta, count_parameters
+from tiebench.training.workloads import WORKLOADS, describe_run, draw_stream, list_parts, open_workload
+
+MEASUREMENT = Measurement(
+    workload="lstm-200-ptb", arm="tied", device="cpu", precision="fp32", num_threads=2, num_parameters=2_652_000,
+    flops_per_token=6_000_000, train_tokens_per_second=5_000.0, evaluation_tokens_per_second=12_000.0,
+    train_cpu_seconds_per_token=4e-4, evaluation_cpu_seconds_per_token=1e-4, peak_memory_bytes=400 * 2**20,
+    ceiling_flops_per_second=60e9, num_steps=10,
+)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    block = workloads.describe_lstm(8)
+    block["training"] |= {"batch_size": 4, "window": 5}
+    monkeypatch.setitem(WORKLOADS, "tiny", (50, block))
+    monkeypatch.setattr(workloads, "NUM_TOKENS", {"train": 2_000, "valid": 1_000})
+    monkeypatch.setattr(bench, "WARM_UP_TOKENS", 64)
+    monkeypatch.setattr(bench, "CEILING_SHAPES", ((16, 16, 16),))
+    return "tiny"
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_every_named_workload_can_be_built_untied_and_tied(name):
+    size, _ = WORKLOADS[name]
+    counts = {}
+    for part, arm in list_parts([name]):
+        assert part == name
+        for device in ("cpu", "cuda"):
+            run = describe_run(name, arm=arm, device=device)
+            counts[arm] = count_parameters(build_on_meta(run.spec, vocabulary_size=size))
+    assert list(counts) == ["untied", "tied"]
+    assert counts["untied"].total - counts["tied"].total == counts["tied"].shared > 0
+
+
+def test_a_measurement_is_of_real_steps(tiny):
+    found = measure_arm(tiny, arm="tied", seconds=0.01)
+    assert found.num_steps >= bench.MIN_STEPS
+    assert found.num_parameters == 50 * 8 + 50 + 2 * (8 * 8 * 8 + 8 * 8)
+    assert found.train_tokens_per_second > 0 and found.evaluation_tokens_per_second > 0
+    assert found.peak_memory_bytes > 2**20 and found.ceiling_flops_per_second > 0
+    assert found.num_threads == torch.get_num_threads()
+
+
+def test_the_step_that_is_timed_learns(tiny, tmp_path):
+    trainer = build_trainer(open_workload(tiny, arm="untied"), device=torch.device("cpu"), folder=tmp_path)
+    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    bench.time_training(trainer, seconds=0.0)
+    assert trainer.progress.step == bench.WARM_UP_STEPS + bench.MIN_STEPS
+    assert trainer.progress.tokens == trainer.progress.step * 4 * 5
+    assert all(not torch.equal(old, new) for old, new in zip(before, trainer.model.parameters(), strict=True))
+    assert not list(tmp_path.iterdir())
+
+
+def test_fractions_are_arithmetic_over_the_ceiling():
+    assert MEASUREMENT.train_fraction == pytest.approx(0.5)
+    assert MEASUREMENT.evaluation_fraction == pytest.approx(0.4)
+    figures = json.loads(json.dumps(MEASUREMENT.figures()))
+    assert figures["train_fraction"] == MEASUREMENT.train_fraction and figures["arm"] == "tied"
+
+
+def test_the_table_says_what_was_measured_on_what():
+    text = render_table(tabulate_measurements([MEASUREMENT]), format="markdown")
+    for part in ("lstm-200-ptb", "2,652,000", "50.00", "40.00", "2 threads", torch.__version__, "Zipf"):
+        assert part in text
+
+
+def test_synthetic_tokens_are_zipf_and_repeatable():
+    stream, again = (draw_stream(50_000, vocabulary_size=1_000) for _ in range(2))
+    assert np.array_equal(stream.ids, again.ids) and len(stream.ids) == stream.num_tokens + 1
+    counts = np.bincount(stream.ids, minlength=1_000)
+    assert len(counts) == 1_000 and counts.min() > 0
+    assert counts[0] / counts[27] == pytest.approx(30.7 / 3.7, rel=0.25)
+    assert counts[:100].sum() > counts[100:].sum()
+
+
+def test_an_experiment_is_a_workload_too():
+    parts = list_parts(["quickstart"])
+    assert {name for name, _ in parts} == {"quickstart"} and {"tied", "untied"} <= {arm for _, arm in parts}
+    assert "gpt2-small" not in {name for name, _ in list_parts([])}
+    assert "gpt2-small" in {name for name, _ in list_parts([], device="cuda")}
+    with pytest.raises(UsageError, match="lstm-20-ptb") as error:
+        list_parts(["lstm-20-ptb"])
+    assert "lstm-200-ptb" in error.value.hint
+
+
+def test_the_ceiling_is_the_best_of_its_shapes(monkeypatch):
+    monkeypatch.setattr(bench, "CEILING_SHAPES", ((8, 8, 8), (32, 32, 32)))
+    assert measure_ceiling(torch.device("cpu"), seconds=0.02) > 1e6
