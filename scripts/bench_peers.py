@@ -217,7 +217,7 @@ def describe_machine() -> dict[str, Any]:
 
     allocator = environment.tune_allocator()
     facts = environment.describe_hardware(torch.device("cpu"), allocator=allocator)
-    return {"hardware": facts, "versions": environment.list_versions(), "load": os.getloadavg()[1]}
+    return {"hardware": facts, "versions": environment.list_versions()}
 
 
 def main() -> None:
@@ -239,17 +239,18 @@ def main() -> None:
     from tiebench.results.atomic import write_text
 
     folders = {"word_language_model": asked.word_language_model, "nanoGPT": asked.nano_gpt}
-    samples = [
-        {"round": number, **spawn_sample(program, allocator, workload, arm, asked=asked)}
-        for number in range(asked.rounds)
-        for workload in asked.workload or WORKLOADS
-        for arm in list_arms(workload)
-        for program, allocator in list_contestants(workload, folders)
-    ]
-    setting = {"threads": asked.threads, "rounds": asked.rounds, "seconds": asked.seconds, **describe_machine()}
-    content = {"setting": setting, "samples": samples}
-    write_text(json.dumps(content, indent=1) + "\n", file=asked.results / "performance.json")
-    refresh_page(asked.results)
+    setting = {"threads": asked.threads, "seconds": asked.seconds, **describe_machine()}
+    samples = []
+    for number in range(asked.rounds):
+        samples += [
+            {"round": number, **spawn_sample(program, allocator, workload, arm, asked=asked)}
+            for workload in asked.workload or WORKLOADS
+            for arm in list_arms(workload)
+            for program, allocator in list_contestants(workload, folders)
+        ]
+        content = {"setting": setting | {"rounds": number + 1, "load": os.getloadavg()[2]}, "samples": samples}
+        write_text(json.dumps(content, indent=1) + "\n", file=asked.results / "performance.json")
+        refresh_page(asked.results)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ def render_peers(content: dict[str, Any]) -> str:
     caption = (
         f"{hardware['cpu']}, {setting['threads']} of {hardware['cores']} cores; torch {versions['torch']}, "
         f"transformers {versions.get('transformers', 'not installed')}; ours: {hardware['allocator']}. "
-        f"Load of the machine at the end: {setting['load']:.1f}. Rates are medians over {setting['rounds']} interleaved "
+        f"Load of the machine over the last 15 minutes: {setting['load']:.1f}. "
+        f"Rates are medians over {setting['rounds']} interleaved "
         "rounds of fresh processes; a ratio is the median over the rounds, with the lowest and the highest. "
         "CPU ratios compare seconds of all threads per token, which other work on the machine hardly changes."
     )
@@ -91,6 +92,9 @@ def render_costs(content: dict[str, Any]) -> str:
     for curve in content["curves"]:
         columns = tuple(Column(name, "number") for name in curve["columns"])
         tables.append(render_table(Table(curve["title"], columns, tuple(map(tuple, curve["rows"]))), format="markdown"))
+    columns = (Column("command"), Column("seconds", "number"))
+    rows = tuple((f"tiebench {command}", seconds) for command, seconds in content["start_seconds"].items())
+    tables.append(render_table(Table("Start-up, the median of five", columns, rows), format="markdown"))
     return "\n".join(tables)
 
 

@@ -132,7 +132,7 @@ def test_train_writes_records_and_tables_and_prints_what_it_found(run, write_exp
     size = records[0].vocabulary.size * 16
     assert (untied.input, untied.output, untied.shared) == (size, size, 0) and tied.shared == size
     assert f"{tied.total:,}" in answer.stdout and "finished" in answer.stderr
-    rows = list(csv.DictReader((tmp_path / "results" / "table.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((tmp_path / "results" / "table.csv").read_text("utf-8").splitlines()))
     assert {row["arm"] for row in rows} == {"tied", "untied"}
 
 

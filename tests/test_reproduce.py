@@ -1,6 +1,7 @@
 """`tiebench reproduce` from the command line, on claims about an experiment that trains in a second."""
 
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -99,6 +100,15 @@ def test_what_is_measured_on_tables_outlives_the_weights(trained, write_claims, 
         weights.unlink()
     without = reproduce(file, "--no-train", "--json", results=results)
     assert without.stdout == first.stdout
+
+
+def test_without_gensim_word_similarity_is_not_run_and_says_so(trained, write_claims, reproduce, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gensim.test.utils", None)
+    similar = ("table-3", "[untied, tied]", "simlex-999", "relation: in < out")
+    file = write_claims(trained / "tiny.yaml", similar=similar)
+    result = reproduce(file, "--no-train", "--json", results=trained / "results")
+    assert result.exit_code == 0 and verdicts(result) == {"similar": "not run"}
+    assert "simlex-999 is not measured" in result.stderr and "tiebench[similarity]" in result.stderr
 
 
 def test_the_in_table_is_the_one_that_embeds(trained):

@@ -8,19 +8,30 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tiebench.tying import linear_cross_entropy as module
-from tiebench.tying.linear_cross_entropy import IGNORED, Workspace, linear_cross_entropy, split_rows, token_nats
+from tiebench.tying.linear_cross_entropy import (
+    IGNORED,
+    Workspace,
+    linear_cross_entropy,
+    split_columns,
+    split_rows,
+    token_nats,
+)
 
 TOKENS, WIDTH, VOCABULARY = 23, 6, 41
 
 
-@pytest.fixture(params=["one chunk", "several chunks"])
+@pytest.fixture(params=["at once", "chunks of rows", "tiles of columns", "chunks and tiles"])
 def chunks(request, monkeypatch):
-    if request.param == "several chunks":
+    """The work cut as a large vocabulary cuts it: by tokens, by words, both, or not at all."""
+    if "chunks" in request.param:
         monkeypatch.setattr(module, "MIN_ROWS", 4)
         monkeypatch.setattr(module, "BUFFER_BYTES", 5 * 4 * VOCABULARY)
+    if "tiles" in request.param:
         monkeypatch.setattr(module, "TILE_BYTES", 0)
         monkeypatch.setattr(module, "MIN_COLUMNS", 16)
-        assert len(list(split_rows(TOKENS, vocabulary_size=VOCABULARY))) == 5
+    num_chunks = len(list(split_rows(TOKENS, vocabulary_size=VOCABULARY)))
+    num_tiles = len(list(split_columns(VOCABULARY, hidden=torch.empty(TOKENS, WIDTH))))
+    assert (num_chunks, num_tiles) == (5 if "chunks" in request.param else 1, 3 if "tiles" in request.param else 1)
 
 
 def draw(*shape: int, seed: int, spread: float = 1.0) -> Tensor:
@@ -140,6 +151,26 @@ def test_improbable_targets_keep_their_nats(chunks, bias):
     torch.testing.assert_close(found, nats.detach(), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("shift", [-500.0, -100.0, -45.0, 45.0, 68.0, 100.0, 500.0])
+@pytest.mark.parametrize("whole", [True, False], ids=["all rows", "one row"])
+def test_scores_that_are_all_large_or_all_small_change_nothing(chunks, shift, whole):
+    """A constant added to every score of a token leaves its probabilities as they are, where exp would overflow."""
+    hidden, table, _ = draw_inputs(bias=False)
+    with torch.no_grad():  # a coordinate that every word shares adds the same to all its scores
+        table[:, 0] = 1.0
+        hidden[slice(None) if whole else slice(7, 8), 0] = shift
+    targets = draw_targets(num_ignored=2)
+    nats = plain_nats(hidden.double(), table.double(), None, targets)
+    expected = torch.autograd.grad(nats.sum(), (hidden, table))
+    loss = linear_cross_entropy(hidden, table, None, targets, scale=1.0, workspace=Workspace())
+    loss.backward()
+    torch.testing.assert_close(loss.double(), nats.sum(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(hidden.grad, expected[0], rtol=1e-3, atol=3e-4)
+    torch.testing.assert_close(table.grad[:, 1:], expected[1][:, 1:], rtol=1e-3, atol=3e-4)
+    found = token_nats(hidden, table, None, targets, workspace=Workspace())
+    torch.testing.assert_close(found.double(), nats.detach(), rtol=1e-4, atol=3e-4)
+
+
 def test_a_loss_that_is_scaled_afterwards_is_refused():
     hidden, table, _ = draw_inputs(bias=False)
     loss = linear_cross_entropy(hidden, table, None, draw_targets(), scale=1.0, workspace=Workspace())
@@ -160,6 +191,12 @@ def test_chunks_are_even_and_leave_nothing_out():
         assert [row for span in spans for row in range(span.start, span.stop)] == list(range(num_rows))
         sizes = {span.stop - span.start for span in spans[:-1]}
         assert len(sizes) <= 1
+
+
+def test_tiles_cover_the_vocabulary():
+    for num_rows, size in ((1, 50_257), (64, 10_000), (700, 33_278), (2048, 33_278), (1, 1)):
+        spans = list(split_columns(size, hidden=torch.empty(num_rows, 4)))
+        assert [word for span in spans for word in range(span.start, span.stop)] == list(range(size))
 
 
 def test_buffers_are_reused_within_a_model_and_never_shared_with_a_copy(make_arm):

@@ -50,7 +50,7 @@ def _show_measured(outcome: Outcome) -> str:
         return _show_spread(outcome.measured[0])
     means = [spread.mean for spread in outcome.measured]
     signs = [_compare(left, right) for left, right in zip(means, means[1:], strict=False)]
-    words = [word for mean, sign in zip(means, [*signs, ""], strict=True) for word in (_show(mean), sign)]
+    words = [word for mean, sign in zip(means, [*signs, ""], strict=True) for word in (format_number(mean), sign)]
     return f"{' '.join(words).strip()} ({outcome.measured[0].num_seeds})"
 
 
@@ -62,8 +62,8 @@ def _show_spread(spread: Spread) -> str:
 
 
 def _show(value: float) -> str:
-    """A published figure with the digits that it has; a measured one with as many as it deserves."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:g}" if len(f"{value:g}") <= 5 else format_number(value)
+    """A published figure with the digits that it has."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
 
 
 def _compare(left: float, right: float) -> str:

@@ -98,17 +98,26 @@ def costs_table(costs: list[Cost], *, device: str) -> Table:
     columns = [Column("experiment"), Column("arm"), *(Column(name, "count") for name in counts)]
     columns += [*(Column(name, "number") for name in amounts), Column("speed")]
     unit = "one core (--jobs auto takes all)" if choose_device(device).type == "cpu" else f"the device ({device})"
-    known = [cost.total_seconds for cost in costs if cost.total_seconds is not None]
-    runs = sum(cost.num_runs for cost in costs)
     missing = dict.fromkeys(cost.run.experiment for cost in costs if cost.flops is None)
     notes = [f"{name}: its text is not here, so it cannot be counted and is not run." for name in missing]
     return Table(
         title="What it will cost on this machine",
         columns=tuple(columns),
         rows=tuple(_describe_row(cost) for cost in costs),
-        caption=f"{runs} run{'' if runs == 1 else 's'} to do, about {sum(known) / HOUR:,.1f} hours of {unit}.",
+        caption=f"{_add_up(costs)} of {unit}.",
         notes=(f"Hours are of {unit}, estimated from a few steps of training on synthetic ids.", *notes),
     )
+
+
+def _add_up(costs: list[Cost]) -> str:
+    """All that is still to do and could be counted."""
+    num_runs = sum(cost.num_runs for cost in costs)
+    known = [cost for cost in costs if cost.flops is not None]
+    tokens = sum(cost.tokens * cost.num_runs for cost in known)
+    teraflops = sum(cost.flops * cost.num_runs for cost in known) / 1e12
+    hours = sum(cost.total_seconds or 0.0 for cost in known) / HOUR
+    runs = "1 run" if num_runs == 1 else f"{num_runs} runs"
+    return f"{runs} to do: {tokens:,} tokens, {teraflops:,.0f} TFLOP, about {hours:,.1f} hours"
 
 
 def select_countable(plans: list[Plan], costs: list[Cost]) -> list[Plan]:

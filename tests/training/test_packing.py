@@ -1,0 +1,100 @@
+"""A run in a pack finds what it would have found alone: parameters, losses, states, masks, norms, checkpoints."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiebench.errors import UsageError
+from tiebench.experiment.loading import resolve_document
+from tiebench.experiment.yaml_file import Document
+from tiebench.training.bench import build_trainer
+from tiebench.training.packing import Pack
+from tiebench.training.trainer import Trainer
+from tiebench.training.workloads import Workload, draw_stream
+
+VOCABULARY, NUM_STEPS = 60, 12
+SGD = {"type": "sgd", "learning_rate": 1.0, "clip_norm": 0.25}
+ADAMW = {"type": "adamw", "learning_rate": 3e-3, "weight_decay": 0.1, "clip_norm": 0.5}
+ARCHITECTURES = {
+    "lstm": {"type": "lstm", "layers": 2, "width": 16, "dropout": 0.3},
+    "variational lstm": {"type": "lstm", "layers": 2, "width": 16, "dropout": 0.3, "variational": True},
+    "gpt2": {"type": "gpt2", "layers": 2, "width": 16, "heads": 2, "positions": 16, "dropout": 0.2},
+    "gpt2 without dropout": {"type": "gpt2", "layers": 2, "width": 16, "heads": 2, "positions": 16},
+    "llama": {"type": "llama", "layers": 1, "width": 16, "heads": 2, "dropout": 0.1},
+}
+ARMS = {
+    "untied": {"tie": False},
+    "tied": {"tie": True},
+    "projected": {"tie": True, "lexicon": {"projection": {"penalty": 0.15}}},
+}
+
+
+def make_trainers(architecture: str, folder: Path, *, optimizer: dict = SGD, window: int = 7) -> list[Trainer]:
+    """Three arms at two seeds, on 4 rows of 7 tokens; an epoch is 9 steps, so training passes its end."""
+    training = {"epochs": 5, "batch_size": 4, "window": window, "optimizer": optimizer}
+    data = {"name": "pack", "corpus": "ptb", "tie": True, "architecture": ARCHITECTURES[architecture], "arms": ARMS}
+    experiment = resolve_document(Document("pack", {**data, "training": training, "lexicon": {"output_bias": True}}))
+    streams = {split: draw_stream(250, vocabulary_size=VOCABULARY) for split in ("train", "valid")}
+    trainers = []
+    for run in experiment.plan_runs(seeds=[1, 2]):
+        place = folder / run.name
+        place.mkdir(parents=True)
+        trainers.append(build_trainer(Workload("pack", run, VOCABULARY, streams), device=torch.device("cpu"), folder=place))
+    return trainers
+
+
+def assert_equal_runs(packed: Trainer, alone: Trainer) -> None:
+    for (name, found), wanted in zip(packed.model.named_parameters(), alone.model.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5, msg=lambda text: f"{packed.run.name} {name}: {text}")
+    assert packed.progress.step == alone.progress.step
+    assert packed.progress.nats_since_evaluation == pytest.approx(alone.progress.nats_since_evaluation, rel=1e-6)
+    assert torch.equal(packed.dropout_stream.get_state(), alone.dropout_stream.get_state())
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAMW], ids=["sgd", "adamw"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_packed_run_equals_its_solo_run(architecture, optimizer, tmp_path):
+    packed = make_trainers(architecture, tmp_path / "packed", optimizer=optimizer)
+    solo = make_trainers(architecture, tmp_path / "solo", optimizer=optimizer)
+    starts = [copy.deepcopy(trainer.model) for trainer in packed]
+    pack = Pack(packed)
+    for _ in range(NUM_STEPS):
+        pack.step()
+        for trainer in solo:
+            trainer._step()
+    for trainer, alone, start in zip(packed, solo, starts, strict=True):
+        assert_equal_runs(trainer, alone)
+        moved = [not torch.equal(a, b) for a, b in zip(trainer.model.parameters(), start.parameters(), strict=True)]
+        assert all(moved)
+
+
+def test_a_packed_run_can_leave_and_go_on_alone(tmp_path):
+    packed, solo = (make_trainers("lstm", tmp_path / name) for name in ("packed", "solo"))
+    pack = Pack(packed)
+    for _ in range(5):
+        pack.step()
+    trainer, alone = packed[1], solo[1]
+    trainer._save()
+    resumed = Trainer(trainer.run, copy.deepcopy(trainer.model), streams=trainer.streams, folder=trainer.folder,
+                      observer=trainer.observer)
+    assert resumed.progress.step == 5
+    for _ in range(4):
+        resumed._step()
+    for _ in range(9):
+        alone._step()
+    assert_equal_runs(resumed, alone)
+
+
+def test_runs_that_differ_where_they_are_stacked_are_refused(tmp_path):
+    long = make_trainers("lstm", tmp_path / "long", window=8)
+    short = make_trainers("lstm", tmp_path / "short")
+    other = make_trainers("gpt2", tmp_path / "other")
+    with pytest.raises(UsageError, match="window"):
+        Pack([short[0], long[0]])
+    with pytest.raises(UsageError, match="architecture"):
+        Pack([short[0], other[0]])
+    short[0]._step()
+    with pytest.raises(UsageError, match="step"):
+        Pack(short)
