@@ -38,7 +38,8 @@ def build_word_language_model(run: Any, vocabulary_size: int, ids: Any, *, folde
     model = load_model(folder).RNNModel("LSTM", vocabulary_size, width, width, 2, options["dropout"], tied)
     criterion, place = torch.nn.NLLLoss(), {"train": 0, "score": 0}
     rows = {"train": training.batch_size, "score": EVALUATION_BATCH}
-    batches = {kind: ids[: len(ids) // number * number].view(number, -1).t().contiguous() for kind, number in rows.items()}
+    cut = {kind: ids[: len(ids) // number * number].view(number, -1) for kind, number in rows.items()}
+    batches = {kind: columns.t().contiguous() for kind, columns in cut.items()}
     hidden = {kind: model.init_hidden(number) for kind, number in rows.items()}
 
     def read(kind: str) -> tuple[Any, Any]:
@@ -74,9 +75,8 @@ def build_nano_gpt(run: Any, vocabulary_size: int, ids: Any, *, folder: Path) ->
     options, asked = run.spec.architecture, run.spec.training.optimizer
     module = load_model(folder)
     sizes = {"n_layer": options["layers"], "n_head": options["heads"], "n_embd": options["width"]}
-    model = module.GPT(
-        module.GPTConfig(block_size=run.spec.training.window, vocab_size=vocabulary_size, dropout=0.0, bias=True, **sizes)
-    )
+    config = module.GPTConfig(block_size=run.spec.training.window, vocab_size=vocabulary_size, bias=True, **sizes)
+    model = module.GPT(config)
     optimizer = model.configure_optimizers(asked.weight_decay, asked.learning_rate, asked.betas, "cpu")
     return build_steps(model, optimizer, run, ids, ask=lambda inputs, targets: model(inputs, targets)[1])
 
@@ -209,15 +209,26 @@ def spawn_sample(program: str, allocator: str, workload: str, arm: str, *, asked
     return {"program": program, "allocator": allocator, "workload": workload, "arm": arm, **figures}
 
 
-def describe_machine() -> dict[str, Any]:
-    """Processor, versions and allocator of this measurement."""
+def take_round(number: int, workload: str, *, asked: argparse.Namespace) -> list[dict]:
+    """One sample of every program and allocator on every arm of a workload, one after the other."""
+    folders = {"word_language_model": asked.word_language_model, "nanoGPT": asked.nano_gpt}
+    return [
+        {"round": number, **spawn_sample(program, allocator, workload, arm, asked=asked)}
+        for arm in list_arms(workload)
+        for program, allocator in list_contestants(workload, folders)
+    ]
+
+
+def describe_machine(asked: argparse.Namespace) -> dict[str, Any]:
+    """Processor, versions, allocator and load of this measurement."""
     import torch
 
     from tiebench.training import environment
 
     allocator = environment.tune_allocator()
     facts = environment.describe_hardware(torch.device("cpu"), allocator=allocator)
-    return {"hardware": facts, "versions": environment.list_versions()}
+    versions = environment.list_versions()
+    return {"threads": asked.threads, "hardware": facts, "versions": versions, "load": os.getloadavg()[2]}
 
 
 def main() -> None:
@@ -229,6 +240,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--add", action="store_true", help="add rounds to what is in performance.json")
     parser.add_argument("--sample", nargs=3, metavar=("PROGRAM", "WORKLOAD", "ARM"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -238,19 +250,14 @@ def main() -> None:
     from performance_page import refresh_page
     from tiebench.results.atomic import write_text
 
-    folders = {"word_language_model": asked.word_language_model, "nanoGPT": asked.nano_gpt}
-    setting = {"threads": asked.threads, "seconds": asked.seconds, **describe_machine()}
-    samples = []
-    for number in range(asked.rounds):
-        samples += [
-            {"round": number, **spawn_sample(program, allocator, workload, arm, asked=asked)}
-            for workload in asked.workload or WORKLOADS
-            for arm in list_arms(workload)
-            for program, allocator in list_contestants(workload, folders)
-        ]
-        content = {"setting": setting | {"rounds": number + 1, "load": os.getloadavg()[2]}, "samples": samples}
-        write_text(json.dumps(content, indent=1) + "\n", file=asked.results / "performance.json")
-        refresh_page(asked.results)
+    file = asked.results / "performance.json"
+    samples = json.loads(file.read_text("utf-8"))["samples"] if asked.add else []
+    begin = 1 + max((sample["round"] for sample in samples), default=-1)
+    for number in range(begin, begin + asked.rounds):
+        for workload in asked.workload or WORKLOADS:
+            samples += take_round(number, workload, asked=asked)
+            write_text(json.dumps({"setting": describe_machine(asked), "samples": samples}, indent=1) + "\n", file=file)
+            refresh_page(asked.results)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ def render_peers(content: dict[str, Any]) -> str:
         f"{hardware['cpu']}, {setting['threads']} of {hardware['cores']} cores; torch {versions['torch']}, "
         f"transformers {versions.get('transformers', 'not installed')}; ours: {hardware['allocator']}. "
         f"Load of the machine over the last 15 minutes: {setting['load']:.1f}. "
-        f"Rates are medians over {setting['rounds']} interleaved "
-        "rounds of fresh processes; a ratio is the median over the rounds, with the lowest and the highest. "
+        f"Rates are medians over up to {max(sample['round'] for sample in samples) + 1} interleaved rounds of fresh "
+        "processes; a ratio is the median over the rounds, with the lowest and the highest. "
         "CPU ratios compare seconds of all threads per token, which other work on the machine hardly changes."
     )
     return "\n".join(
@@ -49,8 +49,9 @@ def render_peers(content: dict[str, Any]) -> str:
 def _tabulate(samples: list[dict[str, Any]], kind: str, *, title: str, caption: str) -> Table:
     columns = (
         Column("workload"), Column("arm"), Column("tokens/s", "number"), Column("% of ceiling", "number"),
-        Column("CPU tokens/s", "number"), Column("peak MB", "number"), Column("peer"), Column("its allocator"),
-        Column("its tokens/s", "number"), Column("its peak MB", "number"), Column("ratio"), Column("CPU ratio"),
+        Column("tokens per CPU second", "number"), Column("% of CPU ceiling", "number"), Column("peak MB", "number"),
+        Column("peer"), Column("its allocator"), Column("its tokens/s", "number"), Column("its peak MB", "number"),
+        Column("ratio"), Column("CPU ratio"),
     )
     keys = dict.fromkeys((sample["workload"], sample["arm"]) for sample in samples)
     rows = [row for workload, arm in keys for row in _list_rows(samples, kind, workload=workload, arm=arm)]
@@ -61,8 +62,9 @@ def _list_rows(samples: list[dict[str, Any]], kind: str, *, workload: str, arm: 
     here = [sample for sample in samples if (sample["workload"], sample["arm"]) == (workload, arm)]
     ours = [sample for sample in here if sample["program"] == OURS]
     rate, cost = f"{kind}_tokens_per_second", f"{kind}_cpu_seconds_per_token"
+    fractions = [100 * _median(ours, f"{kind}_{clock}fraction") for clock in ("", "cpu_")]
     own = (
-        workload, arm, _median(ours, rate), 100 * _median(ours, f"{kind}_fraction"), 1 / _median(ours, cost),
+        workload, arm, _median(ours, rate), fractions[0], 1 / _median(ours, cost), fractions[1],
         _median(ours, "peak_memory_bytes") / 2**20,
     )
     rows = []
@@ -76,7 +78,7 @@ def _list_rows(samples: list[dict[str, Any]], kind: str, *, workload: str, arm: 
 
 
 def _median(samples: list[dict[str, Any]], key: str) -> float:
-    return statistics.median(sample[key] for sample in samples)
+    return statistics.median(sample[key] for sample in samples if key in sample)
 
 
 def _describe_ratio(ours: list[dict], theirs: list[dict], divide: Callable[[dict, dict], float]) -> str:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[1]
 MB = 2**20
 VOCABULARIES = (10_000, 33_278, 100_000, 250_000)
 WIDTHS = (100, 200, 400, 650, 1000, 1500)
@@ -155,7 +156,8 @@ def draw_curves(curves: list[dict[str, Any]], *, file: Path) -> None:
 
     figure, panels = pyplot.subplots(1, len(curves), figsize=(4 * len(curves), 3.4), layout="constrained")
     for panel, curve in zip(panels, curves, strict=True):
-        panel.plot([row[0] for row in curve["rows"]], [row[1] for row in curve["rows"]], marker="o", color="#0072B2")
+        across, up = ([row[place] for row in curve["rows"]] for place in (0, 1))
+        panel.plot(across, up, marker="o", color="#0072B2")
         panel.set(xlabel=curve["columns"][0], ylabel=curve["columns"][1], xlim=(0, None), ylim=(0, None))
         panel.set_title(curve["title"].split(" (")[0], fontsize=10)
     with matplotlib.rc_context({"svg.hashsalt": "tiebench"}):
@@ -165,8 +167,8 @@ def draw_curves(curves: list[dict[str, Any]], *, file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--largest-mb", type=float, default=1000.0, help="of text")
-    parser.add_argument("--text", type=Path, default=Path(__file__).parents[2] / "shared/data/wikitext-2/wiki.train.tokens")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "results")
+    parser.add_argument("--text", type=Path, default=ROOT.parent / "shared/data/wikitext-2/wiki.train.tokens")
+    parser.add_argument("--results", type=Path, default=ROOT / "results")
     parser.add_argument("--point", nargs=2, metavar=("KIND", "VALUE"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.point:
@@ -177,7 +179,7 @@ def main() -> None:
     from tiebench.results.atomic import write_text
 
     sizes = tuple(size for size in CORPUS_MB if size <= asked.largest_mb)
-    points = {"vocabulary": VOCABULARIES, "width": WIDTHS, "corpus": sizes, "tokenising": (10, min(100, asked.largest_mb))}
+    points = {"vocabulary": VOCABULARIES, "width": WIDTHS, "corpus": sizes, "tokenising": (10, 100)}
     curves = collect_curves(points, text=asked.text)
     commands = ["--help"]
     if any(asked.results.glob("*/*/*/record.json")):

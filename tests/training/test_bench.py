@@ -17,7 +17,7 @@ MEASUREMENT = Measurement(
     workload="lstm-200-ptb", arm="tied", device="cpu", precision="fp32", num_threads=2, num_parameters=2_652_000,
     flops_per_token=6_000_000, train_tokens_per_second=5_000.0, evaluation_tokens_per_second=12_000.0,
     train_cpu_seconds_per_token=4e-4, evaluation_cpu_seconds_per_token=1e-4, peak_memory_bytes=400 * 2**20,
-    ceiling_flops_per_second=60e9, num_steps=10,
+    ceiling_flops_per_second=60e9, ceiling_flops_per_cpu_second=30e9, num_steps=10,
 )
 
 
@@ -67,6 +67,8 @@ def test_the_step_that_is_timed_learns(tiny, tmp_path):
 def test_fractions_are_arithmetic_over_the_ceiling():
     assert MEASUREMENT.train_fraction == pytest.approx(0.5)
     assert MEASUREMENT.evaluation_fraction == pytest.approx(0.4)
+    assert MEASUREMENT.train_cpu_fraction == pytest.approx(0.5)
+    assert MEASUREMENT.evaluation_cpu_fraction == pytest.approx(2 / 3)
     figures = json.loads(json.dumps(MEASUREMENT.figures()))
     assert figures["train_fraction"] == MEASUREMENT.train_fraction and figures["arm"] == "tied"
 
@@ -98,4 +100,4 @@ def test_an_experiment_is_a_workload_too():
 
 def test_the_ceiling_is_the_best_of_its_shapes(monkeypatch):
     monkeypatch.setattr(bench, "CEILING_SHAPES", ((8, 8, 8), (32, 32, 32)))
-    assert measure_ceiling(torch.device("cpu"), seconds=0.02) > 1e6
+    assert min(measure_ceiling(torch.device("cpu"), seconds=0.02)) > 1e6

@@ -17,7 +17,8 @@ from tiebench.training.trainer import Interrupted
 
 DROPOUT = {"type": "lstm", "layers": 1, "width": 16, "dropout": 0.3}
 ADAMW = {"type": "adamw", "learning_rate": 0.01}
-LONG = {"epochs": 6, "batch_size": 4, "window": 10, "optimizer": ADAMW}
+LONG = {"epochs": 20, "batch_size": 4, "window": 10, "optimizer": ADAMW}
+SHORT = {**LONG, "epochs": 1}
 
 
 class Watching(Observer):
@@ -143,11 +144,11 @@ def test_an_arm_that_cannot_be_built_costs_no_training(open_fleet):
 
 def test_one_that_fails_does_not_stop_the_others(open_fleet):
     arms = {"wild": {"tie": False, "lexicon": {"init": {"uniform": 1e38}}}, "tied": {"tie": True}}
-    fleet = open_fleet(arms=arms, training={**LONG, "epochs": 1})
+    fleet = open_fleet(arms=arms, training=SHORT)
     with pytest.raises(TiebenchError, match="tiny/wild/seed-1: the loss became"):
         fleet.train(jobs="1")
     assert fleet.states()["tied"] == "finished" and fleet.observers["tied"].finished == "trained"
-    side_by_side = open_fleet("at-once", arms=arms, training={**LONG, "epochs": 1})
+    side_by_side = open_fleet("at-once", arms=arms, training=SHORT)
     with pytest.raises(TiebenchError, match="tiny/wild/seed-1: the loss became") as caught:
         side_by_side.train(jobs="2")
     assert "training.optimizer.learning_rate" in caught.value.hint, "the hint travels between processes"

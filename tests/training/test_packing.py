@@ -41,13 +41,15 @@ def make_trainers(architecture: str, folder: Path, *, optimizer: dict = SGD, win
     for run in experiment.plan_runs(seeds=[1, 2]):
         place = folder / run.name
         place.mkdir(parents=True)
-        trainers.append(build_trainer(Workload("pack", run, VOCABULARY, streams), device=torch.device("cpu"), folder=place))
+        workload = Workload("pack", run, VOCABULARY, streams)
+        trainers.append(build_trainer(workload, device=torch.device("cpu"), folder=place))
     return trainers
 
 
 def assert_equal_runs(packed: Trainer, alone: Trainer) -> None:
     for (name, found), wanted in zip(packed.model.named_parameters(), alone.model.parameters(), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5, msg=lambda text: f"{packed.run.name} {name}: {text}")
+        label = f"{packed.run.name} {name}"
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5, msg=lambda text, label=label: f"{label}: {text}")
     assert packed.progress.step == alone.progress.step
     assert packed.progress.nats_since_evaluation == pytest.approx(alone.progress.nats_since_evaluation, rel=1e-6)
     assert torch.equal(packed.dropout_stream.get_state(), alone.dropout_stream.get_state())

@@ -85,6 +85,20 @@ def test_a_table_at_both_ends_gets_the_sum(chunks, sparse):
     torch.testing.assert_close(table.grad, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_table_that_is_computed_passes_its_gradient_on(chunks):
+    """A tie may score with a function of a parameter; the parameter gets what autograd would give it."""
+    hidden, table, offsets = draw_inputs(bias=True)
+    mixing, targets, workspace = nn.Parameter(draw(WIDTH, WIDTH, seed=9)), draw_targets(num_ignored=3), Workspace()
+    leaves = (hidden, table, mixing, offsets)
+    expected = torch.autograd.grad(0.3 * plain_nats(hidden, table @ mixing, offsets, targets).sum(), leaves)
+    for _ in range(2):
+        for leaf in leaves:
+            leaf.grad = None
+        linear_cross_entropy(hidden, table @ mixing, offsets, targets, scale=0.3, workspace=workspace).backward()
+        for leaf, gradient in zip(leaves, expected, strict=True):
+            torch.testing.assert_close(leaf.grad, gradient, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 def test_gradients_add_up_over_two_calls_and_begin_anew_after(chunks, bias):
     hidden, table, offsets = draw_inputs(bias=bias)

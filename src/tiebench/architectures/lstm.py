@@ -119,12 +119,12 @@ def _run_variational(
     outputs = [hidden * mask]
     for step_gates in input_gates.unbind(1):
         gates = torch.addmm(step_gates, outputs[-1], recurrent_weight)
-        hidden, cell = _advance_cell(gates, cell=cell)
+        hidden, cell = advance_cell(gates, cell=cell)
         outputs.append(hidden * mask)
     return torch.stack(outputs[1:], dim=1), (hidden, cell)
 
 
-def _advance_cell(gates: torch.Tensor, *, cell: torch.Tensor) -> LayerState:
+def advance_cell(gates: torch.Tensor, *, cell: torch.Tensor) -> LayerState:
     """Gates (batch, 4 * width) in torch's order: input, forget, candidate, output (Zaremba et al. 2014, section 3)."""
     write, keep, candidate, read = gates.chunk(4, dim=1)
     cell = torch.sigmoid(keep) * cell + torch.sigmoid(write) * torch.tanh(candidate)

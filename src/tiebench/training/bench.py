@@ -58,6 +58,7 @@ class Measurement:
     evaluation_cpu_seconds_per_token: float
     peak_memory_bytes: int
     ceiling_flops_per_second: float
+    ceiling_flops_per_cpu_second: float
     num_steps: int
 
     @property
@@ -70,9 +71,19 @@ class Measurement:
         """The same for scoring, which is the forward third of a training step."""
         return self.evaluation_tokens_per_second * self.flops_per_token / 3 / self.ceiling_flops_per_second
 
+    @property
+    def train_cpu_fraction(self) -> float:
+        """The training fraction by CPU seconds on both sides, for a machine that is busy with other work."""
+        return self.flops_per_token / self.train_cpu_seconds_per_token / self.ceiling_flops_per_cpu_second
+
+    @property
+    def evaluation_cpu_fraction(self) -> float:
+        return self.flops_per_token / 3 / self.evaluation_cpu_seconds_per_token / self.ceiling_flops_per_cpu_second
+
     def figures(self) -> dict[str, Any]:
         """Everything measured and what follows from it, as plain data."""
-        return asdict(self) | {"train_fraction": self.train_fraction, "evaluation_fraction": self.evaluation_fraction}
+        names = ("train_fraction", "evaluation_fraction", "train_cpu_fraction", "evaluation_cpu_fraction")
+        return asdict(self) | {name: getattr(self, name) for name in names}
 
 
 @dataclass
@@ -93,7 +104,12 @@ class Clock:
 
 
 def measure_workloads(
-    names: list[str], *, seconds: float, device: str = "auto", num_threads: int | None = None, data_dir: Path | None = None
+    names: list[str],
+    *,
+    seconds: float,
+    device: str = "auto",
+    num_threads: int | None = None,
+    data_dir: Path | None = None,
 ) -> Iterator[Measurement]:
     """Each arm of each workload in a fresh process, one after the other, as they are done.
 
@@ -129,6 +145,7 @@ def measure_arm(
         rate, cpu = time_evaluation(trainer, workload, seconds=seconds)
         peak = environment.measure_peak_memory(place)
     precision = workload.run.spec.training.precision
+    ceiling, cpu_ceiling = measure_ceiling(place, precision=precision)
     return Measurement(
         workload=name,
         arm=arm,
@@ -142,7 +159,8 @@ def measure_arm(
         train_cpu_seconds_per_token=train_cpu,
         evaluation_cpu_seconds_per_token=cpu,
         peak_memory_bytes=peak,
-        ceiling_flops_per_second=measure_ceiling(place, precision=precision),
+        ceiling_flops_per_second=ceiling,
+        ceiling_flops_per_cpu_second=cpu_ceiling,
         num_steps=num_steps,
     )
 
@@ -173,7 +191,7 @@ def time_training(trainer: Trainer, *, seconds: float) -> tuple[float, float, in
 
 
 def time_evaluation(trainer: Trainer, workload: Workload, *, seconds: float) -> tuple[float, float]:
-    """Tokens per second of scoring the beginning of the validation stream, as much as fits, and CPU seconds per token."""
+    """Tokens per second of scoring the beginning of the validation stream, and CPU seconds per token."""
     clock, rates, costs = Clock(trainer.device), [], []
 
     def book(num_tokens: int) -> None:
@@ -190,10 +208,12 @@ def time_evaluation(trainer: Trainer, workload: Workload, *, seconds: float) -> 
     return statistics.median(rates), statistics.median(costs)
 
 
-def measure_ceiling(device: torch.device, *, precision: str = "fp32", seconds: float = CEILING_SECONDS) -> float:
-    """FLOP per second of the fastest of a few large matrix products, forward or transposed."""
+def measure_ceiling(
+    device: torch.device, *, precision: str = "fp32", seconds: float = CEILING_SECONDS
+) -> tuple[float, float]:
+    """FLOP per second, and per CPU second, of the fastest of a few large matrix products."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    clock, best = Clock(device), 0.0
+    clock, best, best_cpu = Clock(device), 0.0, 0.0
     shapes = CEILING_SHAPES_ON_CUDA if device.type == "cuda" else CEILING_SHAPES
     for rows, inner, columns in shapes:
         left = torch.randn(rows, inner, device=device, dtype=dtype)
@@ -204,8 +224,10 @@ def measure_ceiling(device: torch.device, *, precision: str = "fp32", seconds: f
         clock.lap()
         while time.perf_counter() < ends:
             torch.mm(left, right, out=out)
-            best = max(best, 2 * rows * inner * columns / clock.lap()[0])
-    return best
+            wall, cpu = clock.lap()
+            flops = 2 * rows * inner * columns
+            best, best_cpu = max(best, flops / wall), max(best_cpu, flops / cpu)
+    return best, best_cpu
 
 
 def tabulate_measurements(measurements: list[Measurement]) -> Table:

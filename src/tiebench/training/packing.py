@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
 from tiebench.architectures.dropout import Dropout
-from tiebench.architectures.lstm import _advance_cell
+from tiebench.architectures.lstm import advance_cell
 from tiebench.errors import UsageError
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
 from tiebench.training.trainer import Trainer
@@ -106,7 +106,8 @@ class StackedArchitecture:
         """Every mask of a forward pass, `(K, ...)`, each member's drawn in the order in which it would draw alone."""
         if vectors.shape not in self.plans:
             self.plans[vectors.shape] = self._plan_masks(vectors[0])
-        drawn = [[_draw(part, shape, vectors, stream) for part, shape in self.plans[vectors.shape]] for stream in streams]
+        plan = self.plans[vectors.shape]
+        drawn = [[_draw(part, shape, vectors, stream) for part, shape in plan] for stream in streams]
         return [torch.stack(masks) for masks in zip(*drawn, strict=True)]
 
     @torch.no_grad()
@@ -145,7 +146,7 @@ def _unroll(layer: nn.LSTM, vectors: Tensor, initial: tuple[Tensor, Tensor] | No
     hidden, cell = (part.squeeze(0) for part in initial) if initial else (zeros, zeros)
     recurrent_weight, outputs = layer.weight_hh_l0.t(), []
     for step_gates in functional.linear(vectors, layer.weight_ih_l0, layer.bias_ih_l0 + layer.bias_hh_l0).unbind(1):
-        hidden, cell = _advance_cell(torch.addmm(step_gates, hidden, recurrent_weight), cell=cell)
+        hidden, cell = advance_cell(torch.addmm(step_gates, hidden, recurrent_weight), cell=cell)
         outputs.append(hidden)
     return torch.stack(outputs, dim=1), (hidden.unsqueeze(0), cell.unsqueeze(0))
 
@@ -194,6 +195,7 @@ def _check_alike(trainers: list[Trainer]) -> None:
     for name, read in asked.items():
         found = [read(trainer) for trainer in trainers]
         if any(value != found[0] for value in found):
-            raise UsageError(f"these runs cannot be trained in one step: their {name} differs", "pack equal models only")
+            message = f"these runs cannot be trained in one step: their {name} differs"
+            raise UsageError(message, "pack equal models only")
     if any(trainer.training.accumulate > 1 or trainer.training.compile for trainer in trainers):
         raise UsageError("runs with training.accumulate or training.compile train by themselves", "leave them out")

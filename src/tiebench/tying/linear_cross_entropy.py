@@ -150,9 +150,28 @@ def linear_cross_entropy(
     hidden `(tokens, width)`, table `(vocabulary, width)`, bias `(vocabulary,)`, targets `(tokens,)`; a target of -100
     is left out. The gradients of table and bias are added to their `.grad` by this call itself, with the factor
     `scale`; `.backward()` on the result carries the gradient of `hidden` on. Raises RuntimeError when the result is
-    scaled afterwards, because the tables' gradients would not follow: put the factor into `scale`.
+    scaled afterwards, because the tables' gradients would not follow: put the factor into `scale`. A table that is
+    computed from parameters gets its gradient through autograd, one copy later.
     """
-    return _LinearCrossEntropy.apply(hidden, table, bias, targets, scale, workspace)
+    if table.is_leaf or not table.requires_grad:
+        return _LinearCrossEntropy.apply(hidden, table, bias, targets, scale, workspace)
+    stand_in = table.detach().requires_grad_()
+    stand_in.grad = torch.zeros_like(table)
+    loss = _LinearCrossEntropy.apply(hidden, stand_in, bias, targets, scale, workspace)
+    return _PassOn.apply(loss, table, stand_in)
+
+
+class _PassOn(torch.autograd.Function):
+    """The loss itself; on the way back, a stand-in's gradient goes to the computed table that it stands for."""
+
+    @staticmethod
+    def forward(ctx, loss, table, stand_in):  # noqa: ANN001
+        ctx.stand_in = stand_in
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx, factor):  # noqa: ANN001
+        return factor, ctx.stand_in.grad, None
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
