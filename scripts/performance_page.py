@@ -62,7 +62,7 @@ def _list_rows(samples: list[dict[str, Any]], kind: str, *, workload: str, arm: 
     here = [sample for sample in samples if (sample["workload"], sample["arm"]) == (workload, arm)]
     ours = [sample for sample in here if sample["program"] == OURS]
     rate, cost = f"{kind}_tokens_per_second", f"{kind}_cpu_seconds_per_token"
-    fractions = [100 * _median(ours, f"{kind}_{clock}fraction") for clock in ("", "cpu_")]
+    fractions = [_find_percent(ours, f"{kind}_{clock}fraction") for clock in ("", "cpu_")]
     own = (
         workload, arm, _median(ours, rate), fractions[0], 1 / _median(ours, cost), fractions[1],
         _median(ours, "peak_memory_bytes") / 2**20,
@@ -78,7 +78,12 @@ def _list_rows(samples: list[dict[str, Any]], kind: str, *, workload: str, arm: 
 
 
 def _median(samples: list[dict[str, Any]], key: str) -> float:
-    return statistics.median(sample[key] for sample in samples if key in sample)
+    return statistics.median(sample[key] for sample in samples)
+
+
+def _find_percent(samples: list[dict[str, Any]], key: str) -> float | None:
+    found = [sample[key] for sample in samples if key in sample]
+    return 100 * statistics.median(found) if found else None
 
 
 def _describe_ratio(ours: list[dict], theirs: list[dict], divide: Callable[[dict, dict], float]) -> str:
@@ -92,10 +97,12 @@ def render_costs(content: dict[str, Any]) -> str:
     """One table per curve of costs.json."""
     tables = []
     for curve in content["curves"]:
-        columns = tuple(Column(name, "number") for name in curve["columns"])
-        tables.append(render_table(Table(curve["title"], columns, tuple(map(tuple, curve["rows"]))), format="markdown"))
-    columns = (Column("command"), Column("seconds", "number"))
-    rows = tuple((f"tiebench {command}", seconds) for command, seconds in content["start_seconds"].items())
+        first, *others = curve["columns"]
+        columns = (Column(first, "count"), *(Column(name, "number") for name in others))
+        rows = tuple((int(across), *found) for across, *found in curve["rows"])
+        tables.append(render_table(Table(curve["title"], columns, rows), format="markdown"))
+    columns = (Column("command"), Column("seconds", "number"), Column("CPU seconds", "number"))
+    rows = tuple((f"tiebench {command}", *found) for command, found in content["start_seconds"].items())
     tables.append(render_table(Table("Start-up, the median of five", columns, rows), format="markdown"))
     return "\n".join(tables)
 

@@ -8,6 +8,7 @@ Writes costs.json and costs.svg into results/ and rewrites performance.md.
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -66,15 +67,20 @@ def measure_tokenising(megabytes: float) -> tuple[float, float]:
         return 3 * file.stat().st_size / MB / seconds, measure_peak_memory(torch.device("cpu")) / MB
 
 
-def measure_start(arguments: str) -> float:
-    """Seconds of a command of tiebench, the median of five."""
+def measure_start(arguments: str) -> tuple[float, float]:
+    """Seconds, and CPU seconds, of a command of tiebench: the medians of five."""
     command = [sys.executable, "-m", "tiebench", *arguments.split()]
     found = []
     for _ in range(5):
-        started = time.perf_counter()
+        wall, cpu = time.perf_counter(), _read_children_seconds()
         subprocess.run(command, capture_output=True, check=True)
-        found.append(time.perf_counter() - started)
-    return statistics.median(found)
+        found.append((time.perf_counter() - wall, _read_children_seconds() - cpu))
+    return tuple(map(statistics.median, zip(*found, strict=True)))
+
+
+def _read_children_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _words() -> Any:

@@ -1,4 +1,4 @@
-"""What all tests stand on: one thread, a cache of their own, real text cut small, and experiments that take a second."""
+"""What all tests stand on: one thread, a cache of their own, real text cut small, and experiments of a second."""
 
 import copy
 import os

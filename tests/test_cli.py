@@ -101,7 +101,8 @@ def test_looking_imports_no_torch(arguments, trained_once):
         "import sys; sys.argv = ['tiebench', *sys.argv[1:]]\n"
         "from tiebench import cli\n"
         "try:\n    cli.main()\n"
-        "finally:\n    print([name for name in ('torch', 'matplotlib', 'datasets') if name in sys.modules], file=sys.stderr)\n"
+        "finally:\n"
+        "    print([name for name in ('torch', 'matplotlib', 'datasets') if name in sys.modules], file=sys.stderr)\n"
     )
     places = {"CONFIG": trained_once / "tiny.yaml", "RESULTS": trained_once / "results"}
     typed = [str(places.get(argument, argument)).replace("RESULTS", str(places["RESULTS"])) for argument in arguments]

@@ -1,6 +1,8 @@
 """The bench measures the step that trains and says what it measured; nothing here looks at a clock."""
 
+import importlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from tiebench.training.bench import Measurement, build_trainer, measure_arm, mea
 from tiebench.training.model import build_on_meta, count_parameters
 from tiebench.training.workloads import WORKLOADS, describe_run, draw_stream, list_parts, open_workload
 
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 MEASUREMENT = Measurement(
     workload="lstm-200-ptb", arm="tied", device="cpu", precision="fp32", num_threads=2, num_parameters=2_652_000,
     flops_per_token=6_000_000, train_tokens_per_second=5_000.0, evaluation_tokens_per_second=12_000.0,
@@ -101,3 +104,44 @@ def test_an_experiment_is_a_workload_too():
 def test_the_ceiling_is_the_best_of_its_shapes(monkeypatch):
     monkeypatch.setattr(bench, "CEILING_SHAPES", ((8, 8, 8), (32, 32, 32)))
     assert min(measure_ceiling(torch.device("cpu"), seconds=0.02)) > 1e6
+
+
+# The scripts around it: what they do with peers, not how fast anything is
+
+
+def load_script(name: str, monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module(name)
+
+
+def test_the_peer_of_the_installed_package_takes_the_same_steps(tiny, monkeypatch):
+    pytest.importorskip("transformers")
+    peers = load_script("bench_peers", monkeypatch)
+    block = workloads.describe_gpt(1, width=8, heads=2, batch_size=3, window=6)
+    monkeypatch.setitem(WORKLOADS, "gpt-tiny", (50, block))
+    opened = open_workload("gpt-tiny", arm="tied")
+    ids = torch.from_numpy(opened.streams["train"].ids).long()
+    train, score = peers.build_hugging_face(opened.run, 50, ids, folder=None)
+    assert train() == score() == 3 * 6
+    assert peers.list_contestants("gpt-256-ptb", {}) == [
+        ("tiebench", "tuned"), ("HF GPT2LMHeadModel", "shipped"), ("HF GPT2LMHeadModel", "tuned"),
+    ]
+
+
+def test_ratios_are_of_one_round_and_above_one_when_ours_is_faster(monkeypatch, tmp_path):
+    page = load_script("performance_page", monkeypatch)
+    setting = {"threads": 1, "hardware": {"cpu": "a cpu", "cores": 2, "allocator": "as it is"}, "load": 0.1}
+    samples = []
+    for number, (ours, theirs) in enumerate([(300, 200), (100, 50), (400, 400)]):
+        for program, rate in (("tiebench", ours), ("peer", theirs)):
+            figures = {"peak_memory_bytes": 2**20}
+            for kind in ("train", "evaluation"):
+                figures |= {f"{kind}_tokens_per_second": rate, f"{kind}_cpu_seconds_per_token": 1 / rate}
+                figures[f"{kind}_fraction"] = 0.5
+            names = {"program": program, "allocator": "shipped", "workload": "w", "arm": "tied"}
+            samples.append({"round": number, **names, **figures})
+    content = {"setting": setting | {"versions": {"torch": "2"}}, "samples": samples}
+    (tmp_path / "performance.json").write_text(json.dumps(content), "utf-8")
+    page.refresh_page(tmp_path)
+    text = (tmp_path / "performance.md").read_text("utf-8")
+    assert text.count("1.50 (1.00 to 2.00)") == 4 and "50.00" in text and "a cpu, 1 of 2 cores" in text
