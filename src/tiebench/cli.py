@@ -1,27 +1,35 @@
-"""The command line: parse, call, print. The only file that prints; what is heavy is imported by the command itself."""
+"""The command line: parse, call, print. What is heavy is imported by the command itself."""
 
 import functools
-import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 import tiebench
-from tiebench.errors import CheckFailed, TiebenchError, UsageError
-
-if TYPE_CHECKING:
-    from tiebench.experiment.loading import Experiment
-    from tiebench.experiment.run_spec import RunSpec
-    from tiebench.results.claims import PaperClaims
-    from tiebench.results.record import Record
-    from tiebench.results.verdicts import Outcome
-    from tiebench.training.cost import Cost
-    from tiebench.training.inspection import Finding
-    from tiebench.training.reuse import Settings
+from tiebench.errors import TiebenchError, UsageError
+from tiebench.printing import (
+    print_claims,
+    print_comparisons,
+    print_costs,
+    print_findings,
+    print_json,
+    print_runs,
+    print_table,
+    show_value,
+)
+from tiebench.workflow import (
+    announce_quickstart,
+    check_output,
+    complete_runs,
+    find_run_folder,
+    gather_settings,
+    keep_seeds,
+    train_arms,
+)
 
 app = typer.Typer(
     help="Should I tie my embeddings? Controlled experiments on weight tying in language models.",
@@ -317,192 +325,6 @@ def bench(
         print_json([measurement.figures() for measurement in found])
     else:
         print_table(tabulate_measurements(found))
-
-
-def gather_settings(results: Path, *, device: str, data_dir: Path | None, force: bool) -> "Settings":
-    from tiebench.results.store import Store
-    from tiebench.training.reuse import Settings
-
-    if results.exists() and not results.is_dir():
-        raise UsageError(f"--results {results} is a file", "name a folder")
-    return Settings(store=Store(results), device=device, data_dir=data_dir, force=force)
-
-
-def complete_runs(
-    experiment: "Experiment", runs: list["RunSpec"], *, settings: "Settings", jobs: str, quiet: bool
-) -> list["Record"]:
-    """The records of all runs: what is finished is reused, the rest is checked, trained and entered in the tables."""
-    from tiebench.training.reuse import find_finished
-
-    if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
-        raise UsageError(f"--jobs {jobs}", "a number of at least 1, or auto")
-    found = [find_finished(run, settings=settings) for run in runs]
-    if all(found):
-        if not quiet:
-            typer.echo(f"all {len(runs)} runs of {experiment.name} are there already", err=True)
-        return found
-    from tiebench.display import Display
-    from tiebench.training.fleet import execute_runs
-
-    display = Display(num_runs=len(runs), quiet=quiet)
-
-    def report(findings: list["Finding"]) -> None:
-        if not quiet:
-            print_findings(findings, title=experiment.name, caption=experiment.description, to_stderr=True)
-
-    try:
-        return execute_runs(runs, settings=settings, watch=display.watch, jobs=jobs, report=report)
-    finally:
-        display.close()
-
-
-def train_arms(
-    config: str, names: list[str], overrides: list[str], seeds: list[int], *, settings: "Settings", jobs: str, quiet: bool
-) -> dict[str, list["Record"]]:
-    from tiebench.experiment.loading import load_experiment
-
-    experiment = load_experiment(config, overrides=overrides)
-    runs = experiment.plan_runs(arms=names, seeds=seeds)
-    records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
-    return {name: [record for record in records if record.arm == name] for name in names}
-
-
-def announce_quickstart(names: list[str], *, quiet: bool) -> str:
-    """Without any run, the bundled quickstart answers, if it has these arms."""
-    from tiebench.experiment.library import QUICKSTART
-    from tiebench.experiment.loading import load_experiment
-
-    experiment = load_experiment(QUICKSTART)
-    experiment.plan_runs(arms=names)
-    if not quiet:
-        number = len(names) * len(experiment.seeds)
-        typer.echo(f"no runs yet: training the bundled quickstart first ({number} runs, a few minutes)", err=True)
-    return QUICKSTART
-
-
-def check_output(format: str, *, plot: Path | None = None) -> None:
-    """Raises UsageError for a format or a picture that cannot be written, before anything is trained for it."""
-    from tiebench.results.plots import check_suffix
-    from tiebench.results.render import check_format
-
-    check_format(format)
-    if plot is not None:
-        check_suffix(plot)
-
-
-def keep_seeds(group: dict[str, list["Record"]], seeds: list[int]) -> dict[str, list["Record"]]:
-    """Raises UsageError for a seed that an arm has no finished run of."""
-    for arm, records in group.items():
-        there = {record.seed for record in records}
-        if missing := sorted(set(seeds) - there):
-            hint = f"there are {', '.join(map(str, sorted(there)))}; train the others with tiebench train CONFIG --seed N"
-            raise UsageError(f"'{arm}' has no finished run at seed {missing[0]}", hint)
-    return {arm: [record for record in records if record.seed in seeds] for arm, records in group.items()}
-
-
-def find_run_folder(run: Path) -> Path:
-    """Raises UsageError for a folder that is no finished run."""
-    from tiebench.results.record import RECORD_FILE
-
-    if (run / RECORD_FILE).exists():
-        return run
-    inside = sorted(str(file.parent) for file in run.glob(f"**/{RECORD_FILE}"))[:3] if run.is_dir() else []
-    hint = f"did you mean {' or '.join(inside)}?" if inside else "`tiebench list runs` shows them"
-    raise UsageError(f"{run} is not a finished run", hint)
-
-
-def print_comparisons(
-    groups: list[dict[str, list["Record"]]], *, settings: "Settings", format: str, plot: Path | None
-) -> None:
-    from tiebench.results.comparison import compare_arms
-    from tiebench.results.plots import plot_curves
-    from tiebench.results.render import render_table
-    from tiebench.results.selection import put_baseline_first
-    from tiebench.results.tables import comparison_table
-
-    groups = [put_baseline_first(group) for group in groups]
-    if plot is not None and len(groups) > 1:
-        names = ", ".join(next(iter(group.values()))[0].experiment for group in groups)
-        raise UsageError(f"--plot draws one experiment, and there are {len(groups)}: {names}", "choose with --config")
-    comparisons = [compare_arms(group, token_nats=settings.store.token_nats) for group in groups]
-    if format == "json":
-        print_json([comparison.model_dump(mode="json") for comparison in comparisons])
-    else:
-        for comparison in comparisons:
-            table = comparison_table(comparison)
-            typer.echo(render_table(table, format=format, width=find_width(), colour=sys.stdout.isatty()))
-    if plot is not None:
-        curves = {arm: [settings.store.curve(record) for record in records] for arm, records in groups[0].items()}
-        file = plot_curves(curves, file=plot, title=comparisons[0].experiment)
-        typer.echo(f"drew {file}", err=True)
-
-
-def print_costs(costs: list["Cost"], *, device: str, format: str, only_cost: bool) -> None:
-    """What is still to do and how long it will take: the whole table, or what adds it up on stderr."""
-    from tiebench.training.cost import costs_table
-
-    table = costs_table(costs, device=device)
-    if only_cost:
-        print_table(table, format=format)
-    else:
-        typer.echo("\n".join((table.caption, *table.notes)), err=True)
-
-
-def print_claims(outcomes: list["Outcome"], papers: list["PaperClaims"], *, format: str) -> None:
-    """The claims table; raises CheckFailed when a claim that was run is not reproduced."""
-    from tiebench.results.claims_table import claims_table
-
-    if format == "json":
-        print_json([outcome.model_dump(mode="json") for outcome in outcomes])
-    else:
-        print_table(claims_table(outcomes, papers=papers), format=format)
-    failed = [outcome.id for outcome in outcomes if outcome.verdict in ("not reproduced", "direction only")]
-    if failed:
-        hint = "the table shows by how much; --json has the notes on what is ambiguous"
-        raise CheckFailed(f"not reproduced: {', '.join(failed)}", hint)
-
-
-def print_runs(records: list["Record"], *, as_json: bool) -> None:
-    from tiebench.results.tables import runs_table
-
-    if as_json:
-        print_json([record.model_dump(mode="json") for record in records])
-    else:
-        print_table(runs_table(records))
-
-
-def print_findings(findings: list["Finding"], *, title: str, caption: str, to_stderr: bool = False) -> None:
-    """What was counted without training: a row for each arm."""
-    from tiebench.results.tables import ROLES, Column, Table
-
-    columns = [Column("arm"), *(Column(role, "count") for role in ROLES)]
-    columns += [Column("MFLOP/token", "number"), Column("training memory MB", "number"), Column("steps", "count")]
-    print_table(Table(title, tuple(columns), tuple(found.row() for found in findings), caption), to_stderr=to_stderr)
-
-
-def print_table(table: Any, *, format: str = "text", to_stderr: bool = False) -> None:
-    from tiebench.results.render import render_table
-
-    colour = (sys.stderr if to_stderr else sys.stdout).isatty()
-    typer.echo(render_table(table, format=format, width=find_width(), colour=colour), err=to_stderr)
-
-
-def print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, default=lambda value: value.model_dump(mode="json")))
-
-
-def show_value(value: Any) -> str:
-    """A value as YAML would have it."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {show_value(part)}" for key, part in value.items()) + "}"
-    return {None: "–", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, list) else str(value)
-
-
-def find_width() -> int:
-    """The terminal's width; wide enough for every table where there is none."""
-    import shutil
-
-    return shutil.get_terminal_size((160, 50)).columns
 
 
 def main() -> None:

@@ -64,7 +64,7 @@ def test_a_study_has_its_cost(settings, monkeypatch):
     monkeypatch.setattr(cost, "_time_step", lambda found, *, device: 1.0)
     found = estimate_costs([], settings=settings, studies=(("beta-1", 1),))[0]
     assert (found.run.name, found.num_runs) == ("subspace-alignment/beta-1/seed-1", 1)
-    assert found.tokens == 30 * 20_000 and found.seconds == pytest.approx(1500)
+    assert found.tokens == 120 * 20_000 and found.seconds == pytest.approx(6000)
 
 
 def test_finished_runs_cost_nothing(trained):

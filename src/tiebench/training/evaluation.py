@@ -60,14 +60,16 @@ def describe_score(score: Score, *, split: str, stream: TokenStream) -> record.E
 def score_stream(
     model: LanguageModel, stream: TokenStream, *, spec: ArmSpec, advance: Advance = lambda num_tokens: None
 ) -> Score:
-    """Score every token of a split. `advance` is told how many tokens were scored since the last call."""
+    """Score every token of a split, in float32 whatever the precision of training.
+
+    `advance` is told how many tokens were scored since the last call.
+    """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     read = _read_rows if model.architecture.recurrent else _read_windows
     try:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=spec.training.precision == "bf16"):
-            return read(model, stream, spec, device, advance)
+        return read(model, stream, spec, device, advance)
     finally:
         model.train(was_training)
 
