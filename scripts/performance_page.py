@@ -40,6 +40,8 @@ def render_peers(content: dict[str, Any]) -> str:
         "processes; a ratio is the median over the rounds, with the lowest and the highest. "
         "CPU ratios compare seconds of all threads per token, which other work on the machine hardly changes."
     )
+    if setting["load"] > hardware["cores"]:
+        caption += " The machine was busy with other work, so rates and their ratios are noise; read the CPU columns."
     return "\n".join(
         render_table(_tabulate(samples, kind, title=title, caption=caption), format="markdown")
         for kind, title in ((TRAINING, "Training"), (EVALUATION, "Evaluation"))

@@ -127,7 +127,10 @@ def _map_stream(file: Path, *, num_tokens: int) -> Any:
 
 
 KINDS: dict[str, Callable[[Any], Any]] = {
-    "vocabulary": measure_vocabulary, "width": measure_width, "corpus": measure_corpus, "tokenising": measure_tokenising,
+    "vocabulary": measure_vocabulary,
+    "width": measure_width,
+    "corpus": measure_corpus,
+    "tokenising": measure_tokenising,
 }
 TITLES = {
     "vocabulary": ("Training memory over the vocabulary (LSTM 2x200, tied, 20 x 35 tokens)", ["words", "peak MB"]),

@@ -49,7 +49,7 @@ def make_trainers(architecture: str, folder: Path, *, optimizer: dict = SGD, win
 def assert_equal_runs(packed: Trainer, alone: Trainer) -> None:
     for (name, found), wanted in zip(packed.model.named_parameters(), alone.model.parameters(), strict=True):
         label = f"{packed.run.name} {name}"
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5, msg=lambda text, label=label: f"{label}: {text}")
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5, msg=lambda text, at=label: f"{at}: {text}")
     assert packed.progress.step == alone.progress.step
     assert packed.progress.nats_since_evaluation == pytest.approx(alone.progress.nats_since_evaluation, rel=1e-6)
     assert torch.equal(packed.dropout_stream.get_state(), alone.dropout_stream.get_state())
