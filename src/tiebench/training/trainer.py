@@ -135,7 +135,7 @@ class Trainer:
         """Leave the batch's gradient in the parameters; returns its summed nats."""
         scale = choose_scale(self.training, num_tokens=targets.numel())
         parts = zip(inputs.chunk(self.training.accumulate), targets.chunk(self.training.accumulate), strict=True)
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        total = torch.zeros((), device=self.device)
         for index, (part, wanted) in enumerate(parts):
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.training.precision == "bf16"):
                 hidden, state = self.encode(part, self.states[index])

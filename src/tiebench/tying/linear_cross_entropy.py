@@ -189,7 +189,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if len(tiles) > 1:
                 _subtract_targets(part, hidden_gradient[rows], table=table, bias=bias)
         ctx.save_for_backward(hidden_gradient)
-        return (nats.sum(dtype=torch.float64) * scale).float()
+        return nats.sum() * scale
 
     @staticmethod
     def backward(ctx, factor):  # noqa: ANN001
