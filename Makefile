@@ -10,8 +10,8 @@ compare: .venv/installed ## train the bundled quickstart once, then show tied be
 test: .venv/installed-dev ## run the tests (CPU, offline)
 	$(BIN)/python -m pytest
 
-results: .venv/installed ## rewrite results/README.md and the tables from the records
-	$(BIN)/python scripts/refresh_results.py
+results: .venv/installed ## rewrite results/README.md and the outputs in README.md from the published records
+	$(BIN)/python scripts/refresh_pages.py
 
 bench: .venv/installed ## measure training and evaluation on this machine
 	$(BIN)/tiebench bench

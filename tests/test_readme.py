@@ -73,7 +73,7 @@ def test_the_example_tie_is_whole():
 
 
 def test_the_printed_outputs_are_those_of_the_published_records(tmp_path):
-    refresh = runpy.run_path(str(ROOT / "scripts" / "refresh_readme.py"))
+    refresh = runpy.run_path(str(ROOT / "scripts" / "refresh_pages.py"))
     results = refresh["copy_published"](ROOT, tmp_path)
     assert refresh["BLOCK"].search(README), "the README shows no output"
-    assert refresh["fill_blocks"](README, results=results) == README, "run scripts/refresh_readme.py"
+    assert refresh["fill_blocks"](README, results=results) == README, "run scripts/refresh_pages.py"

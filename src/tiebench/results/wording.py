@@ -110,8 +110,16 @@ def _shared_options(spec: Mapping[str, Any], name: str, differing: list[str]) ->
 
 
 def _architecture(options: Mapping[str, Any]) -> str:
-    told = [f"{key} {value}" for key, value in options.items() if key != "type"]
+    """The type and every option that is in use; what is null, false or zero is off."""
+    told = [_tell(key, value) for key, value in options.items() if key != "type" and value]
     return ", ".join([options["type"], *told] if "type" in options else told)
+
+
+def _tell(key: str, value: Any) -> str:
+    """`layers 2`, `init uniform 0.1`, and for a switch its name alone."""
+    if isinstance(value, Mapping):
+        return ", ".join(_tell(f"{key} {inner}", part) for inner, part in value.items() if part)
+    return key if value is True else f"{key} {value}"
 
 
 def _training(options: Mapping[str, Any]) -> str:

@@ -1,4 +1,7 @@
-"""Rewrite the outputs that README.md shows, by running the commands that stand above them on the published records."""
+"""Rewrite results/README.md and the outputs in README.md from the published records, and from nothing else.
+
+Published is what git tracks below results/; a user's own runs beside it do not count.
+"""
 
 import os
 import re
@@ -9,9 +12,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tiebench.results.atomic import write_text
+from tiebench.results.claims import ALL, load_papers
+from tiebench.results.claims_table import render_claims
+from tiebench.results.report import render_results_readme
+from tiebench.results.store import Store
+from tiebench.results.verdicts import Evidence, judge_papers, plan_papers
+
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```\n\$ (tiebench .*)\n(?:.*\n)*?```\n")
-WIDTH = 120
+WIDTH = 160
 
 
 def list_published(root: Path) -> list[Path]:
@@ -44,7 +54,18 @@ def fill_blocks(text: str, *, results: Path) -> str:
     return BLOCK.sub(lambda block: f"```\n$ {block[1]}\n{run_command(block[1], results=results)}\n```\n", text)
 
 
+def render_results(results: Path) -> str:
+    """results/README.md: every bundled claim judged by what lies in the folder, then every experiment in it."""
+    store, papers = Store(results), load_papers(ALL)
+    plans = plan_papers(papers, only=[], seeds=[], overrides=[])
+    outcomes = judge_papers(papers, evidence=Evidence(store, plans), only=[])
+    opening = render_claims(outcomes, papers=papers)
+    return render_results_readme(store.records(), token_nats=store.token_nats, opening=opening)
+
+
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
     with tempfile.TemporaryDirectory() as scratch:
-        readme.write_text(fill_blocks(readme.read_text("utf-8"), results=copy_published(ROOT, Path(scratch))), "utf-8")
+        published = copy_published(ROOT, Path(scratch))
+        write_text(render_results(published), file=ROOT / "results" / "README.md")
+        readme = ROOT / "README.md"
+        write_text(fill_blocks(readme.read_text("utf-8"), results=published), file=readme)
