@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tiebench.errors import UsageError
-from tiebench.experiment.library import bundled_folder, find_config, list_claim_files, list_configs
+from tiebench.experiment.bundled import bundled_folder, find_config, list_claim_files, list_configs
 from tiebench.experiment.loading import Experiment, load_experiment
 from tiebench.training.model import build_on_meta, count_parameters
 

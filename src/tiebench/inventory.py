@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tiebench import registry
-from tiebench.experiment.library import list_claim_files, list_configs
+from tiebench.experiment.bundled import list_claim_files, list_configs
 from tiebench.experiment.yaml_file import read_document
 from tiebench.results.claims import describe_paper
 from tiebench.results.record import read_record

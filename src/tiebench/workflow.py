@@ -71,7 +71,7 @@ def train_arms(
 
 def announce_quickstart(names: list[str], *, quiet: bool) -> str:
     """Without any run, the bundled quickstart answers, if it has these arms."""
-    from tiebench.experiment.library import QUICKSTART
+    from tiebench.experiment.bundled import QUICKSTART
     from tiebench.experiment.loading import load_experiment
 
     experiment = load_experiment(QUICKSTART)

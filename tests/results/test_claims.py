@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tiebench.cli import app
 from tiebench.errors import UsageError
-from tiebench.experiment.library import list_claim_files
+from tiebench.experiment.bundled import list_claim_files
 from tiebench.experiment.loading import load_experiment
 from tiebench.results.claims import ALL, load_papers, read_claims
 from tiebench.results.claims_table import claims_table, render_claims

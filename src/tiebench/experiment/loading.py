@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from tiebench import registry
 from tiebench.errors import UsageError
 from tiebench.experiment import schema
-from tiebench.experiment.library import find_config
+from tiebench.experiment.bundled import find_config
 from tiebench.experiment.merging import apply_override, expand_shorthands, list_paths, merge, parse_override
 from tiebench.experiment.problems import Problem, explain_problems, raise_problems
 from tiebench.experiment.run_spec import RunSpec

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from tiebench.errors import UsageError
-from tiebench.experiment.library import list_claim_files
+from tiebench.experiment.bundled import list_claim_files
 from tiebench.experiment.problems import explain_problems, raise_problems
 from tiebench.experiment.schema import Block
 from tiebench.experiment.yaml_file import read_document

@@ -111,7 +111,7 @@ def _shared_options(spec: Mapping[str, Any], name: str, differing: list[str]) ->
 
 def _architecture(options: Mapping[str, Any]) -> str:
     """The type and every option that is in use; what is null, false or zero is off."""
-    told = [_tell(key, value) for key, value in options.items() if key != "type" and value]
+    told = [_tell(key, value) for key, value in sorted(options.items()) if key != "type" and value]
     return ", ".join([options["type"], *told] if "type" in options else told)
 
 

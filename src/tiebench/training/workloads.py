@@ -13,7 +13,7 @@ import numpy as np
 
 from tiebench.corpora.stream import TokenStream
 from tiebench.errors import UsageError
-from tiebench.experiment.library import list_configs
+from tiebench.experiment.bundled import list_configs
 from tiebench.experiment.loading import load_experiment, resolve_document
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.yaml_file import Document
