@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import tiebench
 from tiebench import cli, registry
-from tiebench.experiment import library
+from tiebench.experiment import bundled
 from tiebench.results.record import read_record
 from tiebench.results.render import format_number
 from tiebench.results.store import Store
@@ -312,6 +312,8 @@ def test_show_tells_all_of_a_run(run, trained_once):
     text = run("show", folder).stdout
     for part in (
         "spec:",
+        f"layers: {record.spec['architecture']['layers']},",
+        "evaluations:",
         "best:",
         "cost:",
         "corpus:",

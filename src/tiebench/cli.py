@@ -278,7 +278,8 @@ def show(
         print_json(record.model_dump(mode="json"))
         return
     print_runs([record], as_json=False)
-    for name, block in (("spec", record.spec), ("best", record.best.model_dump()), ("cost", record.cost.model_dump()),
+    evaluations = {split: found.model_dump() for split, found in record.evaluations.items()}
+    for name, block in (("spec", record.spec), ("evaluations", evaluations), ("best", record.best.model_dump()), ("cost", record.cost.model_dump()),
                         ("corpus", record.corpus.model_dump()), ("provenance", record.provenance.model_dump())):
         typer.echo(f"{name}:")
         for key, value in block.items():

@@ -103,10 +103,12 @@ def print_json(content: Any) -> None:
 
 
 def show_value(value: Any) -> str:
-    """A value as YAML would have it."""
+    """A value as YAML would have it; what is missing is a dash."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {show_value(part)}" for key, part in value.items()) + "}"
-    return {None: "–", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, list) else str(value)
+    if value is None:
+        return "–"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def find_width() -> int:

@@ -123,7 +123,8 @@ def _tell(key: str, value: Any) -> str:
 
 
 def _training(options: Mapping[str, Any]) -> str:
-    parts = [f"{options[key]:,} {key}" for key in ("epochs", "steps", "tokens") if key in options]
+    budgets = [(options[key], key) for key in ("epochs", "steps", "tokens") if key in options]
+    parts = [f"{number:,} {name if number > 1 else name.removesuffix('s')}" for number, name in budgets]
     parts += [f"{key.removesuffix('_size')} {options[key]}" for key in ("batch_size", "window") if key in options]
     if "optimizer" in options:
         parts.append(f"{options['optimizer']['type']} at {options['optimizer']['learning_rate']}")
