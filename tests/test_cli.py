@@ -261,7 +261,7 @@ def test_two_files_with_one_flag_each_are_compared(run, write_experiment, tmp_pa
 def test_without_any_run_the_quickstart_answers(run, write_experiment, tmp_path, monkeypatch):
     (tmp_path / "bundled").mkdir()
     write_experiment().rename(tmp_path / "bundled" / "quickstart.yaml")
-    monkeypatch.setattr(library, "bundled_folder", lambda: tmp_path / "bundled")
+    monkeypatch.setattr(bundled, "bundled_folder", lambda: tmp_path / "bundled")
     answer = run("compare", "tied", "untied", "--jobs", "1", "--format", "markdown")
     assert "no runs yet: training the bundled quickstart first (2 runs" in answer.stderr
     assert "| untied" in answer.stdout
