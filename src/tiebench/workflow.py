@@ -31,7 +31,7 @@ def complete_runs(
     from tiebench.training.reuse import find_finished
 
     if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
-        raise UsageError(f"--jobs {jobs}", "a number of at least 1, or auto")
+        raise UsageError(f"--jobs {jobs} is no number of runs", "give a number of at least 1, or auto")
     found = [find_finished(run, settings=settings) for run in runs]
     if all(found):
         if not quiet:

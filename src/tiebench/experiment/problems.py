@@ -88,7 +88,7 @@ def _explain(item: dict[str, Any], path: tuple, model: type[BaseModel]) -> str:
         return "this block needs a `type`"
     if kind == "value_error":
         return str(context["error"])
-    return MESSAGES.get(kind, item["msg"].replace("Input should be ", ""))
+    return f"expected {MESSAGES[kind]}" if kind in MESSAGES else item["msg"].replace("Input should be", "must be")
 
 
 def _strip_tags(location: tuple, model: type[BaseModel]) -> tuple:
