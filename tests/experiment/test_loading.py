@@ -130,9 +130,9 @@ def test_everything_that_is_wrong_is_said_once_with_its_line():
     for fragment in (
         "architecture.layer: found 1; unknown key; did you mean 'layers'?",
         "architecture.layers: this key is needed",
-        "training.window: found 'ten'; a whole number",
+        "training.window: found 'ten'; expected a whole number",
         "training.optimizer.type: found 'sdg'; did you mean 'sgd'?",
-        "arms.projected.lexicon.projection.penalty: found 'much'; a number",
+        "arms.projected.lexicon.projection.penalty: found 'much'; expected a number",
     ):
         assert fragment in said, said
 
