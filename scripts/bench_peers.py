@@ -2,8 +2,8 @@
 
     python scripts/bench_peers.py --word-language-model DIR --nano-gpt DIR
 
-DIR is the folder with the program's model.py. Every process gets the same number of threads and the same OpenMP
-setting as ours. A peer runs as shipped, and once more with the allocator settings that tiebench makes for itself.
+DIR is the folder with the program's model.py. Every process gets the same number of threads. A peer runs as shipped,
+and once more with the allocator settings that tiebench makes for itself.
 Writes performance.json (every sample) and performance.md into --results.
 """
 
@@ -19,7 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SPIN = {"GOMP_SPINCOUNT": "1000"}
+from tiebench.cli import SPINS
+
 KEEP = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:glibc.malloc.top_pad=67108864"
 ALLOCATORS = {"shipped": {}, "tuned": {"GLIBC_TUNABLES": KEEP}}
 OURS = "tiebench"
@@ -201,8 +202,8 @@ def spawn_sample(program: str, allocator: str, workload: str, arm: str, *, asked
     folder = vars(asked).get(program.replace("nanoGPT", "nano_gpt"))
     command = [sys.executable, __file__, "--sample", program, workload, arm, "--seconds", str(asked.seconds)]
     command += ["--threads", str(asked.threads), *(["--folder", str(folder)] if folder else [])]
-    settings = {} if program == OURS else ALLOCATORS[allocator]
-    answer = subprocess.run(command, env=os.environ | SPIN | settings, capture_output=True, text=True, check=False)
+    settings = {"GOMP_SPINCOUNT": SPINS} if program == OURS else ALLOCATORS[allocator]
+    answer = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
     if answer.returncode:
         raise SystemExit(f"{program} on {workload} failed:\n{answer.stderr}")
     figures = json.loads(answer.stdout.splitlines()[-1])
