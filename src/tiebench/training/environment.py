@@ -79,6 +79,7 @@ def describe_hardware(device: torch.device, *, allocator: str) -> dict[str, str 
         "threads": torch.get_num_threads(),
         "platform": platform.platform(terse=True),
         "allocator": allocator,
+        "openmp_spins": os.environ.get("GOMP_SPINCOUNT", "as it is"),
     }
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
