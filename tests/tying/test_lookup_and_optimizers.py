@@ -19,7 +19,9 @@ OPTIONS = {
     "sgd, momentum": SGD(type="sgd", learning_rate=0.3, momentum=0.9, clip_norm=0.1),
     "sgd, decay": SGD(type="sgd", learning_rate=0.3, weight_decay=0.05, clip_norm=0.1),
     "sgd, momentum and decay": SGD(type="sgd", learning_rate=0.3, momentum=0.5, weight_decay=0.05),
-    "adamw": AdamW(type="adamw", learning_rate=0.01, weight_decay=0.1),
+    # At the default epsilon of 1e-8 Adam divides gradients near zero by themselves: rounding in the ninth digit becomes
+    # 1.8e-6 in a parameter with our loss and 0.6e-6 with plain float32, both measured against float64.
+    "adamw": AdamW(type="adamw", learning_rate=0.01, weight_decay=0.1, epsilon=1e-6),
     "adamw, clipped": AdamW(type="adamw", learning_rate=0.01, betas=(0.8, 0.95), epsilon=1e-4, clip_norm=0.1),
 }
 
@@ -84,7 +86,7 @@ def test_every_step_is_that_of_plain_torch(tie, name, make_arm):
         expected = step_plainly(plain, theirs, batch, clip_norm=options.clip_norm, learning_rate=rate)
         assert norm == pytest.approx(expected, rel=1e-4)
         for (key, found), wanted in zip(model.named_parameters(), plain.parameters(), strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=3e-6, msg=lambda text: f"{index} {key}: {text}")
+            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6, msg=lambda text: f"{index} {key}: {text}")
 
 
 def test_only_plain_sgd_on_two_tables_leaves_the_gradient_sparse(make_arm):
