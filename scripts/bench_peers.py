@@ -203,11 +203,34 @@ def spawn_sample(program: str, allocator: str, workload: str, arm: str, *, asked
     command = [sys.executable, __file__, "--sample", program, workload, arm, "--seconds", str(asked.seconds)]
     command += ["--threads", str(asked.threads), *(["--folder", str(folder)] if folder else [])]
     settings = {"GOMP_SPINCOUNT": SPINS} if program == OURS else ALLOCATORS[allocator]
+    before = read_other_work()
     answer = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
+    others = measure_other_work(before)
     if answer.returncode:
         raise SystemExit(f"{program} on {workload} failed:\n{answer.stderr}")
     figures = json.loads(answer.stdout.splitlines()[-1])
-    return {"program": program, "allocator": allocator, "workload": workload, "arm": arm, **figures}
+    names = {"program": program, "allocator": allocator, "workload": workload, "arm": arm}
+    return {**names, "other_work": others, **figures}
+
+
+def read_other_work() -> tuple[float, float] | None:
+    """Seconds of all cores in which this machine worked for others, and in all; None where the kernel does not say."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    seconds = [int(field) / os.sysconf("SC_CLK_TCK") for field in stat.read_text("ascii").split("\n")[0].split()[1:9]]
+    user, nice, system, idle, waiting, *rest = seconds
+    own = os.times()
+    own_seconds = own.user + own.system + own.children_user + own.children_system
+    return user + nice + system + sum(rest) - own_seconds, sum(seconds)
+
+
+def measure_other_work(before: tuple[float, float] | None) -> float | None:
+    """The share of the machine that others took since `before`."""
+    if before is None:
+        return None
+    busy, total = (now - then for now, then in zip(read_other_work(), before, strict=True))
+    return max(0.0, busy / total) if total else 0.0
 
 
 def take_round(number: int, workload: str, *, asked: argparse.Namespace) -> list[dict]:
@@ -221,7 +244,7 @@ def take_round(number: int, workload: str, *, asked: argparse.Namespace) -> list
 
 
 def describe_machine(asked: argparse.Namespace) -> dict[str, Any]:
-    """Processor, versions, allocator and load of this measurement."""
+    """Processor, versions and allocator of this measurement."""
     import torch
 
     from tiebench.training import environment
@@ -229,7 +252,7 @@ def describe_machine(asked: argparse.Namespace) -> dict[str, Any]:
     allocator = environment.tune_allocator()
     facts = environment.describe_hardware(torch.device("cpu"), allocator=allocator)
     versions = environment.list_versions()
-    return {"threads": asked.threads, "hardware": facts, "versions": versions, "load": os.getloadavg()[2]}
+    return {"threads": asked.threads, "hardware": facts, "versions": versions}
 
 
 def main() -> None:

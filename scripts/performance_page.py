@@ -3,7 +3,6 @@
 import json
 import statistics
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from tiebench.results.render import render_table
 from tiebench.results.tables import Column, Table
 
 OURS = "tiebench"
+ALLOCATORS = ("shipped", "tuned")
 TRAINING, EVALUATION = "train", "evaluation"
 INTRODUCTION = """# How fast
 
@@ -35,25 +35,31 @@ def render_peers(content: dict[str, Any]) -> str:
     caption = (
         f"{hardware['cpu']}, {setting['threads']} of {hardware['cores']} cores; torch {versions['torch']}, "
         f"transformers {versions.get('transformers', 'not installed')}; ours: {hardware['allocator']}. "
-        f"Load of the machine over the last 15 minutes: {setting['load']:.1f}. "
-        f"Rates are medians over up to {max(sample['round'] for sample in samples) + 1} interleaved rounds of fresh "
-        "processes; a ratio is the median over the rounds, with the lowest and the highest. "
-        "CPU ratios compare seconds of all threads per token, which other work on the machine hardly changes."
+        "`over it` is our rate over the peer's, as shipped and with the allocator settings that we use ourselves: "
+        f"the median over up to {max(sample['round'] for sample in samples) + 1} interleaved rounds of fresh processes, "
+        "with the lowest and the highest. Rates are medians; the ceiling is the fastest matrix product of the same "
+        f"process.{_describe_other_work(samples)}"
     )
-    if setting["load"] > hardware["cores"]:
-        caption += " The machine was busy with other work, so rates and their ratios are noise; read the CPU columns."
     return "\n".join(
         render_table(_tabulate(samples, kind, title=title, caption=caption), format="markdown")
         for kind, title in ((TRAINING, "Training"), (EVALUATION, "Evaluation"))
     )
 
 
+def _describe_other_work(samples: list[dict[str, Any]]) -> str:
+    shares = [sample["other_work"] for sample in samples if sample.get("other_work") is not None]
+    if not shares:
+        return ""
+    middle, most = statistics.median(shares), max(shares)
+    return f" Other work took {middle:.1%} of the machine (the median over the processes; at most {most:.1%})."
+
+
 def _tabulate(samples: list[dict[str, Any]], kind: str, *, title: str, caption: str) -> Table:
     columns = (
         Column("workload"), Column("arm"), Column("tokens/s", "number"), Column("% of ceiling", "number"),
-        Column("tokens per CPU second", "number"), Column("% of CPU ceiling", "number"), Column("peak MB", "number"),
-        Column("peer"), Column("its allocator"), Column("its tokens/s", "number"), Column("its peak MB", "number"),
-        Column("ratio"), Column("CPU ratio"),
+        Column("peak MB", "number"), Column("peer"), Column("over it, shipped"), Column("over it, tuned"),
+        Column("its tokens/s", "number"), Column("its tokens/s, tuned", "number"), Column("its peak MB", "number"),
+        Column("its peak MB, tuned", "number"),
     )
     keys = dict.fromkeys((sample["workload"], sample["arm"]) for sample in samples)
     rows = [row for workload, arm in keys for row in _list_rows(samples, kind, workload=workload, arm=arm)]
@@ -63,19 +69,16 @@ def _tabulate(samples: list[dict[str, Any]], kind: str, *, title: str, caption: 
 def _list_rows(samples: list[dict[str, Any]], kind: str, *, workload: str, arm: str) -> list[tuple]:
     here = [sample for sample in samples if (sample["workload"], sample["arm"]) == (workload, arm)]
     ours = [sample for sample in here if sample["program"] == OURS]
-    rate, cost = f"{kind}_tokens_per_second", f"{kind}_cpu_seconds_per_token"
-    fractions = [_find_percent(ours, f"{kind}_{clock}fraction") for clock in ("", "cpu_")]
-    own = (
-        workload, arm, _median(ours, rate), fractions[0], 1 / _median(ours, cost), fractions[1],
-        _median(ours, "peak_memory_bytes") / 2**20,
-    )
+    rate, memory = f"{kind}_tokens_per_second", "peak_memory_bytes"
+    percent = 100 * _median(ours, f"{kind}_fraction")
+    own = (workload, arm, _median(ours, rate), percent, _median(ours, memory) / 2**20)
     rows = []
-    for program, allocator in dict.fromkeys((s["program"], s["allocator"]) for s in here if s["program"] != OURS):
-        theirs = [sample for sample in here if (sample["program"], sample["allocator"]) == (program, allocator)]
-        faster = _describe_ratio(ours, theirs, lambda mine, other: mine[rate] / other[rate])
-        cheaper = _describe_ratio(ours, theirs, lambda mine, other: other[cost] / mine[cost])
-        peak = _median(theirs, "peak_memory_bytes") / 2**20
-        rows.append((*own, program, allocator, _median(theirs, rate), peak, faster, cheaper))
+    for program in dict.fromkeys(sample["program"] for sample in here if sample["program"] != OURS):
+        theirs = [[s for s in here if (s["program"], s["allocator"]) == (program, allocator)] for allocator in ALLOCATORS]
+        ratios = [_describe_ratio(ours, samples, rate) for samples in theirs]
+        rates = [_median(samples, rate) for samples in theirs]
+        peaks = [_median(samples, memory) / 2**20 for samples in theirs]
+        rows.append((*own, program, *ratios, *rates, *peaks))
     return rows
 
 
@@ -83,15 +86,10 @@ def _median(samples: list[dict[str, Any]], key: str) -> float:
     return statistics.median(sample[key] for sample in samples)
 
 
-def _find_percent(samples: list[dict[str, Any]], key: str) -> float | None:
-    found = [sample[key] for sample in samples if key in sample]
-    return 100 * statistics.median(found) if found else None
-
-
-def _describe_ratio(ours: list[dict], theirs: list[dict], divide: Callable[[dict, dict], float]) -> str:
+def _describe_ratio(ours: list[dict], theirs: list[dict], rate: str) -> str:
     """Median, lowest and highest over the rounds: `1.45 (1.38 to 1.52)`."""
     by_round = {sample["round"]: sample for sample in theirs}
-    ratios = [divide(sample, by_round[sample["round"]]) for sample in ours if sample["round"] in by_round]
+    ratios = [sample[rate] / by_round[sample["round"]][rate] for sample in ours if sample["round"] in by_round]
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -130,18 +132,30 @@ def test_the_peer_of_the_installed_package_takes_the_same_steps(tiny, monkeypatc
 
 def test_ratios_are_of_one_round_and_above_one_when_ours_is_faster(monkeypatch, tmp_path):
     page = load_script("performance_page", monkeypatch)
-    setting = {"threads": 1, "hardware": {"cpu": "a cpu", "cores": 2, "allocator": "as it is"}, "load": 0.1}
+    setting = {"threads": 1, "hardware": {"cpu": "a cpu", "cores": 2, "allocator": "as it is"}}
     samples = []
     for number, (ours, theirs) in enumerate([(300, 200), (100, 50), (400, 400)]):
         for program, rate in (("tiebench", ours), ("peer", theirs)):
-            figures = {"peak_memory_bytes": 2**20}
+            figures = {"peak_memory_bytes": 2**20, "other_work": 0.02 * number}
             for kind in ("train", "evaluation"):
-                figures |= {f"{kind}_tokens_per_second": rate, f"{kind}_cpu_seconds_per_token": 1 / rate}
-                figures[f"{kind}_fraction"] = 0.5
-            names = {"program": program, "allocator": "shipped", "workload": "w", "arm": "tied"}
-            samples.append({"round": number, **names, **figures})
+                figures |= {f"{kind}_tokens_per_second": rate, f"{kind}_fraction": 0.5}
+            names = {"program": program, "workload": "w", "arm": "tied"}
+            samples += [{"round": number, **names, "allocator": kind, **figures} for kind in ("shipped", "tuned")]
     content = {"setting": setting | {"versions": {"torch": "2"}}, "samples": samples}
     (tmp_path / "performance.json").write_text(json.dumps(content), "utf-8")
     page.refresh_page(tmp_path)
     text = (tmp_path / "performance.md").read_text("utf-8")
     assert text.count("1.50 (1.00 to 2.00)") == 4 and "50.00" in text and "a cpu, 1 of 2 cores" in text
+    assert "Other work took 2.0% of the machine (the median over the processes; at most 4.0%)" in text
+
+
+def test_other_work_is_that_of_neither_this_process_nor_its_children(monkeypatch):
+    peers = load_script("bench_peers", monkeypatch)
+    before = peers.read_other_work()
+    if before is None:
+        pytest.skip("this system has no /proc/stat")
+    subprocess.run([sys.executable, "-c", "sum(range(20_000_000))"], check=True)
+    share = peers.measure_other_work(before)
+    assert 0.0 <= share <= 1.0
+    monkeypatch.setattr(peers, "read_other_work", lambda: (before[0] + 3.0, before[1] + 10.0))
+    assert peers.measure_other_work(before) == pytest.approx(0.3)

@@ -18,13 +18,14 @@ from tiebench.training.seeding import derive_seed
 
 @dataclass(frozen=True)
 class Batches:
-    """The training batches of a split: `steps_per_epoch` batches of up to `(batch_size, window)`."""
+    """The training batches of a split: `steps_per_epoch` batches of up to `(batch_size, window)`, on `device`."""
 
     stream: TokenStream
     batch_size: int
     window: int
     contiguous: bool
     seed: int
+    device: torch.device = torch.device("cpu")
 
     def __post_init__(self) -> None:
         if self.steps_per_epoch == 0:
@@ -45,11 +46,16 @@ class Batches:
         return (self.stream.num_tokens // self.window - 1) // self.batch_size
 
     def read(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of a step, counted from the start of training, each int64 `(batch, time)`."""
+        """Inputs and targets of a step, counted from the start of training, each int64 `(batch, time)`.
+
+        A GPU copies from pinned memory, for which the host does not wait.
+        """
         epoch, position = divmod(step, self.steps_per_epoch)
         starts, length = self._place(epoch, position)
         ids = self.stream.ids
         rows = torch.from_numpy(np.stack([ids[start : start + length + 1] for start in starts]).astype(np.int64))
+        if self.device.type == "cuda":
+            rows = rows.pin_memory().to(self.device, non_blocking=True)
         return rows[:, :-1], rows[:, 1:]
 
     def starts_epoch(self, step: int) -> bool:

@@ -1,8 +1,9 @@
 """The two optimizers, behind one face: `step(learning_rate)` clips and updates, and returns the gradient's norm.
 
 The gradient of an untied input table is zero but for the rows that were looked up. Plain SGD leaves the other rows
-where they are, so it takes that gradient as a sparse tensor; the result is the same to the bit, and two passes over
-the table are saved. Momentum, weight decay and Adam move every row and take it dense.
+where they are, so on a CPU it takes that gradient as a sparse tensor; the result is the same to the bit, and two
+passes over the table are saved. Momentum, weight decay and Adam move every row and take it dense; so does a GPU,
+which would have to tell the host how many rows there are.
 """
 
 from typing import Any
@@ -18,7 +19,7 @@ def build_optimizer(model: LanguageModel, options: schema.SGD | schema.AdamW) ->
     """The optimizer of a model; also settles which gradient its lexicon's lookup produces."""
     plain = isinstance(options, schema.SGD) and options.momentum == 0 and options.weight_decay == 0
     shares_table = model.lexicon.input_table is model.lexicon.output_table
-    model.lexicon.sparse_lookup = plain or shares_table
+    model.lexicon.sparse_lookup = (plain or shares_table) and model.lexicon.input_table.device.type != "cuda"
     return SGD(model, options) if isinstance(options, schema.SGD) else AdamW(model, options)
 
 

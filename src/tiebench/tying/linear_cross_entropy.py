@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 BUFFER_BYTES = 128 * 2**20
-TILE_BYTES = 2**20
+TILE_BYTES = 4 * 2**20
 MIN_ROWS = 256
 MIN_COLUMNS = 256
 COLUMN_MULTIPLE = 16
@@ -193,10 +193,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, factor):  # noqa: ANN001
-        if factor.item() != 1.0:
-            raise RuntimeError("the tables' gradients are already written: give the factor as `scale`")
+        _refuse_factor(factor)
         (hidden_gradient,) = ctx.saved_tensors
         return hidden_gradient, None, None, None, None, None
+
+
+def _refuse_factor(factor: Tensor) -> None:
+    """Any factor but 1 is an error; a GPU finds it out by itself, later, so that the host does not wait for it."""
+    message = "the tables' gradients are already written: give the factor as `scale`"
+    if factor.device.type == "cuda":
+        torch._assert_async(factor == 1.0, message)
+    elif factor.item() != 1.0:
+        raise RuntimeError(message)
 
 
 def _visit_trusted(part: Part, *, keep: bool, visit: Visit) -> Total:
@@ -298,7 +306,8 @@ def _add_table_gradients(part: Part, tiles: list[Tile], total: Total, *, table: 
             errors = (tile.exponentials * normal).to(part.hidden.dtype)
             _accumulate(gradient, errors.t() @ part.hidden, beta=beta)
         if bias is not None:
-            _accumulate(bias.grad[tile.columns], (normal.t() @ tile.exponentials).squeeze(0), beta=bias_beta)
+            sums = bias.grad[tile.columns]
+            torch.addmv(sums, tile.exponentials.t(), normal.squeeze(1), beta=bias_beta, out=sums)
 
 
 def _subtract_targets(part: Part, hidden_gradient: Tensor, *, table: Tensor, bias: Tensor | None) -> None:
