@@ -94,8 +94,8 @@ def _describe_ratio(ours: list[dict], theirs: list[dict], rate: str) -> str:
 
 
 def render_costs(content: dict[str, Any]) -> str:
-    """One table per curve of costs.json."""
-    tables = []
+    """The drawing of costs.svg and one table per curve of costs.json."""
+    tables = [f"**How cost grows**\n\n{content['setting']}\n\n![memory and time as sizes grow](costs.svg)\n"]
     for curve in content["curves"]:
         first, *others = curve["columns"]
         columns = (Column(first, "count"), *(Column(name, "number") for name in others))

@@ -156,6 +156,16 @@ def collect_curves(points: dict[str, tuple[float, ...]], *, text: Path) -> list[
     return curves
 
 
+def describe_setting() -> str:
+    """The machine and the versions, in a sentence."""
+    import torch
+
+    from tiebench.training.environment import describe_hardware
+
+    hardware = describe_hardware(torch.device("cpu"), allocator="")
+    return f"{hardware['cpu']}, one thread of {hardware['cores']} cores; torch {torch.__version__}. Each point is a process."
+
+
 def draw_curves(curves: list[dict[str, Any]], *, file: Path) -> None:
     """A panel per curve, both axes from zero up."""
     import matplotlib
@@ -194,7 +204,7 @@ def main() -> None:
     if any(asked.results.glob("*/*/*/record.json")):
         commands.append(f"compare tied untied --results {asked.results}")
     starts = {command.split(" --results")[0]: measure_start(command) for command in commands}
-    content = {"curves": curves, "start_seconds": starts}
+    content = {"setting": describe_setting(), "curves": curves, "start_seconds": starts}
     write_text(json.dumps(content, indent=1) + "\n", file=asked.results / "costs.json")
     draw_curves(curves, file=asked.results / "costs.svg")
     refresh_page(asked.results)

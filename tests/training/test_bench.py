@@ -159,3 +159,22 @@ def test_other_work_is_that_of_neither_this_process_nor_its_children(monkeypatch
     assert 0.0 <= share <= 1.0
     monkeypatch.setattr(peers, "read_other_work", lambda: (before[0] + 3.0, before[1] + 10.0))
     assert peers.measure_other_work(before) == pytest.approx(0.3)
+
+
+def test_the_page_shows_how_cost_grows_and_only_what_was_measured(monkeypatch, tmp_path):
+    page = load_script("performance_page", monkeypatch)
+    curve = {"kind": "vocabulary", "title": "Memory", "columns": ["words", "peak MB"], "rows": [[10_000, 350.25]]}
+    starts = {"--help": [0.2, 0.18]}
+    content = {"setting": "a cpu, one thread", "curves": [curve], "start_seconds": starts}
+    (tmp_path / "costs.json").write_text(json.dumps(content), "utf-8")
+    page.refresh_page(tmp_path)
+    text = (tmp_path / "performance.md").read_text("utf-8")
+    for part in ("a cpu, one thread", "(costs.svg)", "10,000", "350.2", "tiebench --help", "0.200"):
+        assert part in text
+    assert "over it" not in text
+
+
+def test_the_corpus_point_reads_its_stream_from_a_file(monkeypatch):
+    costs = load_script("plot_costs", monkeypatch)
+    assert costs.measure_corpus(1) > 100
+    assert set(costs.KINDS) == set(costs.TITLES)
