@@ -124,5 +124,5 @@ def test_the_norm_counts_a_row_that_was_looked_up_twice_once():
 
 def test_the_norm_of_millions_of_elements_is_that_of_float64():
     grads = [torch.randn(3_000_000, generator=torch.Generator().manual_seed(1)).view(-1, 200), torch.randn(7).t()]
-    wanted = torch.cat([grad.double().flatten() for grad in grads]).norm()
-    assert measure_norm(grads) == pytest.approx(wanted, rel=5e-6)  # torch's own vector_norm is 6e-5 off
+    wanted = torch.cat([grad.double().flatten() for grad in grads]).norm().item()
+    assert measure_norm(grads).item() == pytest.approx(wanted, rel=5e-6)  # torch's own vector_norm is 6e-5 off
