@@ -30,8 +30,8 @@ def complete_runs(
     """The records of all runs: what is finished is reused, the rest is checked, trained and entered in the tables."""
     from tiebench.training.reuse import find_finished
 
-    if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
-        raise UsageError(f"--jobs {jobs} is no number of runs", "give a number of at least 1, or auto")
+    if jobs not in ("auto", "packed") and not (jobs.isdecimal() and int(jobs)):
+        raise UsageError(f"--jobs {jobs} is no number of runs", "give a number of at least 1, auto, or packed")
     found = [find_finished(run, settings=settings) for run in runs]
     if all(found):
         if not quiet:

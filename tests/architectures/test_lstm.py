@@ -11,6 +11,7 @@ from tiebench.architectures import lstm
 from tiebench.architectures.dropout import Dropout, set_generator
 
 WIDTH = 12
+GAL = {"variational": True, "masks": "per_gate", "dropout": 0.5, "dropout_hidden": 0.3}
 
 
 def make_lstm(*, layers=2, width=WIDTH, seed=1, **options):
@@ -48,7 +49,9 @@ def test_parameter_count_of_the_small_model():
     assert sum(parameter.numel() for parameter in make_lstm(width=200).parameters()) == 643_200
 
 
-@pytest.mark.parametrize("options", [{}, {"variational": True, "dropout": 0.5}], ids=["plain", "variational"])
+@pytest.mark.parametrize(
+    "options", [{}, {"variational": True, "dropout": 0.5}, GAL], ids=["plain", "variational", "per gate"]
+)
 def test_two_windows_with_state_are_one_long_window(options):
     body = make_lstm(**options)
     inputs = torch.randn(3, 14, WIDTH)
@@ -77,6 +80,19 @@ def test_dropout_has_its_three_places():
     assert probabilities(dropout=0.5, dropout_output=0.1) == [0.5, 0.5, 0.5, 0.1]
     assert probabilities(dropout=0.5, variational=True) == [0.0, 0.5, 0.5, 0.5]
     assert probabilities(dropout=0.5, variational=True, dropout_input=0.2) == [0.2, 0.5, 0.5, 0.5]
+
+
+def test_per_gate_dropout_has_its_four_places():
+    def probabilities(**options):
+        body = make_lstm(layers=3, **GAL | options)
+        before = [dropout.probability for dropout in (body.input_dropout, *body.layer_dropouts)]
+        gates = [(dropout.inputs.probability, dropout.hidden.probability) for dropout in body.gate_dropouts]
+        return before, gates
+
+    assert probabilities() == ([0.0, 0.0, 0.0, 0.5], [(0.5, 0.3)] * 3)
+    assert probabilities(dropout_hidden=None) == ([0.0, 0.0, 0.0, 0.5], [(0.5, 0.5)] * 3)
+    given = {"dropout_input": 0.1, "dropout_between": 0.2, "dropout_output": 0.4}
+    assert probabilities(**given) == ([0.0, 0.0, 0.0, 0.4], [(0.1, 0.3), (0.2, 0.3), (0.2, 0.3)])
 
 
 def test_plain_dropout_is_on_inputs_between_and_on_outputs():
@@ -140,6 +156,91 @@ def test_variational_leaves_the_embedding_alone():
     assert torch.allclose(outputs[kept], undisturbed[kept], atol=1e-6)
 
 
+def draw_gate_masks(layers, inputs, *, seed=1):
+    """What GAL draws for a window, in order: per layer four for the inputs, four for the state; last the output's."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(probability):
+        dropout = Dropout(probability, shared_over_time=True)
+        dropout.generator = generator
+        return dropout.draw_mask(inputs)[:, 0]
+
+    masks = [([draw(0.5) for _ in range(4)], [draw(0.3) for _ in range(4)]) for _ in range(layers)]
+    return masks, draw(0.5)
+
+
+def unroll_per_gate(body, inputs, masks, output_mask):
+    """Equation 5 of Gal & Ghahramani 2016, gate by gate and step by step, each gate with its own two masks."""
+    vectors = inputs
+    for layer, (input_masks, hidden_masks) in zip(body.layers, masks, strict=True):
+        below, beside, bias_below, bias_beside = (values.chunk(4) for values in layer.parameters())
+        hidden = cell = torch.zeros(inputs.shape[0], WIDTH)
+        outputs = []
+        for step in vectors.unbind(1):
+            write, keep, candidate, read = (
+                (step * input_masks[gate]) @ below[gate].t()
+                + (hidden * hidden_masks[gate]) @ beside[gate].t()
+                + bias_below[gate] + bias_beside[gate]
+                for gate in range(4)
+            )  # fmt: skip
+            cell = keep.sigmoid() * cell + write.sigmoid() * candidate.tanh()
+            hidden = read.sigmoid() * cell.tanh()
+            outputs.append(hidden)
+        vectors = torch.stack(outputs, dim=1)
+    return vectors * output_mask.unsqueeze(1)
+
+
+def test_per_gate_masks_are_constant_in_time_and_one_for_each_gate():
+    body, inputs = make_lstm(**GAL), torch.randn(3, 7, WIDTH)
+    masks, output_mask = draw_gate_masks(2, inputs)
+    for kinds in masks:
+        for four in kinds:
+            assert not any(torch.equal(four[0], other) for other in four[1:])
+    expected = unroll_per_gate(body, inputs, masks, output_mask)
+    outputs, _ = body(inputs)
+    assert torch.allclose(outputs, expected, atol=1e-6)
+    again, _ = body(inputs)
+    assert not torch.allclose(again, expected, atol=1e-3), "the next window has other masks"
+    gradients = []
+    for vectors in (outputs, expected):
+        body.zero_grad()
+        vectors.square().sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in body.parameters()])
+    for ours, theirs in zip(*gradients, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_per_gate_state_is_never_masked():
+    body, inputs = make_lstm(layers=1, **GAL), torch.randn(3, 7, WIDTH)
+    outputs, [(hidden, _)] = body(inputs)
+    kept = outputs[:, -1] != 0
+    assert (hidden != 0).all() and not kept.all()
+    assert torch.allclose(outputs[:, -1][kept], 2 * hidden[kept], atol=1e-6)
+
+
+def test_per_gate_evaluation_is_torch_lstm_and_draws_nothing():
+    body, inputs = make_lstm(**GAL).eval(), torch.randn(3, 7, WIDTH)
+    generator = body.gate_dropouts[0].hidden.generator
+    before = generator.get_state()
+    assert torch.allclose(body(inputs)[0], make_reference(body)(inputs)[0], atol=1e-6)
+    assert torch.equal(before, generator.get_state())
+
+
+def test_per_gate_without_probabilities_is_torch_lstm():
+    body, inputs = make_lstm(variational=True, masks="per_gate"), torch.randn(3, 7, WIDTH)
+    state = [(torch.randn(3, WIDTH), torch.randn(3, WIDTH)) for _ in range(2)]
+    outputs, _ = body(inputs, state)
+    assert torch.allclose(outputs, make_lstm()(inputs, state)[0], atol=1e-6)
+
+
+def test_a_mask_of_the_state_alone_leaves_what_comes_from_below():
+    body = make_lstm(layers=1, variational=True, masks="per_gate", dropout_hidden=0.5)
+    inputs = torch.randn(3, 7, WIDTH)
+    outputs, plain = body(inputs)[0], make_lstm(layers=1)(inputs)[0]
+    assert torch.allclose(outputs[:, 0], plain[:, 0], atol=1e-6), "the first state is zero, masked or not"
+    assert not torch.allclose(outputs[:, 1], plain[:, 1], atol=1e-3)
+
+
 def test_variational_loop_without_masks_is_torch_lstm():
     body = make_lstm(dropout=1e-12, variational=True)  # rounds to zero, but takes the step-by-step way
     assert body.layer_dropouts[0].active
@@ -151,8 +252,9 @@ def test_variational_loop_without_masks_is_torch_lstm():
     assert torch.allclose(last[0], expected_last[0], atol=1e-6)
 
 
-def test_variational_and_plain_have_the_same_parameters():
-    plain, variational = make_lstm().state_dict(), make_lstm(variational=True, dropout=0.3).state_dict()
+@pytest.mark.parametrize("options", [{"variational": True, "dropout": 0.3}, GAL], ids=["variational", "per gate"])
+def test_variational_and_plain_have_the_same_parameters(options):
+    plain, variational = make_lstm().state_dict(), make_lstm(**options).state_dict()
     assert plain.keys() == variational.keys()
     assert all(torch.equal(plain[key], variational[key]) for key in plain)
 
@@ -185,17 +287,20 @@ def test_flops_are_those_of_an_unrolled_net():
     assert counter.get_total_flops() == num_steps * body.count_flops(35)
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_the_fast_kernel_is_used(training):
+@pytest.mark.parametrize(("training", "options"), [(True, {}), (False, {}), (False, GAL)])
+def test_the_fast_kernel_is_used(training, options):
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this torch has no oneDNN")
-    body = make_lstm().train(training)
+    body = make_lstm(**options).train(training)
     with torch.profiler.profile() as profile, torch.set_grad_enabled(training):
         body(torch.randn(3, 7, WIDTH))
     assert "aten::mkldnn_rnn_layer" in {event.key for event in profile.key_averages()}
 
 
 def test_impossible_options_are_refused():
-    for wrong in ({"dropout": 1.0}, {"layers": 0}, {"heads": 2}, {"dropout_between": -0.1}):
+    for wrong in (
+        {"dropout": 1.0}, {"layers": 0}, {"heads": 2}, {"dropout_between": -0.1}, {"masks": "per_layer"},
+        {"masks": "per_gate"}, {"dropout_hidden": 0.3}, {"dropout_hidden": 0.3, "variational": True},
+    ):  # fmt: skip
         with pytest.raises(ValidationError, match=next(iter(wrong))):
             lstm.Options.model_validate({"type": "lstm", "layers": 2, "width": 4} | wrong)

@@ -90,6 +90,7 @@ def read_findings(fleet: Fleet) -> list[dict]:
         ("auto", 9, "cuda", 1),
         ("auto", 1, "cpu", 1),
         ("2", 0, "cpu", 1),
+        ("packed", 9, "cpu", 1),
     ],
 )
 def test_the_number_of_jobs(asked, num_runs, device, number):

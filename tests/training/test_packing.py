@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tiebench.errors import UsageError
-from tiebench.experiment.loading import resolve_document
+from tiebench.experiment.loading import load_experiment, resolve_document
 from tiebench.experiment.yaml_file import Document
 from tiebench.training.bench import build_trainer
-from tiebench.training.packing import Pack
+from tiebench.training.packing import Pack, group_alike
 from tiebench.training.trainer import Trainer
 from tiebench.training.workloads import Workload, draw_stream
 
@@ -20,6 +20,9 @@ ADAMW = {"type": "adamw", "learning_rate": 3e-3, "weight_decay": 0.1, "clip_norm
 ARCHITECTURES = {
     "lstm": {"type": "lstm", "layers": 2, "width": 16, "dropout": 0.3},
     "variational lstm": {"type": "lstm", "layers": 2, "width": 16, "dropout": 0.3, "variational": True},
+    "lstm with masks per gate": {
+        "type": "lstm", "layers": 2, "width": 16, "dropout": 0.3, "variational": True, "masks": "per_gate",
+    },
     "gpt2": {"type": "gpt2", "layers": 2, "width": 16, "heads": 2, "positions": 16, "dropout": 0.2},
     "gpt2 without dropout": {"type": "gpt2", "layers": 2, "width": 16, "heads": 2, "positions": 16},
     "llama": {"type": "llama", "layers": 1, "width": 16, "heads": 2, "dropout": 0.1},
@@ -28,11 +31,12 @@ ARMS = {
     "untied": {"tie": False},
     "tied": {"tie": True},
     "projected": {"tie": True, "lexicon": {"projection": {"penalty": 0.15}}},
+    "words-dropped": {"tie": False, "lexicon": {"word_dropout": 0.2}},
 }
 
 
 def make_trainers(architecture: str, folder: Path, *, optimizer: dict = SGD, window: int = 7) -> list[Trainer]:
-    """Three arms at two seeds, on 4 rows of 7 tokens; an epoch is 9 steps, so training passes its end."""
+    """Four arms at two seeds, on 4 rows of 7 tokens; an epoch is 9 steps, so training passes its end."""
     training = {"epochs": 5, "batch_size": 4, "window": window, "optimizer": optimizer}
     data = {"name": "pack", "corpus": "ptb", "tie": True, "architecture": ARCHITECTURES[architecture], "arms": ARMS}
     experiment = resolve_document(Document("pack", {**data, "training": training, "lexicon": {"output_bias": True}}))
@@ -63,7 +67,7 @@ def test_every_packed_run_equals_its_solo_run(architecture, optimizer, tmp_path)
     starts = [copy.deepcopy(trainer.model) for trainer in packed]
     pack = Pack(packed)
     for _ in range(NUM_STEPS):
-        pack.step()
+        assert pack.step() == [None] * len(packed)
         for trainer in solo:
             trainer._step()
     for trainer, alone, start in zip(packed, solo, starts, strict=True):
@@ -72,13 +76,26 @@ def test_every_packed_run_equals_its_solo_run(architecture, optimizer, tmp_path)
         assert all(moved)
 
 
+def test_a_loss_that_is_no_number_concerns_no_other_run(tmp_path):
+    packed, solo = (make_trainers("lstm", tmp_path / name) for name in ("packed", "solo"))
+    with torch.no_grad():
+        packed[2].model.lexicon.input_table.fill_(torch.inf)
+    _, _, error, *others = Pack(packed).step()
+    assert "the loss became nan at step 1" in error.message and packed[2].run.name in error.message
+    assert others == [None] * (len(packed) - 3)
+    for index, alone in enumerate(solo):
+        alone._step()
+        if index != 2:
+            assert_equal_runs(packed[index], alone)
+
+
 def test_a_packed_run_can_leave_and_go_on_alone(tmp_path):
     packed, solo = (make_trainers("lstm", tmp_path / name) for name in ("packed", "solo"))
     pack = Pack(packed)
     for _ in range(5):
         pack.step()
     trainer, alone = packed[1], solo[1]
-    trainer._save()
+    trainer.save()
     resumed = Trainer(trainer.run, copy.deepcopy(trainer.model), streams=trainer.streams, folder=trainer.folder,
                       observer=trainer.observer)
     assert resumed.progress.step == 5
@@ -100,3 +117,25 @@ def test_runs_that_differ_where_they_are_stacked_are_refused(tmp_path):
     short[0]._step()
     with pytest.raises(UsageError, match="step"):
         Pack(short)
+
+
+def test_runs_are_grouped_with_those_that_they_can_be_trained_with(write_experiment):
+    arms = {
+        "untied": {"tie": False, "training": {"optimizer": ADAMW, "epochs": 1}},
+        "wide": {"tie": True, "architecture": {"width": 24}},
+        "tied": {"tie": True, "lexicon": {"width": 8, "output_bias": True}},
+        "in-parts": {"tie": True, "training": {"accumulate": 2}},
+        "compiled": {"tie": True, "training": {"compile": True}},
+        "bytes": {"tie": True, "vocabulary": {"type": "bytes"}},
+    }
+    runs = load_experiment(write_experiment(arms=arms, seeds=[1, 2])).plan_runs()
+    groups = [[f"{run.arm} {run.seed}" for run in group] for group in group_alike(runs)]
+    assert groups == [
+        ["untied 1", "tied 1", "untied 2", "tied 2"],
+        ["wide 1", "wide 2"],
+        ["in-parts 1"],
+        ["compiled 1"],
+        ["bytes 1", "bytes 2"],
+        ["in-parts 2"],
+        ["compiled 2"],
+    ]

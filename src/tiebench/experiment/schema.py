@@ -50,7 +50,11 @@ class Projection(Block):
 
 
 class Lexicon(Block):
-    """What both ends of the model share, and what is usually confounded with tying, each with its own switch."""
+    """What both ends of the model share, and what is usually confounded with tying, each with its own switch.
+
+    `word_dropout` is the probability of dropping a word in training: the zero vector then stands for it at all its
+    places in a row's window (Gal & Ghahramani 2016, section 4.2).
+    """
 
     width: Positive | None = None
     init: Init = Init(uniform=0.1)
@@ -59,6 +63,7 @@ class Lexicon(Block):
     output_scale: Literal["one", "inverse_sqrt_width"] | PositiveFloat = "one"
     output_bias: bool = False
     projection: Projection | None = None
+    word_dropout: Probability | None = None
 
 
 class Words(Block):
@@ -202,13 +207,15 @@ class Evaluation(Block):
     A recurrent model carries its state through the whole split in `batch_size` contiguous rows (1 is exact: one
     unbroken text). A transformer sees windows of at most `context` tokens (default: the training window), moved by
     `stride` (default: the context), and scores only what no earlier window has scored. `train: true` also makes a
-    full pass over the training split with the best checkpoint.
+    full pass over the training split. What is scored is the best checkpoint by validation, with `checkpoint: last`
+    the one at the end of the budget.
     """
 
     batch_size: Positive | None = None
     context: Positive | None = None
     stride: Positive | None = None
     train: bool = False
+    checkpoint: Literal["last"] | None = None
 
     @model_validator(mode="after")
     def _stride_within_context(self) -> "Evaluation":

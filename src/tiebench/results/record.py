@@ -129,7 +129,11 @@ class Cost(Block):
 
 
 class Provenance(Block):
-    """Where the figures come from. Times are ISO 8601 in UTC; `commit` is None outside a git checkout."""
+    """Where the figures come from. Times are ISO 8601 in UTC; `commit` is None outside a git checkout.
+
+    `num_packed` is the most runs that this one shared its steps with, itself included; its seconds of training are then
+    its share, and its peak memory is that of all. None for a run that was trained by itself.
+    """
 
     command: str
     started: str
@@ -138,12 +142,13 @@ class Provenance(Block):
     dirty: bool | None = None
     versions: dict[str, str] = {}
     hardware: dict[str, str | int] = {}
+    num_packed: Count | None = None
 
 
 class Record(Block):
     """A finished run. `declared` holds the dotted paths in which the arms of the experiment file differ.
 
-    `training_perplexity` is the running one, over the epoch that ended at the best checkpoint.
+    `training_perplexity` is the running one, over the epoch that ended at the scored checkpoint.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION

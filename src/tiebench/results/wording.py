@@ -62,7 +62,7 @@ def describe_method(
     if sum(headline.p is not None for headline in headlines) > 1:
         notes.append(f"p is adjusted over the {len(headlines)} arms compared with the first (Holm); intervals are not.")
     if train_is_running:
-        notes.append("Train is the running perplexity over the epoch before the best checkpoint, dropout included.")
+        notes.append("Train is the running perplexity over the epoch before the scored checkpoint, dropout included.")
     for arm, seeds in left_out.items():
         if seeds:
             numbers = ", ".join(map(str, seeds))

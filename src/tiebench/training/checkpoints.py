@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from tiebench.errors import TiebenchError
 from tiebench.results.atomic import written_aside
@@ -21,11 +22,16 @@ DIGEST_BYTES = 32
 def write_checkpoint(state: dict[str, Any], folder: Path) -> None:
     """Write a dictionary of tensors and plain values, behind its own SHA-256, and rename it into place."""
     payload = io.BytesIO()
-    torch.save(state, payload)
+    torch.save(tree_map_only(torch.Tensor, _own_memory, state), payload)
     content = payload.getbuffer()
     with written_aside(folder / CHECKPOINT_FILE) as aside, aside.open("wb") as file:
         file.write(hashlib.sha256(content).digest())
         file.write(content)
+
+
+def _own_memory(tensor: torch.Tensor) -> torch.Tensor:
+    """A row of a stack alone: torch writes all memory that a tensor is a view of."""
+    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any] | None:

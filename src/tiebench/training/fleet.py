@@ -1,8 +1,8 @@
-"""Many runs on one machine: one after the other in this process, or several at once, a whole process each.
+"""Many runs on one machine: in this process one after the other or in packs, or several at once, a process each.
 
 Threads are shared out fairly. Each process tells what it does through a pipe of its own, so that one display can show
-all, and one that is killed in the middle of a sentence disturbs no other.
-Ctrl-C and SIGTERM reach every process, and each checkpoints before it ends.
+all, and one that is killed in the middle of a sentence disturbs no other. A pack are runs that share their steps.
+Ctrl-C and SIGTERM reach every run, and each is checkpointed before it ends.
 """
 
 import multiprocessing
@@ -10,7 +10,8 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
@@ -22,17 +23,25 @@ from tiebench.results.record import Record
 from tiebench.results.report import refresh_tables
 from tiebench.training.environment import choose_device
 from tiebench.training.inspection import Finding, inspect_arms
+from tiebench.training.interruption import Interrupted, noticing_signals
+from tiebench.training.lockstep import Outcome, execute_pack
 from tiebench.training.observer import Observer
+from tiebench.training.packing import group_alike
 from tiebench.training.reuse import Settings, find_finished
 from tiebench.training.runner import execute_run
-from tiebench.training.trainer import Interrupted
 
 Watch = Callable[[RunSpec, int], Observer]
+PACKED = "packed"
 POLL_SECONDS = 0.2
 
 
 def choose_num_jobs(asked: str, *, num_runs: int, device: str) -> int:
-    """`auto` is one process per core on a CPU and one in all on anything else; never more than there are runs."""
+    """How many processes: `auto` is one per core on a CPU and one in all on anything else, `packed` is one.
+
+    Never more than there are runs.
+    """
+    if asked == PACKED:
+        return 1
     if asked != "auto":
         return min(int(asked), max(1, num_runs))
     return min(count_cores(), max(1, num_runs)) if device == "cpu" else 1
@@ -67,24 +76,55 @@ def execute_runs(
     if num_jobs > 1 and len(waiting) > 1:
         finished |= _Crew(settings, watch, num_jobs).work_off(waiting)
     else:
-        finished |= _work_in_turn(waiting, settings=settings, watch=watch)
+        finished |= _work_in_turn(waiting, settings=settings, watch=watch, packed=jobs == PACKED)
     return [finished[run.name] for run in runs]
 
 
-def _work_in_turn(waiting: list[tuple[int, RunSpec]], *, settings: Settings, watch: Watch) -> dict[str, Record]:
+def _work_in_turn(
+    waiting: list[tuple[int, RunSpec]], *, settings: Settings, watch: Watch, packed: bool
+) -> dict[str, Record]:
     records, failures = {}, []
-    for index, run in waiting:
-        observer = watch(run, index)
-        try:
-            records[run.name] = execute_run(run, settings=settings, observer=observer)
-            refresh_tables(settings.store)
-        except TiebenchError as error:
-            failures.append(error)
-            if len(waiting) > 1:
-                observer.say(f"{run.name} failed: {error.message}")
+    with closing(_execute_in_turn(waiting, settings=settings, watch=watch, packed=packed)) as ends:
+        for run, observer, outcome in ends:
+            try:
+                records[run.name] = _enter(outcome, settings=settings)
+            except TiebenchError as error:
+                failures.append(error)
+                if len(waiting) > 1:
+                    observer.say(f"{run.name} failed: {error.message}")
     if failures:
         raise failures[0]
     return records
+
+
+def _execute_in_turn(
+    waiting: list[tuple[int, RunSpec]], *, settings: Settings, watch: Watch, packed: bool
+) -> Iterator[tuple[RunSpec, Observer, Outcome]]:
+    """One run after the other, or one pack after the other; a run that is like no other is trained by itself."""
+    numbers = {run.name: index for index, run in waiting}
+    for group in group_alike(run for _, run in waiting) if packed else [[run] for _, run in waiting]:
+        watched = [(run, watch(run, numbers[run.name])) for run in group]
+        execute = execute_pack if len(group) > 1 else _execute_alone
+        yield from execute(watched, settings=settings)
+
+
+def _execute_alone(
+    watched: list[tuple[RunSpec, Observer]], *, settings: Settings
+) -> Iterator[tuple[RunSpec, Observer, Outcome]]:
+    for run, observer in watched:
+        try:
+            outcome: Outcome = execute_run(run, settings=settings, observer=observer)
+        except TiebenchError as error:
+            outcome = error
+        yield run, observer, outcome
+
+
+def _enter(outcome: Outcome, *, settings: Settings) -> Record:
+    """The record, entered in the tables. Raises the error where there is none."""
+    if isinstance(outcome, TiebenchError):
+        raise outcome
+    refresh_tables(settings.store)
+    return outcome
 
 
 @dataclass
@@ -110,12 +150,10 @@ class _Crew:
         self.stopping = False
 
     def work_off(self, waiting: list[tuple[int, RunSpec]]) -> dict[str, Record]:
-        previous = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            self._serve(list(waiting))
+            with noticing_signals(self._stop):
+                self._serve(list(waiting))
         finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
             for worker in self.workers.values():
                 worker.process.terminate()
                 worker.events.close()
@@ -186,7 +224,7 @@ class _Crew:
         worker.events.close()
         del self.workers[worker.run.name]
 
-    def _stop(self, number: int, frame: Any) -> None:
+    def _stop(self) -> None:
         self.stopping = True
         for worker in self.workers.values():
             worker.process.terminate()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tiebench import registry
+from tiebench.architectures.dropout import set_generator
 from tiebench.errors import UsageError
 from tiebench.experiment.schema import ArmSpec
 from tiebench.results.record import Parameters
@@ -21,6 +22,11 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.lexicon = lexicon
         self.architecture = architecture
+
+    def set_dropout_stream(self, generator: torch.Generator | None) -> None:
+        """Let all dropout draw from `generator` from now on: that of words, then the architecture's own."""
+        self.lexicon.dropout_stream = generator
+        set_generator(self.architecture, generator)
 
     def encode(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Tokens `(batch, time)` to hidden vectors `(batch, time, width)` and the state after them."""

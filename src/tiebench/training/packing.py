@@ -1,4 +1,4 @@
-"""Several runs in lockstep: their architectures become one, with stacked parameters and batched products.
+"""Several runs in one step: their architectures become one, with stacked parameters and batched products.
 
 A comparison is arms x seeds of the same small model, and a GPU is far from busy with one. What is batched is what
 has many dependent stages, the architecture; it is the same module for every run, so its parameters are stacked and
@@ -9,7 +9,8 @@ saved and resumed like any other, and what it finds is what it would have found 
 """
 
 import copy
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -23,25 +24,41 @@ from torch.utils._pytree import tree_map
 
 from tiebench.architectures.dropout import Dropout
 from tiebench.architectures.lstm import advance_cell
-from tiebench.errors import UsageError
+from tiebench.errors import TiebenchError, UsageError
+from tiebench.experiment.run_spec import RunSpec
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
 from tiebench.training.trainer import Trainer
 
+SHARED: dict[str, Callable[[RunSpec], Any]] = {
+    "architecture": lambda run: run.resolved["architecture"],
+    "training.batch_size": lambda run: run.spec.training.batch_size,
+    "training.window": lambda run: run.spec.training.window,
+    "training.precision": lambda run: run.spec.training.precision,
+    "corpus": lambda run: run.resolved["corpus"],
+    "vocabulary": lambda run: run.resolved["vocabulary"],
+}
 
 class Pack:
-    """The trainers of some runs with equal architecture and batch shape; `step` advances all of them by one update.
-
-    Raises UsageError for runs that cannot be packed.
-    """
+    """The trainers of some runs with equal architecture and batch shape. Raises UsageError for others."""
 
     def __init__(self, trainers: list[Trainer]) -> None:
         _check_alike(trainers)
         self.trainers = trainers
         self.stage = StackedArchitecture([trainer.model.architecture for trainer in trainers])
 
-    def step(self) -> None:
-        """One update of every run: read, forward and backward together, clip and move each by itself."""
-        batches = [_begin_step(trainer) for trainer in self.trainers]
+    def step(self) -> list[TiebenchError | None]:
+        """One update of every run: read, forward and backward together, clip and move each by itself.
+
+        Returns what became of each: an error where the loss is no number, which concerns no other run.
+        """
+        batches = [trainer.begin_step() for trainer in self.trainers]
+        return [
+            _end_step(trainer, nats, num_tokens=targets.numel())
+            for trainer, nats, (_, targets) in zip(self.trainers, self._find_gradients(batches), batches, strict=True)
+        ]
+
+    def _find_gradients(self, batches: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """Leave every run's gradient in its parameters and its state after the batch; returns each one's nats."""
         streams = [trainer.dropout_stream for trainer in self.trainers]
         autocast = self.trainers[0].training.precision == "bf16"
         with torch.autocast(self.trainers[0].device.type, dtype=torch.bfloat16, enabled=autocast):
@@ -51,9 +68,9 @@ class Pack:
             found = [_lose(t, h, targets) for t, h, (_, targets) in zip(self.trainers, hidden, batches, strict=True)]
         torch.stack([loss for loss, _ in found]).sum().backward()
         self.stage.hand_out_gradients()
-        for trainer, state, (_, nats), (_, targets) in zip(self.trainers, states, found, batches, strict=True):
+        for trainer, state in zip(self.trainers, states, strict=True):
             trainer.states[0] = state
-            _finish_step(trainer, nats, num_tokens=targets.numel())
+        return [nats for _, nats in found]
 
 
 class StackedArchitecture:
@@ -135,6 +152,18 @@ class StackedArchitecture:
                 del part.draw_mask
 
 
+def group_alike(runs: Iterable[RunSpec]) -> list[list[RunSpec]]:
+    """The runs that can be trained in one step, together, in the order of the first of each group.
+
+    A run that trains by itself, because of its micro-batches or because it is compiled, is a group of its own.
+    """
+    groups: dict[str, list[RunSpec]] = {}
+    for run in runs:
+        alike = [read(run) for read in SHARED.values()]
+        groups.setdefault(json.dumps([alike, run.name if _trains_alone(run) else None]), []).append(run)
+    return list(groups.values())
+
+
 def choose_attention(device: torch.device) -> AbstractContextManager[None]:
     """The fused attention of a CPU cannot be mapped; the same in plain products can."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
@@ -157,16 +186,6 @@ def _draw(part: Dropout, shape: torch.Size, like: Tensor, stream: torch.Generato
     return part.draw_mask(like.new_empty(1).expand(shape))
 
 
-def _begin_step(trainer: Trainer) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of the run's next step, its gradients forgotten."""
-    step = trainer.progress.step
-    if trainer.model.architecture.recurrent and trainer.batches.starts_epoch(step):
-        trainer.states = [None]
-    trainer.optimizer.zero_grad()
-    inputs, targets = trainer.batches.read(step)
-    return inputs.to(trainer.device), targets.to(trainer.device)
-
-
 def _lose(trainer: Trainer, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """The run's own loss and nats, its penalty included in the gradient."""
     training = trainer.training
@@ -176,26 +195,26 @@ def _lose(trainer: Trainer, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Te
     return (loss if penalty is None else loss + penalty), nats
 
 
-def _finish_step(trainer: Trainer, nats: Tensor, *, num_tokens: int) -> None:
-    trainer.optimizer.step(trainer._choose_learning_rate(trainer.progress.step))
-    trainer._count(nats.double(), num_tokens=num_tokens)
+def _end_step(trainer: Trainer, nats: Tensor, *, num_tokens: int) -> TiebenchError | None:
+    try:
+        trainer.end_step(nats.float(), num_tokens=num_tokens)
+    except TiebenchError as error:
+        return error
+    return None
+
+
+def _trains_alone(run: RunSpec) -> bool:
+    return run.spec.training.accumulate > 1 or run.spec.training.compile
 
 
 def _check_alike(trainers: list[Trainer]) -> None:
     """What is stacked must be equal; all else may differ from run to run."""
-    asked = {
-        "architecture": lambda t: t.run.spec.architecture,
-        "training.batch_size": lambda t: t.training.batch_size,
-        "training.window": lambda t: t.training.window,
-        "training.precision": lambda t: t.training.precision,
-        "epoch length": lambda t: t.batches.steps_per_epoch,
-        "step": lambda t: t.progress.step,
-        "device": lambda t: t.device,
-    }
-    for name, read in asked.items():
-        found = [read(trainer) for trainer in trainers]
-        if any(value != found[0] for value in found):
+    found = {name: [read(trainer.run) for trainer in trainers] for name, read in SHARED.items()}
+    found["step"] = [trainer.progress.step for trainer in trainers]
+    found["device"] = [trainer.device for trainer in trainers]
+    for name, values in found.items():
+        if any(value != values[0] for value in values):
             message = f"these runs cannot be trained in one step: their {name} differs"
             raise UsageError(message, "pack equal models only")
-    if any(trainer.training.accumulate > 1 or trainer.training.compile for trainer in trainers):
+    if any(_trains_alone(trainer.run) for trainer in trainers):
         raise UsageError("runs with training.accumulate or training.compile train by themselves", "leave them out")

@@ -3,8 +3,8 @@
 import math
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,26 +69,32 @@ def execute_run(run: RunSpec, *, settings: Settings, observer: Observer | None =
     Raises TiebenchError when another process is at this run, the corpus is missing or has changed, or the loss is no
     number any more; Interrupted after a checkpoint on Ctrl-C or SIGTERM.
     """
-    observer = observer or Observer()
+    with closing(live_run(run, settings=settings, observer=observer or Observer())) as life:
+        while True:
+            try:
+                next(life).fit()
+            except StopIteration as end:
+                return end.value
+
+
+def live_run(run: RunSpec, *, settings: Settings, observer: Observer) -> Generator[Trainer, None, Record]:
+    """The life of a run: it hands out its trainer to be fitted by whoever asks, and then ends with its record.
+
+    It holds its folder meanwhile, until it is done or closed. One that is there already hands out nothing.
+    """
     found = find_finished(run, settings=settings)
-    if found is not None:
-        observer.finish_run(found, reused=True)
-        return found
-    allocator = environment.tune_allocator()
-    if settings.num_threads:
-        torch.set_num_threads(settings.num_threads)
-    device = environment.choose_device(settings.device)
-    folder = settings.store.folder(run.experiment, run.arm, run.seed)
-    with hold_folder(folder, run=run):
-        found = find_finished(run, settings=settings)  # by another process, in the meantime
-        if found is not None:
-            return found
-        _clear_folder(folder, run=run, force=settings.force)
-        material = prepare_material(run, data_dir=settings.data_dir)
-        record = _train(run, material, folder=folder, device=device, allocator=allocator, observer=observer)
-        remove_checkpoint(folder)
-    observer.finish_run(record, reused=False)
-    return record
+    if found is None:
+        folder = settings.store.folder(run.experiment, run.arm, run.seed)
+        with hold_folder(folder, run=run):
+            found = find_finished(run, settings=settings)  # by another process, in the meantime
+            if found is None:
+                _clear_folder(folder, run=run, force=settings.force)
+                record = yield from _train(run, folder=folder, settings=settings, observer=observer)
+                remove_checkpoint(folder)
+                observer.finish_run(record, reused=False)
+                return record
+    observer.finish_run(found, reused=True)
+    return found
 
 
 def open_model(run_record: Record, folder: Path) -> LanguageModel:
@@ -121,9 +127,14 @@ def hold_folder(folder: Path, *, run: RunSpec) -> Iterator[None]:
 
 
 def _train(
-    run: RunSpec, material: Material, *, folder: Path, device: torch.device, allocator: str, observer: Observer
-) -> Record:
-    started = environment.tell_time()
+    run: RunSpec, *, folder: Path, settings: Settings, observer: Observer
+) -> Generator[Trainer, None, Record]:
+    """Hand out the trainer; when it was fitted, score the weights that were kept and write the record."""
+    started, allocator = environment.tell_time(), environment.tune_allocator()
+    if settings.num_threads:
+        torch.set_num_threads(settings.num_threads)
+    device = environment.choose_device(settings.device)
+    material = prepare_material(run, data_dir=settings.data_dir)
     environment.restart_peak_memory(device)
     model = build_model(run.spec, vocabulary_size=material.vocabulary.size)
     initialise_model(model, seed=run.seed)
@@ -132,9 +143,10 @@ def _train(
     observer.start_run(run, parameters=parameters)
     save_vocabulary(material.vocabulary, folder / VOCABULARY_FILE)
     trainer = Trainer(run, model, streams=material.streams, folder=folder, observer=observer)
-    progress = trainer.fit()
+    yield trainer
+    progress = trainer.progress
     read_weights(model, folder)
-    scores = _score_splits(run, model, material, observer=observer)
+    scores = _score_splits(trainer, material)
     commit, dirty = environment.find_commit()
     record = Record(
         experiment=run.experiment,
@@ -164,6 +176,7 @@ def _train(
             dirty=dirty,
             versions=environment.list_versions(),
             hardware=environment.describe_hardware(device, allocator=allocator),
+            num_packed=progress.num_packed,
         ),
     )
     records.write_token_nats(scores["test"].token_nats, folder)
@@ -171,15 +184,18 @@ def _train(
     return record
 
 
-def _score_splits(
-    run: RunSpec, model: LanguageModel, material: Material, *, observer: Observer
-) -> dict[str, Score]:
-    """The best checkpoint on each split, a full pass each; the test split is scored here and nowhere else."""
-    scores = {}
+def _score_splits(trainer: Trainer, material: Material) -> dict[str, Score]:
+    """The weights that were kept on each split, a full pass each; the test split is scored here and nowhere else."""
+    run, observer, scores = trainer.run, trainer.observer, {}
+
+    def advance(num_tokens: int) -> None:
+        observer.advance(num_tokens)
+        trainer.stop_if_interrupted()
+
     for split in ("train", "valid", "test") if run.spec.evaluation.train else ("valid", "test"):
         stream = material.streams[split]
         observer.start_stage(split, total_tokens=stream.num_tokens)
-        scores[split] = score_stream(model, stream, spec=run.spec, advance=observer.advance)
+        scores[split] = score_stream(trainer.model, stream, spec=run.spec, advance=advance)
     return scores
 
 

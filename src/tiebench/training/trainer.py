@@ -1,10 +1,8 @@
 """The training loop: batches in, a learning curve and the best weights out, able to stop and go on at any step."""
 
 import math
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tiebench.architectures.dropout import set_generator
 from tiebench.corpora.stream import TokenStream
 from tiebench.errors import TiebenchError
 from tiebench.experiment.run_spec import RunSpec
@@ -20,6 +17,7 @@ from tiebench.results.record import CurvePoint, write_curve
 from tiebench.training.batches import Batches
 from tiebench.training.checkpoints import read_checkpoint, write_checkpoint, write_weights
 from tiebench.training.evaluation import MOST_NATS, score_stream
+from tiebench.training.interruption import Interrupted, noticing_signals
 from tiebench.training.model import LanguageModel
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
 from tiebench.training.observer import Observer
@@ -31,10 +29,6 @@ CHECKPOINT_SECONDS = 60.0
 SURPRISING_FIRST_LOSS = 1.3
 READ_EVERY_STEPS = {"cpu": 1}
 READ_EVERY_STEPS_ELSEWHERE = 50
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM came; the run was checkpointed and goes on when it is trained again."""
 
 
 @dataclass
@@ -54,6 +48,7 @@ class Progress:
     first_loss_nats: float | None = None
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
+    num_packed: int | None = None
     curve: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -82,11 +77,12 @@ class Trainer:
             window=self.training.window,
             contiguous=model.architecture.recurrent,
             seed=run.seed,
+            device=self.device,
         )
         self.num_steps = plan_steps(self.training, steps_per_epoch=self.batches.steps_per_epoch)
         self.optimizer = build_optimizer(model, self.training.optimizer)
         self.dropout_stream = open_stream(run.seed, "dropout", device=self.device)
-        set_generator(model.architecture, self.dropout_stream)
+        model.set_dropout_stream(self.dropout_stream)
         self.encode = torch.compile(model.encode) if self.training.compile else model.encode
         self.progress = Progress()
         self.states: list[Any] = [None] * self.training.accumulate
@@ -100,36 +96,56 @@ class Trainer:
 
     def fit(self) -> Progress:
         """Train to the end of the budget."""
+        with noticing_signals(self.interrupt):
+            for _ in self.list_steps():
+                started = time.perf_counter()
+                self._step()
+                self.progress.train_seconds += time.perf_counter() - started
+        return self.progress
+
+    def list_steps(self) -> Iterator[int]:
+        """The number of each step when it is due; whoever asks makes it, alone or with other runs, and asks again.
+
+        What lies between the steps is seen to here: evaluations, checkpoints, the end. Raises what `fit` raises.
+        """
         self.model.train()
         self._announce()
-        last_saved = started = time.perf_counter()
-        with self._noticing_signals():
-            while True:
-                if self._owes_evaluation():
-                    self.progress.train_seconds += time.perf_counter() - started
-                    self._evaluate()
-                    self._save()
-                    last_saved = started = time.perf_counter()
-                if self.progress.step >= self.num_steps or self._has_lost_patience():
-                    return self.progress
-                self._step()
-                now = time.perf_counter()
-                if self.interrupted or now - last_saved > CHECKPOINT_SECONDS:
-                    self.progress.train_seconds += now - started
-                    self._save()
-                    last_saved = started = time.perf_counter()
-                self._stop_if_interrupted()
+        last_saved = time.perf_counter()
+        while True:
+            if self._owes_evaluation():
+                self._evaluate()
+                self.save()
+                last_saved = time.perf_counter()
+            if self.progress.step >= self.num_steps or self._has_lost_patience():
+                return
+            yield self.progress.step
+            if self.interrupted or time.perf_counter() - last_saved > CHECKPOINT_SECONDS:
+                self.save()
+                last_saved = time.perf_counter()
+            self.stop_if_interrupted()
 
     def _step(self) -> None:
         """One update: read, forward, backward, clip, move."""
+        inputs, targets = self.begin_step()
+        nats = self._accumulate_gradients(inputs, targets)
+        self.end_step(nats, num_tokens=targets.numel())
+
+    def begin_step(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of the next step, each `(batch, time)` on the device; the gradients are forgotten."""
         step = self.progress.step
         if self.model.architecture.recurrent and self.batches.starts_epoch(step):
             self.states = [None] * self.training.accumulate
         inputs, targets = self.batches.read(step)
         self.optimizer.zero_grad()
-        nats = self._accumulate_gradients(inputs.to(self.device), targets.to(self.device))
-        self.optimizer.step(self._choose_learning_rate(step))
-        self._count(nats, num_tokens=targets.numel())
+        return inputs.to(self.device), targets.to(self.device)
+
+    def end_step(self, nats: Tensor, *, num_tokens: int) -> None:
+        """Clip and move by the gradients that are there, and book a batch of that many summed nats.
+
+        Raises TiebenchError when the loss is no number.
+        """
+        self.optimizer.step(self._choose_learning_rate(self.progress.step))
+        self._count(nats, num_tokens=num_tokens)
 
     def _accumulate_gradients(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Leave the batch's gradient in the parameters; returns its summed nats."""
@@ -206,8 +222,10 @@ class Trainer:
 
     def _evaluate(self) -> None:
         """Score the validation split, keep the weights if they are the best so far, extend the curve."""
-        self._read_nats()
         started, progress = time.perf_counter(), self.progress
+        self._read_nats()  # waits for the steps that a GPU has still to make
+        progress.train_seconds += time.perf_counter() - started
+        started = time.perf_counter()
         stream = self.streams["valid"]
         self.observer.start_stage("valid", total_tokens=stream.num_tokens)
         score = score_stream(self.model, stream, spec=self.run.spec, advance=self._advance_evaluation)
@@ -215,14 +233,16 @@ class Trainer:
             self._give_up(progress.step, f"the validation perplexity became {score.perplexity}")
         train_nats = progress.nats_since_evaluation / progress.tokens_since_evaluation
         learning_rate = self._choose_learning_rate(progress.step - 1)  # before a plateau is counted
-        if progress.best_step == 0 or score.perplexity < progress.best_perplexity:
-            progress.best_perplexity, progress.best_step = score.perplexity, progress.step
-            progress.best_training_perplexity = math.exp(train_nats) if train_nats <= MOST_NATS else None
-            progress.evaluations_without_gain = 0
-            write_weights(self.model, self.folder, signature=self.run.signature)
+        gained = progress.best_step == 0 or score.perplexity < progress.best_perplexity
+        if gained:
+            progress.best_perplexity, progress.evaluations_without_gain = score.perplexity, 0
         else:
             progress.num_plateaus += 1
             progress.evaluations_without_gain += 1
+        if gained or self.run.spec.evaluation.checkpoint == "last":
+            progress.best_step = progress.step
+            progress.best_training_perplexity = math.exp(train_nats) if train_nats <= MOST_NATS else None
+            write_weights(self.model, self.folder, signature=self.run.signature)
         progress.evaluation_seconds += time.perf_counter() - started
         self._extend_curve(score.perplexity, train_nats, learning_rate)
 
@@ -248,15 +268,16 @@ class Trainer:
         """An evaluation changes nothing, so an interrupted one is simply made again: save what was before it."""
         self.observer.advance(num_tokens)
         if self.interrupted:
-            self._save()
-            self._stop_if_interrupted()
+            self.save()
+            self.stop_if_interrupted()
 
     def _announce(self) -> None:
         per_step = self.training.batch_size * self.training.window
         total = self.progress.tokens + (self.num_steps - self.progress.step) * per_step
         self.observer.start_stage("train", total_tokens=total, done_tokens=self.progress.tokens)
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write a checkpoint. Raises TiebenchError when the loss is no number."""
         self._read_nats()
         state = {
             "signature": self.run.signature,
@@ -286,23 +307,14 @@ class Trainer:
         torch.set_num_threads(state["num_threads"])  # another number would round differently
         self.observer.say(f"{self.run.name}: going on from step {self.progress.step:,} of {self.num_steps:,}")
 
-    def _stop_if_interrupted(self) -> None:
+    def interrupt(self) -> None:
+        """Ask for a checkpoint and an end, as soon as it can be."""
+        self.interrupted = True
+
+    def stop_if_interrupted(self) -> None:
+        """Raises Interrupted when a signal came; the checkpoint must be there already."""
         if self.interrupted:
             raise Interrupted(f"{self.run.name} was checkpointed at step {self.progress.step:,}")
-
-    @contextmanager
-    def _noticing_signals(self) -> Iterator[None]:
-        """Let Ctrl-C and SIGTERM ask for a checkpoint instead of breaking a step in the middle."""
-
-        def notice(number: int, frame: Any) -> None:
-            self.interrupted = True
-
-        previous = {number: signal.signal(number, notice) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def plan_steps(training: Any, *, steps_per_epoch: int) -> int:

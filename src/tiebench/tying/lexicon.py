@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from tiebench.experiment import schema
 from tiebench.tying.linear_cross_entropy import Workspace, linear_cross_entropy, token_nats
+from tiebench.tying.word_dropout import draw_word_mask
 
 Stream = Callable[[str], torch.Generator]
 
@@ -27,6 +28,7 @@ class Lexicon(nn.Module, ABC):
     `vocabulary_size` ids; `width` is that of the architecture's vectors. The tables have the width `options.width`,
     by default the same; where they differ, a linear map without bias leads in, and a projection leads out.
     `sparse_lookup` makes the gradient of the input lookup a sparse tensor; the optimizer must be able to read it.
+    Dropped words are drawn from `dropout_stream`, or from torch's default generator where that is None.
     """
 
     roles: ClassVar[dict[str, str]]
@@ -38,6 +40,7 @@ class Lexicon(nn.Module, ABC):
         self.width = width
         self.table_width = options.width or width
         self.sparse_lookup = False
+        self.dropout_stream: torch.Generator | None = None
         self.workspace = Workspace()
         self.make_tables()
         self.output_bias = nn.Parameter(torch.empty(vocabulary_size)) if options.output_bias else None
@@ -94,8 +97,12 @@ class Lexicon(nn.Module, ABC):
         return named[scale] if isinstance(scale, str) else scale
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Token ids `(batch, time)` to vectors `(batch, time, width)`."""
+        """Token ids `(batch, time)` to vectors `(batch, time, width)`; in training, some words may be dropped."""
         vectors = F.embedding(tokens, self.input_table, sparse=self.sparse_lookup)
+        probability = self.options.word_dropout
+        if self.training and probability:
+            mask = draw_word_mask(tokens, probability=probability, generator=self.dropout_stream)
+            vectors = vectors * mask.to(vectors.dtype)
         if self.input_scale != 1.0:
             vectors = vectors * self.input_scale
         return vectors if self.lift is None else self.lift(vectors)
