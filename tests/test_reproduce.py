@@ -95,7 +95,7 @@ def test_what_is_measured_on_tables_outlives_the_weights(trained, write_claims, 
         for measure in ("rank correlation", "aligned cosine")
         for of in ("in-out", "in-tied", "out-tied")
     }
-    assert {finding.seed for finding in found} == {1, 2}
+    assert {finding.seed for finding in found} == {1, 2} and all(finding.provenance.command for finding in found)
     for weights in results.glob(f"**/{WEIGHTS_FILE}"):
         weights.unlink()
     without = reproduce(file, "--no-train", "--json", results=results)

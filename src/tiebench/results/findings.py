@@ -8,13 +8,16 @@ from pydantic import TypeAdapter, ValidationError
 from tiebench.errors import TiebenchError
 from tiebench.experiment.schema import Block
 from tiebench.results.atomic import write_text
-from tiebench.results.record import Count, Finite, Record
+from tiebench.results.record import Count, Finite, Provenance, Record
 
 FINDINGS_FILE = "analysis.json"
 
 
 class Finding(Block):
-    """One figure at one seed: `measure` of `of`, from these `runs` (arm to `identify_run`), with what it rests on."""
+    """One figure at one seed: `measure` of `of`, from these `runs` (arm to `identify_run`), with what it rests on.
+
+    `provenance` is that of the measurement; the oldest have none.
+    """
 
     measure: str
     of: str
@@ -22,6 +25,7 @@ class Finding(Block):
     value: Finite
     runs: dict[str, str] = {}
     facts: dict[str, int | float | str] = {}
+    provenance: Provenance | None = None
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -53,5 +57,5 @@ def read_findings(folder: Path) -> list[Finding]:
 def add_findings(findings: list[Finding], folder: Path) -> None:
     """Write new findings among those that are there; one of the same measure, subject and seed replaces the old."""
     merged = {finding.key: finding for finding in [*read_findings(folder), *findings]}
-    content = [merged[key].model_dump() for key in sorted(merged)]
+    content = [merged[key].model_dump(exclude_none=True) for key in sorted(merged)]
     write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", file=folder / FINDINGS_FILE)

@@ -93,7 +93,10 @@ def _find_pairs(claim: Claim, evidence: Evidence) -> list[tuple[Record, Record]]
 
 
 def _measure_pair(claim: Claim, untied: Record, tied: Record, *, store: Store, say: Say) -> None:
+    from tiebench.training import environment
+
     say(f"{untied.experiment} seed {untied.seed}: measuring {claim.measure}")
+    started = environment.tell_time()
     tables = read_tables(untied, tied, store=store)
     runs = {record.arm: identify_run(record) for record in (untied, tied)}
     try:
@@ -101,8 +104,10 @@ def _measure_pair(claim: Claim, untied: Record, tied: Record, *, store: Store, s
     except TiebenchError as error:
         say(f"{claim.measure} is not measured: {error.message}" + (f" ({error.hint})" if error.hint else ""))
         return
+    place = environment.choose_device("cpu")
+    made = environment.describe_provenance(started=started, device=place, allocator="as it is")
     findings = [
-        Finding(measure=claim.measure, of=of, seed=untied.seed, value=value, runs=runs, facts=facts)
+        Finding(measure=claim.measure, of=of, seed=untied.seed, value=value, runs=runs, facts=facts, provenance=made)
         for of, value, facts in found
     ]
     add_findings(findings, store.root / untied.experiment)

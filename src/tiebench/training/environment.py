@@ -16,6 +16,7 @@ import torch
 
 import tiebench
 from tiebench.errors import UsageError
+from tiebench.results.record import Provenance
 
 VERSIONS = ("torch", "numpy", "tokenizers", "datasets", "transformers")
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
@@ -111,6 +112,23 @@ def find_commit() -> tuple[str | None, bool | None]:
 def describe_command() -> str:
     """The command line as it could be typed again."""
     return shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "tiebench"), *sys.argv[1:]])
+
+
+def describe_provenance(
+    *, started: str, device: torch.device, allocator: str, num_packed: int | None = None
+) -> Provenance:
+    """Where what was measured from `started` until now comes from."""
+    commit, dirty = find_commit()
+    return Provenance(
+        command=describe_command(),
+        started=started,
+        finished=tell_time(),
+        commit=commit,
+        dirty=dirty,
+        versions=list_versions(),
+        hardware=describe_hardware(device, allocator=allocator),
+        num_packed=num_packed,
+    )
 
 
 def tell_time() -> str:

@@ -147,7 +147,6 @@ def _train(
     progress = trainer.progress
     read_weights(model, folder)
     scores = _score_splits(trainer, material)
-    commit, dirty = environment.find_commit()
     record = Record(
         experiment=run.experiment,
         arm=run.arm,
@@ -168,15 +167,8 @@ def _train(
         best=records.Best(step=progress.best_step, epoch=progress.best_step / trainer.batches.steps_per_epoch),
         cost=_describe_cost(progress, model, run=run, device=device),
         warnings=list_warnings(progress, vocabulary_size=material.vocabulary.size),
-        provenance=records.Provenance(
-            command=environment.describe_command(),
-            started=started,
-            finished=environment.tell_time(),
-            commit=commit,
-            dirty=dirty,
-            versions=environment.list_versions(),
-            hardware=environment.describe_hardware(device, allocator=allocator),
-            num_packed=progress.num_packed,
+        provenance=environment.describe_provenance(
+            started=started, device=device, allocator=allocator, num_packed=progress.num_packed
         ),
     )
     records.write_token_nats(scores["test"].token_nats, folder)

@@ -21,6 +21,7 @@ from tiebench.experiment.loading import resolve_document
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.yaml_file import Document
 from tiebench.results.findings import Finding
+from tiebench.training import environment
 from tiebench.training.model import LanguageModel, build_model, initialise_model
 from tiebench.training.objective import measure_similarity_divergence
 from tiebench.training.runner import prepare_material
@@ -51,14 +52,17 @@ def run_study(
     subject: str, *, measure: str, seed: int, data_dir: Path | None = None, study: Study = Study()
 ) -> Finding:
     """The subspace distance at `beta-0`, `beta-0.5`, `beta-1` ... after training. Raises TiebenchError without PTB."""
-    beta = parse_beta(subject)
+    beta, started, allocator = parse_beta(subject), environment.tell_time(), environment.tune_allocator()
     run = describe_run(study, subject=subject, seed=seed)
     ids = prepare_material(run, data_dir=data_dir).streams["train"].ids[: study.num_tokens + 1]
     tokens = torch.from_numpy(np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int64))
     model = train_model(tokens, run=run, beta=beta, study=study)
     tables = [table.detach().numpy() for table in (model.lexicon.input_table, model.lexicon.output_table)]
     facts = {"num_tokens": study.num_tokens, "num_words": len(tables[0]), "num_passes": study.num_passes}
-    return Finding(measure=measure, of=subject, seed=seed, value=measure_subspace_distance(*tables), facts=facts)
+    value = measure_subspace_distance(*tables)
+    place = environment.choose_device("cpu")
+    made = environment.describe_provenance(started=started, device=place, allocator=allocator)
+    return Finding(measure=measure, of=subject, seed=seed, value=value, facts=facts, provenance=made)
 
 
 def parse_beta(subject: str) -> float:
