@@ -177,7 +177,7 @@ def draw_curves(curves: list[dict[str, Any]], *, file: Path) -> None:
     for panel, curve in zip(panels, curves, strict=True):
         across, up = ([row[place] for row in curve["rows"]] for place in (0, 1))
         panel.plot(across, up, marker="o", color="#0072B2")
-        panel.set(xlabel=curve["columns"][0], ylabel=curve["columns"][1], xlim=(0, None), ylim=(0, None))
+        panel.set(xlabel=curve["columns"][0], ylabel=curve["columns"][1], xlim=(0, None), ylim=(0, 1.15 * max(up)))
         panel.set_title(curve["title"].split(" (")[0], fontsize=10)
     with matplotlib.rc_context({"svg.hashsalt": "tiebench"}):
         figure.savefig(file, metadata={"Date": None})
