@@ -38,6 +38,7 @@ SHARED: dict[str, Callable[[RunSpec], Any]] = {
     "vocabulary": lambda run: run.resolved["vocabulary"],
 }
 
+
 class Pack:
     """The trainers of some runs with equal architecture and batch shape. Raises UsageError for others."""
 
