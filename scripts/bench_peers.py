@@ -21,7 +21,7 @@ from typing import Any
 
 from tiebench.cli import SPINS
 
-KEEP = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:glibc.malloc.top_pad=67108864"
+KEEP = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:glibc.malloc.top_pad=67108864:glibc.malloc.hugetlb=1"
 ALLOCATORS = {"shipped": {}, "tuned": {"GLIBC_TUNABLES": KEEP}}
 OURS = "tiebench"
 PEERS = {"lstm": ("word_language_model",), "gpt": ("nanoGPT", "HF GPT2LMHeadModel")}

@@ -28,7 +28,7 @@ def chunks(request, monkeypatch):
         monkeypatch.setattr(module, "BUFFER_BYTES", 5 * 4 * VOCABULARY)
     if "tiles" in request.param:
         monkeypatch.setattr(module, "TILE_BYTES", 0)
-        monkeypatch.setattr(module, "MIN_COLUMNS", 16)
+        monkeypatch.setattr(module, "MIN_LINES", 1)
     num_chunks = len(list(split_rows(TOKENS, vocabulary_size=VOCABULARY)))
     num_tiles = len(list(split_columns(VOCABULARY, hidden=torch.empty(TOKENS, WIDTH))))
     assert (num_chunks, num_tiles) == (5 if "chunks" in request.param else 1, 3 if "tiles" in request.param else 1)
@@ -211,6 +211,14 @@ def test_tiles_cover_the_vocabulary():
     for num_rows, size in ((1, 50_257), (64, 10_000), (700, 33_278), (2048, 33_278), (1, 1)):
         spans = list(split_columns(size, hidden=torch.empty(num_rows, 4)))
         assert [word for span in spans for word in range(span.start, span.stop)] == list(range(size))
+
+
+@pytest.mark.parametrize("num_rows", [20, 64, 256, 683, 700, 1024, 2048, 4096])
+def test_rows_of_a_tile_are_an_odd_number_of_cache_lines_and_tiles_fit(num_rows):
+    first, *_ = split_columns(1_000_000, hidden=torch.empty(num_rows, 4))
+    num_lines, rest = divmod(4 * first.stop, 64)
+    assert rest == 0 and num_lines % 2 == 1
+    assert 4 * num_rows * first.stop <= module.TILE_BYTES < 4 * num_rows * (first.stop + 2 * 16)
 
 
 def test_buffers_are_reused_within_a_model_and_never_shared_with_a_copy(make_arm):

@@ -20,6 +20,9 @@ from tiebench.results.record import Provenance
 
 VERSIONS = ("torch", "numpy", "tokenizers", "datasets", "transformers")
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+MADV_HUGEPAGE = 14
+HUGE_PAGE_BYTES = 2 * 2**20
+HEAP_BYTES = 2**30
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -46,8 +49,25 @@ def tune_allocator() -> str:
         return "as it is (LD_PRELOAD is set)"
     libc = ctypes.CDLL(None)
     settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
-    kept = all(libc.mallopt(option, value) for option, value in settings.items())
-    return "glibc: mmap_max 0, trim_threshold 2 GiB, top_pad 64 MiB" if kept else "as it is"
+    if not all(libc.mallopt(option, value) for option, value in settings.items()):
+        return "as it is"
+    pages = "huge pages in the first GiB" if _ask_for_huge_pages(libc) else "pages as they are"
+    return f"glibc: mmap_max 0, trim_threshold 2 GiB, top_pad 64 MiB, {pages}"
+
+
+def _ask_for_huge_pages(libc: ctypes.CDLL) -> bool:
+    """Let the heap grow by a GiB, unused as yet, and ask the kernel for pages of 2 MiB there.
+
+    With pages of 4 KiB the processor spends 2 to 4 % of a step on finding them. What is never used costs no memory.
+    """
+    libc.malloc.argtypes, libc.malloc.restype, libc.free.argtypes = [ctypes.c_size_t], ctypes.c_void_p, [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    start = libc.malloc(HEAP_BYTES)
+    if not start:
+        return False
+    libc.free(start)
+    first = -(-start // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
+    return libc.madvise(first, HEAP_BYTES - HUGE_PAGE_BYTES, MADV_HUGEPAGE) == 0
 
 
 def restart_peak_memory(device: torch.device) -> None:

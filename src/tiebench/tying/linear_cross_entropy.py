@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 BUFFER_BYTES = 128 * 2**20
-TILE_BYTES = 4 * 2**20
+TILE_BYTES = 12 * 2**20
 MIN_ROWS = 256
-MIN_COLUMNS = 256
-COLUMN_MULTIPLE = 16
+CACHE_LINE_BYTES = 64
+FLOATS_PER_LINE = CACHE_LINE_BYTES // 4
+MIN_LINES = 17
 TRUSTED_SUMS = (1e-20, 1e30)
 IGNORED = -100
 
@@ -112,11 +113,15 @@ def split_rows(num_rows: int, *, vocabulary_size: int) -> Iterator[slice]:
 
 
 def split_columns(vocabulary_size: int, *, hidden: Tensor) -> Iterator[slice]:
-    """Tiles that fit a core's cache; where there is no such cache to fit, or half precision to keep, a single one."""
+    """Tiles that fit a cache; where there is no such cache to fit, or half precision to keep, a single one.
+
+    A row of a tile is an odd number of cache lines: of a power of two, all rows would compete for the same few places
+    in the cache, which costs a tenth of the product's time.
+    """
     size = vocabulary_size
     if hidden.device.type == "cpu" and hidden.dtype == torch.float32:
-        fitting = TILE_BYTES // (4 * len(hidden)) // COLUMN_MULTIPLE * COLUMN_MULTIPLE
-        size = max(MIN_COLUMNS, fitting)
+        num_lines = TILE_BYTES // (CACHE_LINE_BYTES * max(1, len(hidden)))
+        size = FLOATS_PER_LINE * max(MIN_LINES, num_lines - 1 + num_lines % 2)
     for start in range(0, vocabulary_size, size):
         yield slice(start, min(start + size, vocabulary_size))
 

@@ -1,0 +1,52 @@
+"""What a process settles before it trains: checked in a process of its own, because it cannot be taken back."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ASK = """
+import torch
+from tiebench.training.environment import restart_peak_memory, measure_peak_memory, tune_allocator
+said = tune_allocator()
+{work}
+"""
+MAPPED = """
+block = torch.empty(100 * 2**20, dtype=torch.uint8)
+address, inside, flags = block.data_ptr(), False, ""
+for line in open("/proc/self/smaps"):
+    first = line.split()[0]
+    if "-" in first and not first.endswith(":"):
+        start, end = (int(part, 16) for part in first.split("-"))
+        inside = start <= address < end
+    elif inside and first == "VmFlags:":
+        flags = line.split()[1:]
+print(said, "|", "hg" in flags)
+"""
+IDLE = """
+print(measure_peak_memory(torch.device("cpu")) / 2**20)
+"""
+
+
+def ask(work: str) -> str:
+    command = [sys.executable, "-c", ASK.format(work=work)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator's settings are those of glibc")
+
+
+@glibc
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage/enabled").exists(), reason="this kernel has no huge pages"
+)
+def test_what_is_said_of_huge_pages_is_so():
+    said, is_so = ask(MAPPED).split(" | ")
+    assert said.endswith("huge pages in the first GiB") and is_so == "True"
+
+
+@glibc
+def test_room_that_is_not_used_costs_no_memory():
+    assert float(ask(IDLE)) < 600
