@@ -67,6 +67,12 @@ def test_the_options_are_frozen():
     assert found == OPTIONS
 
 
+@pytest.mark.parametrize("command, jobs", [("train", "1"), ("compare", "auto"), ("reproduce", "auto")])
+def test_what_needs_many_runs_takes_all_cores_unless_told_otherwise(command, jobs):
+    options = typer.main.get_command(cli.app).commands[command].params
+    assert next(option.default for option in options if option.name == "jobs") == jobs
+
+
 def test_both_entry_points_are_the_same_program():
     (script,) = entry_points(group="console_scripts", name="tiebench")
     assert script.load() is cli.main
@@ -280,6 +286,14 @@ def test_check_counts_every_arm_and_trains_nothing(run, write_experiment, tmp_pa
     assert untied["total"] - tied["total"] == tied["shared"] == untied["output"] > 0
     assert found["differences"] == [{"path": "tie.type", "untied": "untied", "tied": "tied"}]
     assert not (tmp_path / "results").exists()
+
+
+def test_bench_says_what_it_is_at_before_it_is(run):
+    answer = run("bench", "lstm-200-ptb", "--seconds", "0.1", "--threads", "1", "--json")
+    first, second = answer.stderr.splitlines()
+    assert first.startswith("[1/2] lstm-200-ptb untied: ") and second.startswith("[2/2] lstm-200-ptb tied: ")
+    untied, tied = json.loads(answer.stdout)
+    assert untied["num_parameters"] - tied["num_parameters"] == 10_000 * 200
 
 
 def test_lists_are_complete(run, trained_once):

@@ -173,7 +173,7 @@ def reproduce(
     device: Device = "auto",
     results: Results = RESULTS,
     data_dir: DataDir = None,
-    jobs: Jobs = "1",
+    jobs: Jobs = "auto",
     no_train: Annotated[bool, typer.Option("--no-train", help="Judge what is there already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost on this machine.")] = False,
     format: Format = "text",
@@ -321,7 +321,11 @@ def bench(
     """Measure how fast this machine trains and scores, beside how fast it multiplies matrices."""
     from tiebench.training.bench import measure_workloads, tabulate_measurements
 
-    found = list(measure_workloads(workloads, seconds=seconds, device=device, num_threads=threads, data_dir=data_dir))
+    announce = functools.partial(typer.echo, err=True)
+    asked = measure_workloads(
+        workloads, seconds=seconds, device=device, num_threads=threads, data_dir=data_dir, announce=announce
+    )
+    found = list(asked)
     if as_json:
         print_json([measurement.figures() for measurement in found])
     else:

@@ -33,10 +33,10 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tiebench"
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'lstm'? ` for a near miss, and always what is allowed."""
+def did_you_mean(name: str, known: Iterable[str], *, more: Iterable[str] = ()) -> str:
+    """`did you mean 'lstm'? ` for a near miss, and always what is allowed; `more` is too much to be listed."""
     names = sorted(known)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), [*names, *more], n=1, cutoff=0.5)
     suggestion = f"did you mean '{close[0]}'? " if close else ""
     return f"{suggestion}allowed: {', '.join(names)}"
 

@@ -126,6 +126,11 @@ class PaperClaims:
     tolerances: str
     claims: dict[str, Claim]
 
+    @property
+    def sources(self) -> list[str]:
+        """The tables and figures that the claims come from, in the order of the file."""
+        return list(dict.fromkeys(claim.source for claim in self.claims.values()))
+
     def choose(self, only: list[str]) -> dict[str, Claim]:
         """The claims whose id or source is among `only`; all when it is empty."""
         return {id: claim for id, claim in self.claims.items() if not only or id in only or claim.source in only}
@@ -134,10 +139,12 @@ class PaperClaims:
 def load_papers(name: str, *, only: list[str] | tuple[str, ...] = ()) -> list[PaperClaims]:
     """The paper of that name, a file of one's own, or `all`. Raises UsageError, also for an unknown id in `only`."""
     papers = [read_claims(file) for file in _find_files(name)]
-    known = {key for paper in papers for id, claim in paper.claims.items() for key in (id, claim.source)}
+    sources = {source for paper in papers for source in paper.sources}
+    ids = {id for paper in papers for id in paper.claims}
     for asked in only:
-        if asked not in known:
-            raise UsageError(f"--only {asked}: no such claim, table or figure", did_you_mean(asked, known))
+        if asked not in sources | ids:
+            hint = f"{did_you_mean(asked, sources, more=ids)}, or one of their {len(ids)} claims by its name"
+            raise UsageError(f"--only {asked}: no such claim, table or figure", hint)
     return papers
 
 
@@ -153,10 +160,10 @@ def read_claims(file: Path) -> PaperClaims:
 
 
 def describe_paper(file: Path) -> str:
-    """One line for lists: title, venue, how many claims."""
+    """One line for lists: title, venue, how many claims, from where."""
     content = read_claims(file)
-    paper = content.paper
-    return f"{paper.title} ({paper.authors}, {paper.venue} {paper.year}): {len(content.claims)} claims"
+    paper, number, sources = content.paper, len(content.claims), ", ".join(content.sources)
+    return f"{paper.title} ({paper.authors}, {paper.venue} {paper.year}): {number} claims of {sources}"
 
 
 def _find_files(name: str) -> list[Path]:

@@ -10,7 +10,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -110,13 +110,16 @@ def measure_workloads(
     device: str = "auto",
     num_threads: int | None = None,
     data_dir: Path | None = None,
+    announce: Callable[[str], None] = lambda what: None,
 ) -> Iterator[Measurement]:
-    """Each arm of each workload in a fresh process, one after the other, as they are done.
+    """Each arm of each workload in a fresh process, one after the other, as they are done; each is announced before.
 
     Raises UsageError for a name that is no workload and no experiment.
     """
     kind = str(environment.choose_device(device))
-    for name, arm in list_parts(names, device=kind):
+    parts = list_parts(names, device=kind)
+    for number, (name, arm) in enumerate(parts, start=1):
+        announce(f"[{number}/{len(parts)}] {name} {arm}: training and scoring for {seconds:g} seconds each")
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             yield pool.submit(
                 measure_arm, name, arm=arm, seconds=seconds, device=kind, num_threads=num_threads, data_dir=data_dir
