@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from tiebench.experiment import schema
 from tiebench.training.model import LanguageModel
-from tiebench.tying.lexicon import Lexicon
 
 
 def choose_scale(training: schema.Training, *, num_tokens: int) -> float:
@@ -26,7 +25,8 @@ def compute_loss(
     hidden `(batch, time, width)`, targets `(batch, time)`.
     """
     if isinstance(objective, schema.Augmented):
-        return _compute_augmented(model.lexicon, hidden, targets, objective=objective, scale=scale)
+        options = {"temperature": objective.temperature, "gamma": objective.gamma}
+        return model.lexicon.augmented_loss(hidden, targets, scale=scale, **options)
     loss = model.lexicon.loss(hidden, targets, scale=scale)
     return loss, loss.detach() / scale
 
@@ -37,22 +37,6 @@ def compute_penalty(model: LanguageModel, training: schema.Training) -> Tensor |
     if penalty is None or training.reduction == "window_sum":
         return penalty
     return penalty / training.window
-
-
-def _compute_augmented(
-    lexicon: Lexicon, hidden: Tensor, targets: Tensor, *, objective: schema.Augmented, scale: float
-) -> tuple[Tensor, Tensor]:
-    """J + gamma * tau * KL(y~ || y^) (Inan et al. 2017, section 3, equations 3.1 to 3.5)."""
-    targets = targets.flatten()
-    read = lexicon.read(hidden).flatten(0, -2)
-    scores = F.linear(read, lexicon.output_table)
-    biased = scores if lexicon.output_bias is None else scores + lexicon.output_bias
-    nats = F.cross_entropy(biased, targets, reduction="sum")
-    divergence = measure_similarity_divergence(
-        scores, targets, table=lexicon.input_table, temperature=objective.temperature
-    )
-    loss = scale * (nats + objective.gamma * objective.temperature * divergence)
-    return loss, nats.detach()
 
 
 def measure_similarity_divergence(scores: Tensor, targets: Tensor, *, table: Tensor, temperature: float) -> Tensor:

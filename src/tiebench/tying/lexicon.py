@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tiebench.experiment import schema
+from tiebench.tying.augmented_loss import augmented_cross_entropy
 from tiebench.tying.linear_cross_entropy import Workspace, linear_cross_entropy, token_nats
 from tiebench.tying.word_dropout import draw_word_mask
 
@@ -127,6 +128,25 @@ class Lexicon(nn.Module, ABC):
             self.output_table,
             self.output_bias,
             targets.flatten(),
+            scale=scale,
+            workspace=self.workspace,
+        )
+
+    def augmented_loss(
+        self, hidden: Tensor, targets: Tensor, *, temperature: float, gamma: float, scale: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """The loss above with gamma * temperature * KL(y~ || y^) added to each token's nats, and the summed nats.
+
+        See `augmented_cross_entropy` (Inan et al. 2017, section 3).
+        """
+        return augmented_cross_entropy(
+            self.read(hidden).flatten(0, -2),
+            self.output_table,
+            self.output_bias,
+            targets.flatten(),
+            input_table=self.input_table,
+            temperature=temperature,
+            gamma=gamma,
             scale=scale,
             workspace=self.workspace,
         )

@@ -158,12 +158,18 @@ def linear_cross_entropy(
     scaled afterwards, because the tables' gradients would not follow: put the factor into `scale`. A table that is
     computed from parameters gets its gradient through autograd, one copy later.
     """
+    return with_leaf_table(
+        table, lambda leaf: _LinearCrossEntropy.apply(hidden, leaf, bias, targets, scale, workspace)
+    )
+
+
+def with_leaf_table(table: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """`compute(table)`, a loss that writes the table's `.grad` itself; a computed table gets it through autograd."""
     if table.is_leaf or not table.requires_grad:
-        return _LinearCrossEntropy.apply(hidden, table, bias, targets, scale, workspace)
+        return compute(table)
     stand_in = table.detach().requires_grad_()
     stand_in.grad = torch.zeros_like(table)
-    loss = _LinearCrossEntropy.apply(hidden, stand_in, bias, targets, scale, workspace)
-    return _PassOn.apply(loss, table, stand_in)
+    return _PassOn.apply(compute(stand_in), table, stand_in)
 
 
 class _PassOn(torch.autograd.Function):
@@ -198,12 +204,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, factor):  # noqa: ANN001
-        _refuse_factor(factor)
+        refuse_factor(factor)
         (hidden_gradient,) = ctx.saved_tensors
         return hidden_gradient, None, None, None, None, None
 
 
-def _refuse_factor(factor: Tensor) -> None:
+def refuse_factor(factor: Tensor) -> None:
     """Any factor but 1 is an error; a GPU finds it out by itself, later, so that the host does not wait for it."""
     message = "the tables' gradients are already written: give the factor as `scale`"
     if factor.device.type == "cuda":
