@@ -3,7 +3,8 @@
     python scripts/bench_peers.py --word-language-model DIR --nano-gpt DIR
 
 DIR is the folder with the program's model.py. Every process gets the same number of threads. A peer runs as shipped,
-and once more with the allocator settings that tiebench makes for itself.
+and once more with the settings of allocator and OpenMP that tiebench makes for itself. Every round begins with another
+program.
 Writes performance.json (every sample) and performance.md into --results.
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 from tiebench.cli import SPINS
 
 KEEP = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:glibc.malloc.top_pad=67108864:glibc.malloc.hugetlb=1"
-ALLOCATORS = {"shipped": {}, "tuned": {"GLIBC_TUNABLES": KEEP}}
+ALLOCATORS = {"shipped": {}, "tuned": {"GLIBC_TUNABLES": KEEP, "GOMP_SPINCOUNT": SPINS}}
 OURS = "tiebench"
 PEERS = {"lstm": ("word_language_model",), "gpt": ("nanoGPT", "HF GPT2LMHeadModel")}
 WORKLOADS = ("lstm-200-ptb", "lstm-200-wikitext-2", "lstm-650-wikitext-2", "gpt-256-ptb", "gpt-256-wikitext-2")
@@ -161,8 +162,8 @@ def take_sample(program: str, workload: str, arm: str, *, folder: Path | None, s
     torch.set_num_threads(threads)
     opened = open_workload(workload, arm=arm)
     ids = torch.from_numpy(opened.streams["train"].ids).long()
-    environment.restart_peak_memory(torch.device("cpu"))
     train, score = BUILDERS[program](opened.run, opened.vocabulary_size, ids, folder=folder)
+    environment.restart_peak_memory(torch.device("cpu"))
     train_rate, train_cpu = time_steps(train, seconds=seconds)
     rate, cpu = time_steps(score, seconds=seconds)
     return {
@@ -234,12 +235,14 @@ def measure_other_work(before: tuple[float, float] | None) -> float | None:
 
 
 def take_round(number: int, workload: str, *, asked: argparse.Namespace) -> list[dict]:
-    """One sample of every program and allocator on every arm of a workload, one after the other."""
+    """One sample of every program and allocator on every arm of a workload, in turn; who begins changes by round."""
     folders = {"word_language_model": asked.word_language_model, "nanoGPT": asked.nano_gpt}
+    contestants = list_contestants(workload, folders)
+    first = number % len(contestants)
     return [
         {"round": number, **spawn_sample(program, allocator, workload, arm, asked=asked)}
         for arm in list_arms(workload)
-        for program, allocator in list_contestants(workload, folders)
+        for program, allocator in (*contestants[first:], *contestants[:first])
     ]
 
 
@@ -251,6 +254,7 @@ def describe_machine(asked: argparse.Namespace) -> dict[str, Any]:
 
     allocator = environment.tune_allocator()
     facts = environment.describe_hardware(torch.device("cpu"), allocator=allocator)
+    facts |= {"threads": asked.threads, "openmp_spins": SPINS}
     versions = environment.list_versions()
     return {"threads": asked.threads, "hardware": facts, "versions": versions}
 
@@ -275,12 +279,17 @@ def main() -> None:
     from tiebench.results.atomic import write_text
 
     file = asked.results / "performance.json"
-    samples = json.loads(file.read_text("utf-8"))["samples"] if asked.add else []
+    setting, samples = describe_machine(asked), []
+    if asked.add:
+        before = json.loads(file.read_text("utf-8"))
+        samples = before["samples"]
+        if before["setting"] != setting:
+            raise SystemExit(f"{file} was measured in another setting: leave out --add, or choose another --results")
     begin = 1 + max((sample["round"] for sample in samples), default=-1)
     for number in range(begin, begin + asked.rounds):
         for workload in asked.workload or WORKLOADS:
             samples += take_round(number, workload, asked=asked)
-            write_text(json.dumps({"setting": describe_machine(asked), "samples": samples}, indent=1) + "\n", file=file)
+            write_text(json.dumps({"setting": setting, "samples": samples}, indent=1) + "\n", file=file)
             refresh_page(asked.results)
 
 

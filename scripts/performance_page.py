@@ -39,7 +39,7 @@ def render_peers(content: dict[str, Any]) -> str:
     caption = (
         f"{hardware['cpu']}, {setting['threads']} of {hardware['cores']} cores; torch {versions['torch']}, "
         f"transformers {versions.get('transformers', 'not installed')}; ours: {hardware['allocator']}. "
-        "`over it` is our rate over the peer's, as shipped and with the allocator settings that we use ourselves: "
+        "`over it` is our rate over the peer's, as shipped and with our own settings of allocator and OpenMP: "
         f"the median over up to {max(sample['round'] for sample in samples) + 1} interleaved rounds of fresh processes, "
         "with the lowest and the highest. Rates are medians; the ceiling is the fastest matrix product of the same "
         f"process.{_describe_other_work(samples)}"
