@@ -77,3 +77,5 @@ def test_the_printed_outputs_are_those_of_the_published_records(tmp_path):
     results = refresh["copy_published"](ROOT, tmp_path)
     assert refresh["BLOCK"].search(README), "the README shows no output"
     assert refresh["fill_blocks"](README, results=results) == README, "run scripts/refresh_pages.py"
+    page = (ROOT / "results" / "README.md").read_text("utf-8")
+    assert refresh["render_results"](results) == page, "run scripts/refresh_pages.py"

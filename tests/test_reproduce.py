@@ -102,6 +102,34 @@ def test_what_is_measured_on_tables_outlives_the_weights(trained, write_claims, 
     assert without.stdout == first.stdout
 
 
+def test_what_was_measured_on_two_arms_says_nothing_of_two_others(write_experiment, write_claims, reproduce, tmp_path):
+    arms = {"untied": {"tie": False}, "tied": {"tie": True}, "other": {"tie": False, "lexicon": {"output_init": {"normal": 1.0}}}}
+    experiment = write_experiment(arms=arms)
+    rest = "of: in-out, published: 0.0, tolerance: 2"
+    first = {"first": ("table-1", "[untied, tied]", "rank correlation", rest)}
+    second = {"second": ("table-2", "[other, tied]", "rank correlation", rest)}
+    file = write_claims(experiment, **first, **second)
+    assert verdicts(reproduce(file, "--json", "--only", "first")) == {"first": "reproduced"}
+    assert verdicts(reproduce(file, "--json", "--no-train", "--only", "second")) == {"second": "not run"}
+    both = json.loads(reproduce(file, "--json").stdout)
+    assert [row["verdict"] for row in both] == ["reproduced", "reproduced"]
+    assert both[0]["measured"][0]["mean"] != both[1]["measured"][0]["mean"]
+    assert len(read_findings(tmp_path / "results" / "tiny")) == 6
+
+
+@pytest.mark.parametrize(
+    "claim, message",
+    [
+        (("t", "[untied, tied]", "rank correlation", "relation: in < out"), "is of a pair of tables"),
+        (("t", "[untied, tied]", "simlex-999", "relation: in-out < out-tied"), "is of one table"),
+        (("t", "[untied]", "subspace distance", "published: 1.0, tolerance: 0.1"), "leave 'experiment' out"),
+    ],
+)
+def test_a_claim_that_nothing_could_answer_is_refused(claim, message, trained, write_claims, reproduce):
+    result = reproduce(write_claims(trained / "tiny.yaml", odd=claim), "--no-train")
+    assert result.exit_code == 2 and message in result.stderr
+
+
 def test_without_gensim_word_similarity_is_not_run_and_says_so(trained, write_claims, reproduce, monkeypatch):
     monkeypatch.setitem(sys.modules, "gensim.test.utils", None)
     similar = ("table-3", "[untied, tied]", "simlex-999", "relation: in < out")

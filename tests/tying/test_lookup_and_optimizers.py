@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from tiebench.experiment.schema import SGD, AdamW
 from tiebench.training.model import LanguageModel, build_model, initialise_model
 from tiebench.training.optimizers import build_optimizer, measure_norm
+from tiebench.tying.tied import Tied
 
 VOCABULARY, NUM_STEPS = 53, 5
 OPTIONS = {
@@ -97,6 +98,46 @@ def test_only_plain_sgd_on_two_tables_leaves_the_gradient_sparse(make_arm):
             step_fused(model, build_optimizer(model, OPTIONS[name]), draw_batches()[0], learning_rate=0.1)
             found[tie, name] = model.lexicon.input_table.grad.is_sparse
     assert [key for key, is_sparse in found.items() if is_sparse] == [("untied", "sgd")]
+
+
+class Doubled(Tied):
+    """Both tables are computed from one parameter."""
+
+    @property
+    def input_table(self) -> Tensor:
+        return 2 * self.table
+
+    @property
+    def output_table(self) -> Tensor:
+        return 2 * self.table
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_tables_may_be_computed(precision, make_arm):
+    """Twice the table is the table of twice the size: the same loss, and twice the gradient."""
+    spec = make_arm("tied")
+    plain, model = build(spec), build(spec)
+    model.lexicon = Doubled(spec.lexicon, vocabulary_size=VOCABULARY, width=model.architecture.width)
+    with torch.no_grad():
+        model.lexicon.table.copy_(plain.lexicon.table / 2)
+    gradients, norms = [], []
+    for trained in (plain, model):
+        optimizer = build_optimizer(trained, OPTIONS["sgd"])
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+            norms.append(step_fused(trained, optimizer, draw_batches()[0], learning_rate=0.0))
+        gradients.append(trained.lexicon.table.grad)
+    exact = {"rtol": 1e-5, "atol": 1e-7} if precision == "fp32" else {"rtol": 0.05, "atol": 2e-4}
+    torch.testing.assert_close(gradients[1], 2 * gradients[0], **exact)
+    assert norms[1] > norms[0]
+
+
+def test_under_autocast_the_scores_are_products_in_its_precision(make_arm):
+    """A transformer's last norm leaves float32, and products into a buffer are not cast by themselves."""
+    model = build(make_arm("tied", lexicon={"projection": {}}))
+    hidden = torch.randn(3, 4, model.architecture.width)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model.lexicon.read(hidden).dtype == torch.bfloat16
+    assert model.lexicon.read(hidden).dtype == torch.float32
 
 
 def test_an_optimizer_goes_on_from_its_state(make_arm):

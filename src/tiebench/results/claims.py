@@ -21,7 +21,8 @@ Measure = Literal[
     "test perplexity", "valid perplexity", "train perplexity", "running train perplexity", "overfitting", "parameters",
     "rank correlation", "aligned cosine", "simlex-999", "wordsim-353", "subspace distance",
 ]  # fmt: skip
-TABLE_MEASURES = ("rank correlation", "aligned cosine", "simlex-999", "wordsim-353")
+PAIR_MEASURES = ("rank correlation", "aligned cosine")
+TABLE_MEASURES = (*PAIR_MEASURES, "simlex-999", "wordsim-353")
 TABLES = ("in", "out", "tied")
 STUDIES = {"subspace distance": "subspace-alignment"}
 ALL = "all"
@@ -67,6 +68,8 @@ class Claim(Block):
             raise ValueError("'published' and 'tolerance' go together")
         if self.measure not in STUDIES and self.experiment is None and not self.notes:
             raise ValueError("without 'experiment', 'notes' must say why")
+        if self.measure in STUDIES and self.experiment is not None:
+            raise ValueError(f"{self.measure} comes from a study of its own: leave 'experiment' out")
         if self.experiment is not None and not self.arms:
             raise ValueError("'experiment' needs 'arms'")
         if self.relation is not None and len(RELATION.split(self.relation)) < 3:
@@ -85,6 +88,9 @@ class Claim(Block):
             parts = name.split("-") if self.is_about_tables else [name]
             if self.arms and not set(parts) <= set(known):
                 raise ValueError(f"'{name}' is not among {', '.join(known)}")
+            if self.is_about_tables and len(parts) != (2 if self.measure in PAIR_MEASURES else 1):
+                what = "a pair of tables, such as out-tied" if self.measure in PAIR_MEASURES else "one table"
+                raise ValueError(f"'{name}': {self.measure} is of {what}")
 
     @property
     def subjects(self) -> list[str]:

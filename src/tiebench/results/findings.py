@@ -28,8 +28,12 @@ class Finding(Block):
     provenance: Provenance | None = None
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        return self.measure, self.of, self.seed
+    def key(self) -> tuple[str, str, int, list[str]]:
+        return self.measure, self.of, self.seed, sorted(self.runs)
+
+    def is_about(self, arms: list[str]) -> bool:
+        """Whether it was measured on the tables of exactly these arms."""
+        return set(self.runs) == set(arms)
 
 
 def identify_run(record: Record) -> str:
@@ -55,7 +59,8 @@ def read_findings(folder: Path) -> list[Finding]:
 
 
 def add_findings(findings: list[Finding], folder: Path) -> None:
-    """Write new findings among those that are there; one of the same measure, subject and seed replaces the old."""
-    merged = {finding.key: finding for finding in [*read_findings(folder), *findings]}
-    content = [merged[key].model_dump(exclude_none=True) for key in sorted(merged)]
+    """Write new findings among those that are there; one of the same measure, subject, seed and arms replaces the old."""
+    merged = {repr(finding.key): finding for finding in [*read_findings(folder), *findings]}
+    ordered = sorted(merged.values(), key=lambda finding: finding.key)
+    content = [finding.model_dump(exclude_none=True) for finding in ordered]
     write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", file=folder / FINDINGS_FILE)

@@ -89,8 +89,9 @@ class Evidence:
             read = _RECORD_MEASURES[claim.measure]
             found = {record.seed: read(record) for record in records if record.arm == subject}
             return {seed: value for seed, value in found.items() if value is not None}
-        asked = (claim.measure, subject)
-        return {finding.seed: finding.value for finding in findings if (finding.measure, finding.of) == asked}
+        arms, asked = claim.arms if claim.is_about_tables else [], (claim.measure, subject)
+        fitting = [finding for finding in findings if finding.is_about(arms)]
+        return {finding.seed: finding.value for finding in fitting if (finding.measure, finding.of) == asked}
 
     def is_altered(self, claim: Claim) -> bool:
         """Whether anything was changed: by an override, or in a run that stands where the claim's should."""

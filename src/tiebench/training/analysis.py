@@ -81,7 +81,7 @@ def measure_tables(
 def _find_pairs(claim: Claim, evidence: Evidence) -> list[tuple[Record, Record]]:
     """The runs of both arms at each seed where both have weights and the measure is not there yet."""
     records, findings = evidence.read(claim.experiment)
-    known = {finding.seed for finding in findings if finding.measure == claim.measure}
+    known = {found.seed for found in findings if found.measure == claim.measure and found.is_about(claim.arms)}
     weighty = {
         (record.arm, record.seed): record
         for record in records

@@ -11,7 +11,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
@@ -182,6 +182,8 @@ class _Crew:
             signal.signal(signal.SIGINT, before)
             theirs.close()
         self.workers[run.name] = _Worker(process, run, observer, events)
+        if self.stopping:  # told to while the process was being started
+            process.terminate()
 
     def _listen(self) -> None:
         """Pass on what was told; wait a little where nothing was."""
@@ -262,7 +264,11 @@ class _Messenger(Observer):
         self._tell("say", positional, {})
 
     def _tell(self, event: str, positional: tuple, keywords: dict[str, Any]) -> None:
-        self.events.send((event, (positional, keywords)))
+        """Where nobody listens any more, the run is checkpointed and ends, as when it is told to."""
+        try:
+            self.events.send((event, (positional, keywords)))
+        except OSError:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def _work(run: RunSpec, settings: Settings, events: connection.Connection) -> None:
@@ -275,7 +281,8 @@ def _work(run: RunSpec, settings: Settings, events: connection.Connection) -> No
         event, content = "failed", _portable(error)
     except Exception:
         event, content = "failed", RuntimeError(f"{run.name} failed:\n{traceback.format_exc()}")
-    events.send((event, content))
+    with suppress(OSError):  # nobody listens any more
+        events.send((event, content))
 
 
 def _portable(error: TiebenchError) -> TiebenchError:

@@ -19,7 +19,8 @@ def build_optimizer(model: LanguageModel, options: schema.SGD | schema.AdamW) ->
     """The optimizer of a model; also settles which gradient its lexicon's lookup produces."""
     plain = isinstance(options, schema.SGD) and options.momentum == 0 and options.weight_decay == 0
     shares_table = model.lexicon.input_table is model.lexicon.output_table
-    model.lexicon.sparse_lookup = (plain or shares_table) and model.lexicon.input_table.device.type != "cuda"
+    table = model.lexicon.input_table  # where it is computed, autograd has no use for a sparse gradient
+    model.lexicon.sparse_lookup = (plain or shares_table) and table.is_leaf and table.device.type != "cuda"
     return SGD(model, options) if isinstance(options, schema.SGD) else AdamW(model, options)
 
 

@@ -10,7 +10,7 @@ from tiebench.results.differences import find_differences
 from tiebench.results.record import RECORD_FILE, Record, read_record
 from tiebench.results.store import Store
 
-REMEDY = "keep both with --results DIR or --set name=NAME, or replace the old one with --force"
+REMEDY = "keep both with --results DIR or --set name=NAME, or replace the old one: tiebench train CONFIG --force"
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,13 @@ class Lexicon(nn.Module, ABC):
         return vectors if self.lift is None else self.lift(vectors)
 
     def read(self, hidden: Tensor) -> Tensor:
-        """Hidden vectors `(..., width)` as the output table meets them `(..., table width)`."""
+        """Hidden vectors `(..., width)` as the output table meets them `(..., table width)`.
+
+        Under autocast in its precision, because what follows writes its products into buffers, which autocast does not
+        see; a transformer's last norm leaves float32.
+        """
+        if torch.is_autocast_enabled(hidden.device.type):
+            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
         if self.projection is not None:
             hidden = self.projection(hidden)
         return hidden if self.output_scale == 1.0 else hidden * self.output_scale

@@ -156,7 +156,8 @@ def linear_cross_entropy(
     is left out. The gradients of table and bias are added to their `.grad` by this call itself, with the factor
     `scale`; `.backward()` on the result carries the gradient of `hidden` on. Raises RuntimeError when the result is
     scaled afterwards, because the tables' gradients would not follow: put the factor into `scale`. A table that is
-    computed from parameters gets its gradient through autograd, one copy later.
+    computed from parameters gets its gradient through autograd, one copy later. The memory of a gradient is used
+    again after the next `zero_grad`: copy one that is to be kept.
     """
     return with_leaf_table(
         table, lambda leaf: _LinearCrossEntropy.apply(hidden, leaf, bias, targets, scale, workspace)
@@ -167,8 +168,8 @@ def with_leaf_table(table: Tensor, compute: Callable[[Tensor], Tensor]) -> Tenso
     """`compute(table)`, a loss that writes the table's `.grad` itself; a computed table gets it through autograd."""
     if table.is_leaf or not table.requires_grad:
         return compute(table)
-    stand_in = table.detach().requires_grad_()
-    stand_in.grad = torch.zeros_like(table)
+    stand_in = table.detach().float().requires_grad_()
+    stand_in.grad = torch.zeros_like(stand_in)
     return _PassOn.apply(compute(stand_in), table, stand_in)
 
 
@@ -177,12 +178,12 @@ class _PassOn(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, loss, table, stand_in):  # noqa: ANN001
-        ctx.stand_in = stand_in
+        ctx.stand_in, ctx.dtype = stand_in, table.dtype
         return loss.clone()
 
     @staticmethod
     def backward(ctx, factor):  # noqa: ANN001
-        return factor, ctx.stand_in.grad, None
+        return factor, ctx.stand_in.grad.to(ctx.dtype), None
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
