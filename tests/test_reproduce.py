@@ -103,7 +103,8 @@ def test_what_is_measured_on_tables_outlives_the_weights(trained, write_claims, 
 
 
 def test_what_was_measured_on_two_arms_says_nothing_of_two_others(write_experiment, write_claims, reproduce, tmp_path):
-    arms = {"untied": {"tie": False}, "tied": {"tie": True}, "other": {"tie": False, "lexicon": {"output_init": {"normal": 1.0}}}}
+    other = {"tie": False, "lexicon": {"output_init": {"normal": 1.0}}}
+    arms = {"untied": {"tie": False}, "tied": {"tie": True}, "other": other}
     experiment = write_experiment(arms=arms)
     rest = "of: in-out, published: 0.0, tolerance: 2"
     first = {"first": ("table-1", "[untied, tied]", "rank correlation", rest)}
