@@ -133,18 +133,19 @@ def test_ctrl_c_checkpoints_every_process(open_fleet):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_command_that_breaks_leaves_every_run_checkpointed(open_fleet):
+def test_a_command_that_breaks_leaves_what_is_in_training_checkpointed(open_fleet):
     """The processes find out that nobody listens any more, and end as if they had been told to."""
-    fleet, children = open_fleet(training={**LONG, "epochs": 10_000}), []
+    fleet, children = open_fleet(training={**LONG, "epochs": 10_000}), {}
 
     def break_down(run) -> None:
-        children.extend(multiprocessing.active_children())
+        children.update({child.name == run.name: child for child in multiprocessing.active_children()})
         raise OSError("no space left on device")
 
     with pytest.raises(OSError, match="no space left"):
         fleet.train(jobs="2", at_second_evaluation=break_down)
-    assert len(children) == 2 and all(child.exitcode == 0 for child in children)
-    assert "interrupted" in fleet.states().values()
+    assert children[True].exitcode == 0
+    assert children[False].exitcode in (0, -signal.SIGTERM), "it may not have begun to train yet"
+    assert "interrupted" in fleet.states().values() and multiprocessing.active_children() == []
 
 
 def test_an_arm_that_cannot_be_built_costs_no_training(open_fleet):
