@@ -10,7 +10,8 @@ import pytest
 from tiebench.errors import TiebenchError, UsageError
 from tiebench.experiment.loading import load_experiment
 from tiebench.results.store import Store, find_state
-from tiebench.training.fleet import choose_num_jobs, count_cores, execute_runs
+from tiebench.training.fleet import _Messenger, choose_num_jobs, count_cores, execute_runs
+from tiebench.training.interruption import noticing_signals
 from tiebench.training.observer import Observer
 from tiebench.training.reuse import Settings
 from tiebench.training.trainer import Interrupted
@@ -131,6 +132,30 @@ def test_ctrl_c_checkpoints_every_process(open_fleet):
     assert multiprocessing.active_children() == []
     assert "interrupted" in fleet.states().values() and "finished" not in fleet.states().values()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_process_that_nobody_listens_to_is_told_to_stop():
+    events, theirs = multiprocessing.Pipe(duplex=False)
+    events.close()
+    told = []
+    with noticing_signals(lambda: told.append(True)):
+        _Messenger(theirs).say("is anybody there?")
+    assert told == [True]
+
+
+def test_one_that_is_told_to_stop_stops_all(open_fleet):
+    """A signal to one process: what the message says of all runs is so."""
+    arms = {name: {"tie": name == "tied", "lexicon": {"output_bias": name == "odd"}} for name in ("tied", "untied", "odd")}
+    fleet = open_fleet(arms=arms, training={**LONG, "epochs": 10_000})
+
+    def tell(run) -> None:
+        (process,) = [child for child in multiprocessing.active_children() if child.name == run.name]
+        process.terminate()
+
+    with pytest.raises(Interrupted, match="all runs were checkpointed"):
+        fleet.train(jobs="2", at_second_evaluation=tell)
+    assert multiprocessing.active_children() == []
+    assert "finished" not in fleet.states().values() and "odd" not in fleet.states()
 
 
 def test_a_command_that_breaks_leaves_what_is_in_training_checkpointed(open_fleet):

@@ -67,9 +67,9 @@ def execute_runs(
     not stop the others; the first is raised when all have ended. Raises Interrupted when told to stop.
     """
     report(inspect_arms(runs, data_dir=settings.data_dir))
-    num_jobs = choose_num_jobs(jobs, num_runs=len(runs), device=choose_device(settings.device).type)
     finished = {run.name: find_finished(run, settings=settings) for run in runs}
     waiting = [(index, run) for index, run in enumerate(runs) if finished[run.name] is None]
+    num_jobs = choose_num_jobs(jobs, num_runs=len(waiting), device=choose_device(settings.device).type)
     for index, run in enumerate(runs):
         if finished[run.name] is not None:
             watch(run, index).finish_run(finished[run.name], reused=True)
@@ -206,7 +206,7 @@ class _Crew:
             self.failures.append(content)
             worker.observer.say(f"{name} failed: {content}")
         elif event == "interrupted":
-            self.stopping = True
+            self._stop()
         else:
             positional, keywords = content
             getattr(worker.observer, event)(*positional, **keywords)
