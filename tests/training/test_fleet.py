@@ -6,10 +6,12 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from tiebench.errors import TiebenchError, UsageError
 from tiebench.experiment.loading import load_experiment
 from tiebench.results.store import Store, find_state
+from tiebench.training import fleet as fleet_module
 from tiebench.training.fleet import _Messenger, choose_num_jobs, count_cores, execute_runs
 from tiebench.training.interruption import noticing_signals
 from tiebench.training.observer import Observer
@@ -97,6 +99,17 @@ def read_findings(fleet: Fleet) -> list[dict]:
 def test_the_number_of_jobs(asked, num_runs, device, number):
     assert choose_num_jobs(asked, num_runs=num_runs, device=device) == number
     assert choose_num_jobs("auto", num_runs=1000, device="cpu") == count_cores()
+
+
+def test_a_user_s_number_of_threads_is_not_exceeded(monkeypatch, tmp_path):
+    """OMP_NUM_THREADS=1 makes runs comparable whatever --jobs is."""
+    settings = Settings(store=Store(tmp_path), device="cpu")
+    monkeypatch.setattr(fleet_module, "count_cores", lambda: 16)
+    shares = {}
+    for allowed in (1, 16):
+        monkeypatch.setattr(torch, "get_num_threads", lambda allowed=allowed: allowed)
+        shares[allowed] = fleet_module._Crew(settings, watch=None, num_jobs=2).settings.num_threads
+    assert shares == {1: 1, 16: 8}
 
 
 def test_side_by_side_survives_a_kill_and_finds_what_one_after_the_other_finds(open_fleet):

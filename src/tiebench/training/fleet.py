@@ -17,6 +17,8 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+import torch
+
 from tiebench.errors import TiebenchError
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import Record
@@ -141,7 +143,7 @@ class _Crew:
     def __init__(self, settings: Settings, watch: Watch, num_jobs: int) -> None:
         self.context = multiprocessing.get_context("spawn")
         self.num_jobs = num_jobs
-        threads = settings.num_threads or max(1, count_cores() // num_jobs)
+        threads = settings.num_threads or min(torch.get_num_threads(), max(1, count_cores() // num_jobs))
         self.settings = replace(settings, num_threads=threads)
         self.watch = watch
         self.workers: dict[str, _Worker] = {}
