@@ -58,7 +58,7 @@ def tune_allocator() -> str:
 def _ask_for_huge_pages(libc: ctypes.CDLL) -> bool:
     """Let the heap grow by a GiB, unused as yet, and ask the kernel for pages of 2 MiB there.
 
-    With pages of 4 KiB the processor spends 2 to 4 % of a step on finding them. What is never used costs no memory.
+    With pages of 4 KiB the processor spends some of every step on finding them. What is never used costs no memory.
     """
     libc.malloc.argtypes, libc.malloc.restype, libc.free.argtypes = [ctypes.c_size_t], ctypes.c_void_p, [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]

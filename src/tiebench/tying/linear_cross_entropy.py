@@ -116,7 +116,7 @@ def split_columns(vocabulary_size: int, *, hidden: Tensor) -> Iterator[slice]:
     """Tiles that fit a cache; where there is no such cache to fit, or half precision to keep, a single one.
 
     A row of a tile is an odd number of cache lines: of a power of two, all rows would compete for the same few places
-    in the cache, which costs a tenth of the product's time.
+    in the cache, and the products would wait for them.
     """
     size = vocabulary_size
     if hidden.device.type == "cpu" and hidden.dtype == torch.float32:
