@@ -164,27 +164,24 @@ def take_sample(program: str, workload: str, arm: str, *, folder: Path | None, s
     ids = torch.from_numpy(opened.streams["train"].ids).long()
     train, score = BUILDERS[program](opened.run, opened.vocabulary_size, ids, folder=folder)
     environment.restart_peak_memory(torch.device("cpu"))
-    train_rate, train_cpu = time_steps(train, seconds=seconds)
-    rate, cpu = time_steps(score, seconds=seconds)
     return {
-        "train_tokens_per_second": train_rate, "train_cpu_seconds_per_token": train_cpu,
-        "evaluation_tokens_per_second": rate, "evaluation_cpu_seconds_per_token": cpu,
+        "train_tokens_per_second": time_steps(train, seconds=seconds),
+        "evaluation_tokens_per_second": time_steps(score, seconds=seconds),
         "peak_memory_bytes": environment.measure_peak_memory(torch.device("cpu")),
     }
 
 
-def time_steps(step: Step, *, seconds: float) -> tuple[float, float]:
-    """Tokens per second of the median step and its CPU seconds per token, after three steps to warm up."""
-    rates, costs = [], []
+def time_steps(step: Step, *, seconds: float) -> float:
+    """Tokens per second of the median step, after three steps to warm up."""
+    rates = []
     for _ in range(3):
         step()
     ends = time.perf_counter() + seconds
     while len(rates) < 5 or time.perf_counter() < ends:
-        wall, cpu = time.perf_counter(), time.process_time()
+        started = time.perf_counter()
         num_tokens = step()
-        rates.append(num_tokens / (time.perf_counter() - wall))
-        costs.append((time.process_time() - cpu) / num_tokens)
-    return statistics.median(rates), statistics.median(costs)
+        rates.append(num_tokens / (time.perf_counter() - started))
+    return statistics.median(rates)
 
 
 def list_contestants(workload: str, folders: dict[str, Path | None]) -> list[tuple[str, str]]:

@@ -41,8 +41,8 @@ def render_peers(content: dict[str, Any]) -> str:
         f"transformers {versions.get('transformers', 'not installed')}; ours: {hardware['allocator']}. "
         "`over it` is our rate over the peer's, as shipped and with our own settings of allocator and OpenMP: "
         f"the median over up to {max(sample['round'] for sample in samples) + 1} interleaved rounds of fresh processes, "
-        "with the lowest and the highest. Rates are medians; the ceiling is the fastest matrix product of the same "
-        f"process.{_describe_other_work(samples)}"
+        "with the lowest and the highest. Rates are those of the median step; the ceiling is that of the fastest of a few "
+        f"large matrix products, in the same process.{_describe_other_work(samples)}"
     )
     tables = ((TRAINING, "Training", caption), (EVALUATION, "Evaluation", SCORED))
     return "\n".join(

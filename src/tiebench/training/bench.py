@@ -1,7 +1,7 @@
 """How fast a workload trains and is scored, beside how fast this machine multiplies matrices.
 
-What is timed is the step that trains: `Trainer` itself, on a stream of tokens in memory. The ceiling is the best rate
-of a few large matrix products, measured in the same process with the same threads and precision right after. Rates
+What is timed is the step that trains: `Trainer` itself, on a stream of tokens in memory. The ceiling is the rate of
+the fastest of a few large matrix products, measured in the same process with the same threads and precision right after. Rates
 are those of the median step, so that a pause of the machine does not count. Every measurement has a process of its
 own: memory and allocator begin fresh.
 """
@@ -34,16 +34,14 @@ CEILING_SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (1024, 256, 10000), (7
 CEILING_SHAPES_ON_CUDA = ((8192, 8192, 8192), (16384, 4096, 4096))
 SYNTHETIC = (
     "Rates are of the median step. Named workloads read synthetic ids (Zipf-Mandelbrot) of their corpus's vocabulary "
-    "size; the ceiling is the fastest of a few large matrix products, same process, threads and precision."
+    "size; the ceiling is the median rate of the fastest of a few large matrix products, same process, threads and "
+    "precision."
 )
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One arm of a workload. Rates in tokens per second of wall time; the ceiling in FLOP per second.
-
-    `cpu_seconds_per_token` are seconds of all threads together: they hardly notice other work on the machine.
-    """
+    """One arm of a workload. Rates in tokens per second of wall time; the ceiling in FLOP per second."""
 
     workload: str
     arm: str
@@ -54,11 +52,8 @@ class Measurement:
     flops_per_token: int
     train_tokens_per_second: float
     evaluation_tokens_per_second: float
-    train_cpu_seconds_per_token: float
-    evaluation_cpu_seconds_per_token: float
     peak_memory_bytes: int
     ceiling_flops_per_second: float
-    ceiling_flops_per_cpu_second: float
     num_steps: int
 
     @property
@@ -71,36 +66,23 @@ class Measurement:
         """The same for scoring, which is the forward third of a training step."""
         return self.evaluation_tokens_per_second * self.flops_per_token / 3 / self.ceiling_flops_per_second
 
-    @property
-    def train_cpu_fraction(self) -> float:
-        """The training fraction by CPU seconds on both sides, for a machine that is busy with other work."""
-        return self.flops_per_token / self.train_cpu_seconds_per_token / self.ceiling_flops_per_cpu_second
-
-    @property
-    def evaluation_cpu_fraction(self) -> float:
-        return self.flops_per_token / 3 / self.evaluation_cpu_seconds_per_token / self.ceiling_flops_per_cpu_second
-
     def figures(self) -> dict[str, Any]:
         """Everything measured and what follows from it, as plain data."""
-        names = ("train_fraction", "evaluation_fraction", "train_cpu_fraction", "evaluation_cpu_fraction")
-        return asdict(self) | {name: getattr(self, name) for name in names}
+        return asdict(self) | {name: getattr(self, name) for name in ("train_fraction", "evaluation_fraction")}
 
 
 @dataclass
 class Clock:
-    """Wall and CPU seconds since the last lap, after everything asked of the device is done."""
+    """Wall seconds since the last lap, after everything asked of the device is done."""
 
     device: torch.device
-    wall: float = 0.0
-    cpu: float = 0.0
+    started: float = 0.0
 
-    def lap(self) -> tuple[float, float]:
+    def lap(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        wall, cpu = time.perf_counter(), time.process_time()
-        passed = wall - self.wall, cpu - self.cpu
-        self.wall, self.cpu = wall, cpu
-        return passed
+        before, self.started = self.started, time.perf_counter()
+        return self.started - before
 
 
 def measure_workloads(
@@ -144,11 +126,11 @@ def measure_arm(
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(workload, device=place, folder=Path(folder))
         environment.restart_peak_memory(place)
-        train_rate, train_cpu, num_steps = time_training(trainer, seconds=seconds)
-        rate, cpu = time_evaluation(trainer, workload, seconds=seconds)
+        train_rate, num_steps = time_training(trainer, seconds=seconds)
+        evaluation_rate = time_evaluation(trainer, workload, seconds=seconds)
         peak = environment.measure_peak_memory(place)
     precision = workload.run.spec.training.precision
-    ceiling, cpu_ceiling = measure_ceiling(place, precision=precision)
+    ceiling = measure_ceiling(place, precision=precision)
     return Measurement(
         workload=name,
         arm=arm,
@@ -158,12 +140,9 @@ def measure_arm(
         num_parameters=count_parameters(trainer.model).total,
         flops_per_token=count_flops_per_token(trainer.model, context=workload.run.spec.training.window),
         train_tokens_per_second=train_rate,
-        evaluation_tokens_per_second=rate,
-        train_cpu_seconds_per_token=train_cpu,
-        evaluation_cpu_seconds_per_token=cpu,
+        evaluation_tokens_per_second=evaluation_rate,
         peak_memory_bytes=peak,
         ceiling_flops_per_second=ceiling,
-        ceiling_flops_per_cpu_second=cpu_ceiling,
         num_steps=num_steps,
     )
 
@@ -176,61 +155,61 @@ def build_trainer(workload: Workload, *, device: torch.device, folder: Path) -> 
     return Trainer(workload.run, model, streams=workload.streams, folder=folder, observer=Observer())
 
 
-def time_training(trainer: Trainer, *, seconds: float) -> tuple[float, float, int]:
-    """Tokens per second of the median step, its CPU seconds per token, and the number of steps."""
+def time_training(trainer: Trainer, *, seconds: float) -> tuple[float, int]:
+    """Tokens per second of the median step, and the number of steps."""
     for _ in range(WARM_UP_STEPS):
         trainer._step()
-    clock, rates, costs = Clock(trainer.device), [], []
+    clock, rates = Clock(trainer.device), []
     clock.lap()
     ends = time.perf_counter() + seconds
     while len(rates) < MIN_STEPS or time.perf_counter() < ends:
         before = trainer.progress.tokens
         trainer._step()
-        wall, cpu = clock.lap()
-        num_tokens = trainer.progress.tokens - before
-        rates.append(num_tokens / wall)
-        costs.append(cpu / num_tokens)
-    return statistics.median(rates), statistics.median(costs), len(rates)
+        wall = clock.lap()
+        rates.append((trainer.progress.tokens - before) / wall)
+    return statistics.median(rates), len(rates)
 
 
-def time_evaluation(trainer: Trainer, workload: Workload, *, seconds: float) -> tuple[float, float]:
-    """Tokens per second of scoring the beginning of the validation stream, and CPU seconds per token."""
-    clock, rates, costs = Clock(trainer.device), [], []
+def time_evaluation(trainer: Trainer, workload: Workload, *, seconds: float) -> float:
+    """Tokens per second of scoring the validation stream, or what of it `seconds` allow, over and over: the median."""
+    clock, rates = Clock(trainer.device), []
 
-    def book(num_tokens: int) -> None:
-        wall, cpu = clock.lap()
-        rates.append(num_tokens / wall)
-        costs.append(cpu / num_tokens)
-
-    for num_tokens in (WARM_UP_TOKENS, WARM_UP_TOKENS, None):
+    def score(num_tokens: int) -> None:
         stream = workload.streams["valid"]
-        wanted = num_tokens or max(WARM_UP_TOKENS, int(rates[-1] * seconds))
-        short = replace(stream, ids=stream.ids[: wanted + 1], num_tokens=min(wanted, stream.num_tokens))
-        rates.clear(), costs.clear(), clock.lap()
-        score_stream(trainer.model, short, spec=workload.run.spec, advance=book)
-    return statistics.median(rates), statistics.median(costs)
+        part = replace(stream, ids=stream.ids[: num_tokens + 1], num_tokens=min(num_tokens, stream.num_tokens))
+        clock.lap()
+        score_stream(trainer.model, part, spec=workload.run.spec, advance=lambda num: rates.append(num / clock.lap()))
+
+    for _ in range(2):
+        rates.clear()
+        score(WARM_UP_TOKENS)
+    num_tokens = max(WARM_UP_TOKENS, int(rates[-1] * seconds))
+    rates.clear()
+    ends = time.perf_counter() + seconds
+    while not rates or time.perf_counter() < ends:
+        score(num_tokens)
+    return statistics.median(rates)
 
 
 def measure_ceiling(
     device: torch.device, *, precision: str = "fp32", seconds: float = CEILING_SECONDS
-) -> tuple[float, float]:
-    """FLOP per second, and per CPU second, of the fastest of a few large matrix products."""
+) -> float:
+    """FLOP per second of the fastest of a few large matrix products: the median of its repetitions, as for steps."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    clock, best, best_cpu = Clock(device), 0.0, 0.0
+    clock, best = Clock(device), 0.0
     shapes = CEILING_SHAPES_ON_CUDA if device.type == "cuda" else CEILING_SHAPES
     for rows, inner, columns in shapes:
         left = torch.randn(rows, inner, device=device, dtype=dtype)
         right = torch.randn(inner, columns, device=device, dtype=dtype)
         out = torch.empty(rows, columns, device=device, dtype=dtype)
-        ends = time.perf_counter() + seconds / len(shapes)
+        ends, walls = time.perf_counter() + seconds / len(shapes), []
         torch.mm(left, right, out=out)
         clock.lap()
-        while time.perf_counter() < ends:
+        while not walls or time.perf_counter() < ends:
             torch.mm(left, right, out=out)
-            wall, cpu = clock.lap()
-            flops = 2 * rows * inner * columns
-            best, best_cpu = max(best, flops / wall), max(best_cpu, flops / cpu)
-    return best, best_cpu
+            walls.append(clock.lap())
+        best = max(best, 2 * rows * inner * columns / statistics.median(walls))
+    return best
 
 
 def tabulate_measurements(measurements: list[Measurement]) -> Table:
