@@ -145,3 +145,26 @@ def trained_once(tiny_corpus: dict, tmp_path_factory: pytest.TempPathFactory) ->
 def trained(trained_once: Path, tmp_path: Path) -> Path:
     """A copy of `trained_once` of the test's own."""
     return shutil.copytree(trained_once, tmp_path / "trained")
+
+
+@pytest.fixture
+def fresh_memory() -> type:
+    """A context that notes the largest tensor that an operation returns in memory that none of its arguments had."""
+    from torch import Tensor
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class FreshMemory(TorchDispatchMode):
+        most_bytes, by = 0, ""
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 (torch's own signature)
+            given = [part.untyped_storage() for part in tree_leaves((args, kwargs)) if isinstance(part, Tensor)]
+            known = {storage.data_ptr() for storage in given}
+            found = func(*args, **(kwargs or {}))
+            for part in tree_leaves(found):
+                memory = part.untyped_storage() if isinstance(part, Tensor) else None
+                if memory is not None and memory.data_ptr() not in known and memory.nbytes() > self.most_bytes:
+                    self.most_bytes, self.by = memory.nbytes(), str(func)
+            return found
+
+    return FreshMemory

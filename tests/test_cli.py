@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import torch
 import typer
 import yaml
 from typer.testing import CliRunner
@@ -292,7 +293,10 @@ def test_bench_says_what_it_is_at_before_it_is(run):
     answer = run("bench", "lstm-200-ptb", "--seconds", "0.1", "--threads", "1", "--json")
     first, second = answer.stderr.splitlines()
     assert first.startswith("[1/2] lstm-200-ptb untied: ") and second.startswith("[2/2] lstm-200-ptb tied: ")
-    untied, tied = json.loads(answer.stdout)
+    found = json.loads(answer.stdout)
+    untied, tied = found["measurements"]
+    assert found["hardware"]["threads"] == untied["num_threads"] == 1
+    assert found["versions"]["torch"] == torch.__version__
     assert untied["num_parameters"] - tied["num_parameters"] == 10_000 * 200
 
 

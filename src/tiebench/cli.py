@@ -319,7 +319,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure how fast this machine trains and scores, beside how fast it multiplies matrices."""
-    from tiebench.training.bench import measure_workloads, tabulate_measurements
+    from tiebench.training.bench import describe_setting, measure_workloads, tabulate_measurements
 
     announce = functools.partial(typer.echo, err=True)
     asked = measure_workloads(
@@ -327,7 +327,7 @@ def bench(
     )
     found = list(asked)
     if as_json:
-        print_json([measurement.figures() for measurement in found])
+        print_json({**describe_setting(found), "measurements": [measurement.figures() for measurement in found]})
     else:
         print_table(tabulate_measurements(found))
 

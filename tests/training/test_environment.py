@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tiebench.training import environment
+
 ASK = """
+from pathlib import Path
 import torch
-from tiebench.training.environment import restart_peak_memory, measure_peak_memory, tune_allocator
+from tiebench.training import environment
+from tiebench.training.environment import measure_peak_memory, tune_allocator
+environment.HUGE_PAGES = Path({pages!r})
 said = tune_allocator()
 {work}
 """
@@ -30,8 +35,8 @@ print(measure_peak_memory(torch.device("cpu")) / 2**20)
 """
 
 
-def ask(work: str) -> str:
-    command = [sys.executable, "-c", ASK.format(work=work)]
+def ask(work: str, *, pages: Path = environment.HUGE_PAGES) -> str:
+    command = [sys.executable, "-c", ASK.format(work=work, pages=str(pages))]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -39,12 +44,19 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the alloca
 
 
 @glibc
-@pytest.mark.skipif(
-    not Path("/sys/kernel/mm/transparent_hugepage/enabled").exists(), reason="this kernel has no huge pages"
+@pytest.mark.parametrize(
+    ("system", "said"),
+    [("always [madvise] never", "huge pages in the first GiB"), ("always madvise [never]", "pages as they are"),
+     (None, "pages as they are")],
 )
-def test_what_is_said_of_huge_pages_is_so():
-    said, is_so = ask(MAPPED).split(" | ")
-    assert said.endswith("huge pages in the first GiB") and is_so == "True"
+def test_what_is_said_of_huge_pages_is_so(tmp_path, system, said):
+    if not environment.HUGE_PAGES.exists() and "huge" in said:
+        pytest.skip("this kernel has no huge pages")
+    pages = tmp_path / "enabled"
+    if system:
+        pages.write_text(system + "\n", "ascii")
+    heard, are_asked_for = ask(MAPPED, pages=pages).split(" | ")
+    assert heard.endswith(said) and are_asked_for == str("huge" in said)
 
 
 @glibc

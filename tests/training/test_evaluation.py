@@ -179,3 +179,14 @@ def test_an_evaluation_carries_what_its_figures_are_to_be_divided_by(streams, tr
     assert found.words < found.tokens  # the ends of lines
     assert found.perplexity == pytest.approx(math.exp(found.nats / found.tokens))
     assert found.word_perplexity > found.perplexity
+
+
+@pytest.mark.parametrize("architecture", ["lstm", "gpt2"])
+def test_scoring_leaves_no_graph_and_no_gradient(architecture, streams, vocabulary_size, make_arm, monkeypatch):
+    model = build_model(make_arm("tied", architecture=architecture), vocabulary_size=vocabulary_size)
+    initialise_model(model, seed=1)
+    seen, score = [], model.lexicon.nats
+    monkeypatch.setattr(model.lexicon, "nats", lambda hidden, targets: (seen.append(hidden), score(hidden, targets))[1])
+    score_stream(model, cut(streams["valid"], 50), spec=make_arm("tied", architecture=architecture))
+    assert seen and not any(hidden.requires_grad for hidden in seen)
+    assert all(parameter.grad is None for parameter in model.parameters()) and torch.is_grad_enabled()

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,24 @@ def test_a_run_that_stops_early_leaves_and_the_others_go_on(open_fleet):
     ]
     assert packed.find_sharing() == {"goes-on 1": 3, "short 1": 3, "stops 1": 3}
     assert_equal_findings(packed, in_turn)
+
+
+def test_a_run_that_leaves_takes_its_memory_with_it(open_fleet, monkeypatch):
+    """Its tables and optimizer are gone at the next step; a run that remains alone is no row of a stack any more."""
+    arms = {name: {"tie": True, "training": {"epochs": epochs}} for name, epochs in (("a", 1), ("b", 2), ("c", 3))}
+    fleet, alive, counts = open_fleet("packed", **DROPOUT | {"arms": arms, "seeds": [1]}), weakref.WeakSet(), {}
+    prepare = Trainer.__init__
+    monkeypatch.setattr(Trainer, "__init__", lambda self, *given, **named: (alive.add(self), prepare(self, *given, **named))[1])
+
+    def look(run, stage) -> None:
+        if run.arm == "c" and stage == "train":
+            finished = sum(what == "finished" for _, what in fleet.log)
+            (itself,) = (trainer for trainer in alive if trainer.run is run)
+            sizes = [part.untyped_storage().nbytes() // part.nbytes for part in itself.model.architecture.parameters()]
+            counts[finished] = len(alive), set(sizes)
+
+    fleet.train("packed", act=look)
+    assert counts == {0: (3, {3}), 1: (2, {2}), 2: (1, {1})} and not alive
 
 
 def test_a_pack_that_is_interrupted_ends_the_same(open_fleet):

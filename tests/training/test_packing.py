@@ -35,9 +35,11 @@ ARMS = {
 }
 
 
-def make_trainers(architecture: str, folder: Path, *, optimizer: dict = SGD, window: int = 7) -> list[Trainer]:
+def make_trainers(
+    architecture: str, folder: Path, *, optimizer: dict = SGD, window: int = 7, precision: str = "fp32"
+) -> list[Trainer]:
     """Four arms at two seeds, on 4 rows of 7 tokens; an epoch is 9 steps, so training passes its end."""
-    training = {"epochs": 5, "batch_size": 4, "window": window, "optimizer": optimizer}
+    training = {"epochs": 5, "batch_size": 4, "window": window, "optimizer": optimizer, "precision": precision}
     data = {"name": "pack", "corpus": "ptb", "tie": True, "architecture": ARCHITECTURES[architecture], "arms": ARMS}
     experiment = resolve_document(Document("pack", {**data, "training": training, "lexicon": {"output_bias": True}}))
     streams = {split: draw_stream(250, vocabulary_size=VOCABULARY) for split in ("train", "valid")}
@@ -74,6 +76,31 @@ def test_every_packed_run_equals_its_solo_run(architecture, optimizer, tmp_path)
         assert_equal_runs(trainer, alone)
         moved = [not torch.equal(a, b) for a, b in zip(trainer.model.parameters(), start.parameters(), strict=True)]
         assert all(moved)
+
+
+@pytest.mark.parametrize("architecture", ["lstm", "gpt2"])
+def test_packed_runs_in_bfloat16_equal_their_solo_runs_to_its_rounding(architecture, tmp_path):
+    """Products of 8 significant bits: losses to 2^-8, and what a parameter has moved to 2 % of the largest move."""
+    packed, solo = (make_trainers(architecture, tmp_path / name, precision="bf16") for name in ("packed", "solo"))
+    starts, exact = [copy.deepcopy(t.model) for t in packed], make_trainers(architecture, tmp_path / "exact")
+    pack = Pack(packed)
+    for _ in range(3):
+        pack.step()
+        for trainer in (*solo, *exact):
+            trainer._step()
+    for trainer, alone, start, full in zip(packed, solo, starts, exact, strict=True):
+        nats = [t.progress.nats_since_evaluation for t in (trainer, alone, full)]
+        assert nats[0] == pytest.approx(nats[1], rel=2**-8) and nats[0] != nats[2], "not in bfloat16"
+        for found, wanted, before in zip(*(m.parameters() for m in (trainer.model, alone.model, start)), strict=True):
+            assert (found - wanted).abs().max() <= 0.02 * (wanted - before).abs().max()
+        assert torch.equal(trainer.dropout_stream.get_state(), alone.dropout_stream.get_state())
+
+
+def test_models_of_a_pack_share_the_memory_of_their_scores(tmp_path):
+    packed = make_trainers("lstm", tmp_path)
+    Pack(packed).step()
+    rows = {id(row) for t in packed for row in t.model.lexicon.workspace._scratch.values()}
+    assert len(rows) == 1
 
 
 def test_a_loss_that_is_no_number_concerns_no_other_run(tmp_path):

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from tiebench.errors import TiebenchError
 from tiebench.experiment.loading import load_experiment
@@ -170,6 +172,19 @@ def test_the_lock_is_released_by_an_interruption(interrupted):
     run, settings, folder = interrupted
     assert find_state(folder) == "interrupted" and not (folder / ".holder").exists()
     assert execute_run(run, settings=settings).cost.steps == NUM_STEPS
+
+
+def test_a_run_goes_on_with_its_number_of_threads_and_leaves_others_theirs(write_experiment, tmp_path, monkeypatch):
+    """Another number would round differently; but it is this run's number, not that of the process."""
+    run = load_run(write_experiment(arms=None, tie=True))
+    settings, before = Settings(store=Store(tmp_path / "results"), device="cpu"), torch.get_num_threads()
+    with monkeypatch.context() as patch:
+        interrupt_after(5, patch)
+        with pytest.raises(trainer.Interrupted):
+            execute_run(run, settings=replace(settings, num_threads=before + 1))
+    assert torch.get_num_threads() == before
+    assert execute_run(run, settings=settings).provenance.hardware["threads"] == before + 1
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("damage", ["a byte", "the end", "everything"])

@@ -1,16 +1,23 @@
 """The loop: its budgets, its memory of the best, when it stops; and step by step the training of a plain loop."""
 
 import math
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 from tiebench.corpora.corpus import open_corpus
+from tiebench.errors import TiebenchError
 from tiebench.experiment.loading import load_experiment
 from tiebench.experiment.schema import Training
 from tiebench.results.record import read_curve, read_record
 from tiebench.results.store import Store
+from tiebench.training import trainer as trainer_module
 from tiebench.training.checkpoints import read_weights
 from tiebench.training.model import build_model, initialise_model
 from tiebench.training.observer import Observer
@@ -247,3 +254,54 @@ def test_bfloat16_trains_to_about_the_same(train):
         for precision in ("fp32", "bf16")
     )
     assert rounded == pytest.approx(full, rel=0.02) and rounded != full
+
+
+# Compiled
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with g++, and there is none")
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+def test_compiled_training_is_the_training(tie, open_trainer, make_block):
+    found = []
+    for compiled in (False, True):
+        training = {"steps": 3, "optimizer": SGD, "compile": compiled}
+        trainer = open_trainer(tie=tie, architecture=make_block("gpt2"), training=training)
+        torch._dynamo.reset(), counters.clear()
+        for _ in range(3):
+            trainer._step()
+        found.append((list_weights(trainer), trainer.progress.nats_since_evaluation))
+        assert (counters["stats"]["unique_graphs"] > 0) == compiled
+    (plain, nats), (weights, compiled_nats) = found
+    assert compiled_nats == pytest.approx(nats, rel=1e-6)
+    for name, tensor in plain.items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_where_torch_cannot_compile_it_says_what_to_do(write_experiment, make_block, tmp_path):
+    training = {"steps": 1, "optimizer": SGD, "compile": True, **BUDGET}
+    config = write_experiment(arms=None, tie=True, architecture=make_block("gpt2"), training=training)
+    (tmp_path / "bin").mkdir()
+    nothing = {"PATH": str(tmp_path / "bin"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "compiled")}
+    command = [sys.executable, "-m", "tiebench", "train", str(config), "--results", str(tmp_path / "results")]
+    answer = subprocess.run(command, env=os.environ | nothing, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1 and "Traceback" not in answer.stderr
+    assert "error: training.compile: torch cannot compile this model here: " in answer.stderr
+    assert "hint: install a C++ compiler (g++), or train with --set training.compile=false" in answer.stderr
+
+
+# What a screen is told
+
+
+def test_a_loss_that_is_shown_is_of_the_steps_whose_losses_were_read(open_trainer, monkeypatch):
+    """On a GPU losses are read many steps at a time; the steps since then count neither above nor below the line."""
+    shown = {}
+    for every in (1, 4):
+        monkeypatch.setitem(trainer_module.READ_EVERY_STEPS, "cpu", every)
+        trainer = open_trainer(training={"steps": 9, "optimizer": SGD})
+        seen = []
+        trainer.observer.advance = lambda number, *, nats_per_token, seen=seen: seen.append(nats_per_token)
+        for _ in range(9):
+            trainer._step()
+        shown[every] = seen
+    assert shown[4] == [shown[1][0]] * 3 + [shown[1][3]] * 4 + [shown[1][7]] * 2

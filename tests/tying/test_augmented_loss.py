@@ -114,3 +114,23 @@ def test_a_factor_afterwards_is_refused():
     )
     with pytest.raises(RuntimeError, match="give the factor as `scale`"):
         (2 * loss).backward()
+
+
+def test_a_step_takes_no_fresh_memory_for_scores(fresh_memory):
+    """256 rows of 40,000 words in four buffers: two chunks, in memory that was there at the step before."""
+    size = 40_000
+    hidden, table, workspace = draw(400, 4, seed=1), draw(size, 4, seed=2), Workspace()
+    targets = torch.arange(400)
+
+    def train() -> None:
+        table.grad = hidden.grad = None
+        loss, _ = augmented_cross_entropy(
+            hidden, table, None, targets, input_table=table, workspace=workspace, **SETTINGS
+        )
+        loss.backward()
+
+    train()
+    with fresh_memory() as fresh:
+        train()
+    assert 0 < fresh.most_bytes < size * 4 * 4, fresh.by
+    assert sum(row.nbytes for row in workspace._scratch.values()) <= max(128 * 2**20, 4 * 256 * size * 4)

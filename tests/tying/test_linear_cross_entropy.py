@@ -261,3 +261,60 @@ def test_training_works_after_an_evaluation_in_inference_mode(bias):
     table.grad = None
     linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=workspace).backward()
     assert torch.equal(table.grad, first)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_step_takes_no_fresh_memory_for_scores_and_a_bounded_buffer(dtype, fresh_memory):
+    """600 rows of 100,000 scores are 240 MB: two chunks in the same 128 MiB, made once; tables are not copied anew."""
+    size, width = 100_000, 4
+    workspace, limit = Workspace(), min(size * width * 2, 600 * size // 100)
+    table, bias = nn.Parameter(draw(size, width, seed=2)), nn.Parameter(draw(size, seed=3))
+    hidden = nn.Parameter(draw(600, width, seed=1).to(dtype))
+    targets = torch.arange(600)
+    assert len(list(split_rows(600, vocabulary_size=size))) == 2
+
+    def train() -> None:
+        table.grad = bias.grad = hidden.grad = None
+        linear_cross_entropy(hidden, table, bias, targets, scale=1.0, workspace=workspace).backward()
+
+    def score() -> None:
+        token_nats(hidden, table, bias, targets, workspace=workspace)
+
+    for step in (train, score):
+        step()
+        with fresh_memory() as fresh:
+            step()
+        assert 0 < fresh.most_bytes < limit, fresh.by
+    scores = [row for (purpose, *_), row in workspace._scratch.items() if purpose in ("exponentials", "factors")]
+    assert 0 < max(row.nbytes for row in scores) <= 128 * 2**20
+
+
+def test_scoring_keeps_one_tile_of_scores_at_a_time():
+    workspace, hidden, table = Workspace(), draw(2048, 4, seed=1), draw(50_000, 4, seed=2)
+    token_nats(hidden, table, None, torch.arange(2048), workspace=workspace)
+    (scores,) = workspace._scratch.values()
+    assert scores.nbytes <= module.TILE_BYTES < 2048 * 50_000
+
+
+def test_a_sure_target_has_no_less_than_no_nats_in_bfloat16():
+    """Its score of 259 is 260 in bfloat16, in the sum and by itself."""
+    hidden, table = torch.tensor([[7.0, 1.0]]).bfloat16(), torch.tensor([[37.0, 0.0], [0.0, 1.0]])
+    nats = token_nats(hidden, table, None, torch.tensor([0]), workspace=Workspace())
+    assert nats.item() == 0.0
+    loss = linear_cross_entropy(hidden, nn.Parameter(table), None, torch.tensor([0]), scale=1.0, workspace=Workspace())
+    assert loss.item() == 0.0
+
+
+def test_models_that_share_scratch_find_the_same_and_keep_their_gradients():
+    hidden, table, offsets = draw_inputs(bias=True)
+    targets, first, second = draw_targets(), Workspace(), Workspace()
+    second.share_scratch(first)
+    other = nn.Parameter(table.detach() * 2)
+    expected = [torch.autograd.grad(plain_nats(hidden, leaf, None, targets).sum(), leaf)[0] for leaf in (table, other)]
+    for _ in range(2):
+        table.grad = other.grad = None
+        for leaf, workspace in ((table, first), (other, second)):
+            linear_cross_entropy(hidden, leaf, None, targets, scale=1.0, workspace=workspace).backward()
+        for leaf, gradient in zip((table, other), expected, strict=True):
+            torch.testing.assert_close(leaf.grad, gradient, rtol=1e-5, atol=1e-5)
+    assert len(first._scratch) == 1 and first._scratch is second._scratch

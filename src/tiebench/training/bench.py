@@ -227,11 +227,26 @@ def tabulate_measurements(measurements: list[Measurement]) -> Table:
         )
         for found in measurements
     )
-    return Table("speed", columns, rows, caption=_describe_setting(measurements), notes=(SYNTHETIC,))
+    return Table("speed", columns, rows, caption=_caption(measurements), notes=(SYNTHETIC,))
 
 
-def _describe_setting(measurements: list[Measurement]) -> str:
+def describe_setting(measurements: list[Measurement]) -> dict[str, Any]:
+    """The hardware, versions and commit behind some measurements of one command, as plain data."""
     first = measurements[0]
-    facts = environment.describe_hardware(torch.device(first.device), allocator=environment.tune_allocator())
-    threads = f"{first.num_threads} thread{'s' if first.num_threads > 1 else ''}"
-    return f"{facts.get('gpu', facts['cpu'])}, {threads}, torch {torch.__version__}; allocator {facts['allocator']}."
+    hardware = environment.describe_hardware(torch.device(first.device), allocator=environment.tune_allocator())
+    commit, dirty = environment.find_commit()
+    return {
+        "hardware": hardware | {"threads": first.num_threads},
+        "versions": environment.list_versions(),
+        "commit": commit,
+        "dirty": dirty,
+    }
+
+
+def _caption(measurements: list[Measurement]) -> str:
+    setting = describe_setting(measurements)
+    facts, threads = setting["hardware"], setting["hardware"]["threads"]
+    return (
+        f"{facts.get('gpu', facts['cpu'])}, {threads} thread{'s' if threads > 1 else ''}, "
+        f"torch {setting['versions']['torch']}; allocator {facts['allocator']}."
+    )

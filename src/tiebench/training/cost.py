@@ -9,8 +9,6 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ from tiebench.results.tables import Column, Table
 from tiebench.results.verdicts import Plan
 from tiebench.training.batches import Batches
 from tiebench.training.bench import build_trainer
-from tiebench.training.environment import choose_device, tune_allocator
+from tiebench.training.environment import choose_device, keeping_threads, tune_allocator
 from tiebench.training.model import build_on_meta, count_flops_per_token
 from tiebench.training.reuse import Settings
 from tiebench.training.runner import prepare_material
@@ -182,24 +180,14 @@ def _time_models(costs: list[Cost], *, settings: Settings) -> list[Rate]:
     tune_allocator()
     rates: list[Rate] = []
     ends = time.perf_counter() + TIMING_SECONDS
-    with _one_thread():
+    with keeping_threads():
+        torch.set_num_threads(1)  # whose CPU time hardly notices what else the machine does
         for cost in _order_by_use(costs):
             known, left = _find_rate(cost, rates), ends - time.perf_counter()
             if known is None or (known.model != _name_model(cost) and 2 * known.predict_step(cost) < left):
                 speed = cost.flops_per_step / _time_step(cost, device=settings.device)
                 rates.append(Rate(_name_model(cost), _name_kind(cost.run), cost.flops_per_step, speed))
     return rates
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread, whose CPU time hardly notices what else the machine does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _order_by_use(costs: list[Cost]) -> list[Cost]:

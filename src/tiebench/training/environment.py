@@ -8,6 +8,8 @@ import resource
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +25,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 MADV_HUGEPAGE = 14
 HUGE_PAGE_BYTES = 2 * 2**20
 HEAP_BYTES = 2**30
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -59,7 +62,10 @@ def _ask_for_huge_pages(libc: ctypes.CDLL) -> bool:
     """Let the heap grow by a GiB, unused as yet, and ask the kernel for pages of 2 MiB there.
 
     With pages of 4 KiB the processor spends some of every step on finding them. What is never used costs no memory.
+    False where there will be none: the kernel takes the advice even where the system is set to `never`.
     """
+    if not HUGE_PAGES.exists() or "[never]" in HUGE_PAGES.read_text("ascii"):
+        return False
     libc.malloc.argtypes, libc.malloc.restype, libc.free.argtypes = [ctypes.c_size_t], ctypes.c_void_p, [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     start = libc.malloc(HEAP_BYTES)
@@ -68,6 +74,16 @@ def _ask_for_huge_pages(libc: ctypes.CDLL) -> bool:
     libc.free(start)
     first = -(-start // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
     return libc.madvise(first, HEAP_BYTES - HUGE_PAGE_BYTES, MADV_HUGEPAGE) == 0
+
+
+@contextmanager
+def keeping_threads() -> Iterator[None]:
+    """Whatever number of threads torch is given within the block, afterwards it has what it had before."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def restart_peak_memory(device: torch.device) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from tiebench.errors import TiebenchError
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import Record
+from tiebench.training.environment import keeping_threads
 from tiebench.training.interruption import Interrupted, noticing_signals
 from tiebench.training.observer import Observer
 from tiebench.training.packing import Pack
@@ -30,22 +31,24 @@ def execute_pack(
     The runs must be alike (`packing.group_alike`). Raises Interrupted on Ctrl-C or SIGTERM, all runs checkpointed.
     """
     members = [_Member(run, observer, live_run(run, settings=settings, observer=observer)) for run, observer in watched]
-    try:
-        for member in members:
-            member.prepare()
-        with noticing_signals(lambda: _interrupt(members)):
-            for member in _Lockstep(members).train():
-                yield member.run, member.observer, member.outcome
-        if any(member.trainer is not None and member.trainer.interrupted for member in members):
-            raise Interrupted("the runs that were at work are finished")
-    finally:
-        for member in members:
-            member.life.close()
+    lockstep = _Lockstep(members)
+    with keeping_threads():
+        try:
+            for member in members:
+                member.prepare()
+            with noticing_signals(lockstep.interrupt):
+                for member in lockstep.train():
+                    yield member.run, member.observer, member.outcome
+            if lockstep.interrupted:
+                raise Interrupted("the runs that were at work are finished")
+        finally:
+            for member in members:
+                member.life.close()
 
 
 @dataclass(eq=False)
 class _Member:
-    """A run of a pack. Whatever it does may give it its `outcome`; then it does nothing more."""
+    """A run of a pack. Whatever it does may give it its `outcome`; then it does nothing more, and holds no memory."""
 
     run: RunSpec
     observer: Observer
@@ -75,18 +78,19 @@ class _Member:
         with self._ending_alone():
             self.trainer.save()
 
-    def fail(self, error: TiebenchError) -> None:
-        self.outcome = error
+    def end(self, outcome: Outcome) -> None:
+        self.outcome = outcome
         self.life.close()
+        self.trainer, self.steps = None, iter(())
 
     @contextmanager
     def _ending_alone(self) -> Iterator[None]:
         try:
             yield
         except StopIteration as end:
-            self.outcome = end.value
+            self.end(end.value)
         except TiebenchError as error:
-            self.fail(error)
+            self.end(error)
 
 
 class _Lockstep:
@@ -95,6 +99,7 @@ class _Lockstep:
     def __init__(self, members: list[_Member]) -> None:
         self.members = list(members)
         self.pack: Pack | None = None
+        self.interrupted = False
 
     def train(self) -> Iterator[_Member]:
         """Train to everybody's end; each member when it has its outcome."""
@@ -108,6 +113,12 @@ class _Lockstep:
             if not self.members:
                 return
             moved = self._step()
+
+    def interrupt(self) -> None:
+        self.interrupted = True
+        for member in self.members:
+            if member.trainer is not None:
+                member.trainer.interrupt()
 
     def _advance(self, member: _Member) -> None:
         """A signal is noticed by one member; then all the others are checkpointed too."""
@@ -127,26 +138,29 @@ class _Lockstep:
         due = [member for member in self.members if member.trainer.progress.step == behind]
         started = time.perf_counter()
         if len(due) == 1:
-            self.pack = None
+            self._regroup(None)
             due[0].step()
         else:
             self._step_together(due)
         for member in due:
-            member.trainer.progress.train_seconds += (time.perf_counter() - started) / len(due)
+            if member.outcome is None:
+                member.trainer.progress.train_seconds += (time.perf_counter() - started) / len(due)
         return due
 
     def _step_together(self, due: list[_Member]) -> None:
         trainers = [member.trainer for member in due]
         if self.pack is None or self.pack.trainers != trainers:
+            self._regroup(trainers)
+        for member, error in zip(due, self.pack.step(), strict=True):
+            if error is not None:
+                member.end(error)
+
+    def _regroup(self, trainers: list[Trainer] | None) -> None:
+        """Another pack, or none; the memory of the one before is free first."""
+        if self.pack is not None:
+            self.pack.dissolve()
+            self.pack = None
+        if trainers is not None:
             self.pack = Pack(trainers)
             for trainer in trainers:
                 trainer.progress.num_packed = max(len(trainers), trainer.progress.num_packed or 0)
-        for member, error in zip(due, self.pack.step(), strict=True):
-            if error is not None:
-                member.fail(error)
-
-
-def _interrupt(members: list[_Member]) -> None:
-    for member in members:
-        if member.trainer is not None:
-            member.trainer.interrupt()

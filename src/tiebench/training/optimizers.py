@@ -30,32 +30,32 @@ class SGD:
     def __init__(self, model: LanguageModel, options: schema.SGD) -> None:
         self.options = options
         self.parameters = list(model.parameters())
-        self.momenta: list[Tensor] = []
+        self.momenta: list[Tensor | None] = [None] * len(self.parameters)
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> Tensor:
         """One update; returns the norm of the whole gradient before clipping, a scalar."""
-        pairs = [(parameter, parameter.grad) for parameter in self.parameters if parameter.grad is not None]
-        pairs = [(parameter, grad.coalesce() if grad.is_sparse else grad) for parameter, grad in pairs]
-        norm = measure_norm([grad for _, grad in pairs])
+        moving = [index for index, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        grads = [self.parameters[index].grad for index in moving]
+        grads = [grad.coalesce() if grad.is_sparse else grad for grad in grads]
+        norm = measure_norm(grads)
         factor = clip_factor(norm, self.options.clip_norm)
-        if self.options.momentum or self.options.weight_decay:
-            self._step_with_memory(pairs, factor, learning_rate)
-        else:
-            for parameter, grad in pairs:
-                _add_scaled(parameter, grad, -learning_rate, factor)
+        for index, grad in zip(moving, grads, strict=True):
+            if self.options.momentum or self.options.weight_decay:
+                self._step_with_memory(index, grad * factor, learning_rate)
+            else:
+                _add_scaled(self.parameters[index], grad, -learning_rate, factor)
         return norm
 
-    def _step_with_memory(self, pairs: list[tuple[Tensor, Tensor]], factor: Any, learning_rate: float) -> None:
-        if self.options.momentum and not self.momenta:
-            self.momenta = [torch.zeros_like(parameter) for parameter, _ in pairs]
-        for index, (parameter, grad) in enumerate(pairs):
-            update = grad * factor
-            if self.options.weight_decay:
-                update.add_(parameter, alpha=self.options.weight_decay)
-            if self.options.momentum:
-                update = self.momenta[index].mul_(self.options.momentum).add_(update)
-            parameter.add_(update, alpha=-learning_rate)
+    def _step_with_memory(self, index: int, update: Tensor, learning_rate: float) -> None:
+        parameter, momentum = self.parameters[index], self.momenta[index]
+        if self.options.weight_decay:
+            update.add_(parameter, alpha=self.options.weight_decay)
+        if self.options.momentum:
+            if momentum is None:
+                momentum = self.momenta[index] = torch.zeros_like(parameter)
+            update = momentum.mul_(self.options.momentum).add_(update)
+        parameter.add_(update, alpha=-learning_rate)
 
     def zero_grad(self) -> None:
         for parameter in self.parameters:
@@ -66,8 +66,8 @@ class SGD:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.momenta = [
-            momentum.to(parameter.device)
-            for momentum, parameter in zip(state["momenta"], self.parameters, strict=False)
+            None if momentum is None else momentum.to(parameter.device)
+            for momentum, parameter in zip(state["momenta"], self.parameters, strict=True)
         ]
 
 

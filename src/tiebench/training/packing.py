@@ -45,6 +45,8 @@ class Pack:
     def __init__(self, trainers: list[Trainer]) -> None:
         _check_alike(trainers)
         self.trainers = trainers
+        for trainer in trainers[1:]:
+            trainer.model.lexicon.workspace.share_scratch(trainers[0].model.lexicon.workspace)
         self.stage = StackedArchitecture([trainer.model.architecture for trainer in trainers])
 
     def step(self) -> list[TiebenchError | None]:
@@ -57,6 +59,13 @@ class Pack:
             _end_step(trainer, nats, num_tokens=targets.numel())
             for trainer, nats, (_, targets) in zip(self.trainers, self._find_gradients(batches), batches, strict=True)
         ]
+
+    def dissolve(self) -> None:
+        """Give every run parameters of its own again, so that none keeps the memory of all."""
+        for trainer in self.trainers:
+            for parameter in trainer.model.architecture.parameters():
+                parameter.data = parameter.data.clone()
+                parameter.grad = None
 
     def _find_gradients(self, batches: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
         """Leave every run's gradient in its parameters and its state after the batch; returns each one's nats."""
@@ -74,6 +83,19 @@ class Pack:
         return [nats for _, nats in found]
 
 
+class _UnrolledLSTM(nn.LSTM):
+    """One layer step by step, because torch's own kernel cannot be mapped over stacked parameters."""
+
+    def forward(self, vectors: Tensor, initial: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Any]:
+        zeros = torch.zeros_like(vectors[:, 0])
+        hidden, cell = (part.squeeze(0) for part in initial) if initial else (zeros, zeros)
+        recurrent_weight, outputs = self.weight_hh_l0.t(), []
+        for step_gates in functional.linear(vectors, self.weight_ih_l0, self.bias_ih_l0 + self.bias_hh_l0).unbind(1):
+            hidden, cell = advance_cell(torch.addmm(step_gates, hidden, recurrent_weight), cell=cell)
+            outputs.append(hidden)
+        return torch.stack(outputs, dim=1), (hidden.unsqueeze(0), cell.unsqueeze(0))
+
+
 class StackedArchitecture:
     """K equal architectures as one: every parameter is a row of a stack `(K, ...)`, and both share their memory."""
 
@@ -83,7 +105,7 @@ class StackedArchitecture:
         self.dropouts = [part for part in self.base.modules() if isinstance(part, Dropout)]
         for part in self.base.modules():
             if isinstance(part, nn.LSTM):
-                part.forward = partial(_unroll, part)
+                part.__class__ = _UnrolledLSTM
         self.masks: Iterator[Tensor] = iter(())
         self.plans: dict[torch.Size, list[tuple[Dropout, torch.Size]]] = {}
         self.stacks = {name: self._stack(name) for name, _ in members[0].named_parameters()}
@@ -168,17 +190,6 @@ def group_alike(runs: Iterable[RunSpec]) -> list[list[RunSpec]]:
 def choose_attention(device: torch.device) -> AbstractContextManager[None]:
     """The fused attention of a CPU cannot be mapped; the same in plain products can."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
-
-
-def _unroll(layer: nn.LSTM, vectors: Tensor, initial: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Any]:
-    """One layer step by step, because torch's own kernel cannot be mapped over stacked parameters."""
-    zeros = torch.zeros_like(vectors[:, 0])
-    hidden, cell = (part.squeeze(0) for part in initial) if initial else (zeros, zeros)
-    recurrent_weight, outputs = layer.weight_hh_l0.t(), []
-    for step_gates in functional.linear(vectors, layer.weight_ih_l0, layer.bias_ih_l0 + layer.bias_hh_l0).unbind(1):
-        hidden, cell = advance_cell(torch.addmm(step_gates, hidden, recurrent_weight), cell=cell)
-        outputs.append(hidden)
-    return torch.stack(outputs, dim=1), (hidden.unsqueeze(0), cell.unsqueeze(0))
 
 
 def _draw(part: Dropout, shape: torch.Size, like: Tensor, stream: torch.Generator) -> Tensor:

@@ -69,7 +69,8 @@ def execute_run(run: RunSpec, *, settings: Settings, observer: Observer | None =
     Raises TiebenchError when another process is at this run, the corpus is missing or has changed, or the loss is no
     number any more; Interrupted after a checkpoint on Ctrl-C or SIGTERM.
     """
-    with closing(live_run(run, settings=settings, observer=observer or Observer())) as life:
+    life = live_run(run, settings=settings, observer=observer or Observer())
+    with environment.keeping_threads(), closing(life):
         while True:
             try:
                 next(life).fit()

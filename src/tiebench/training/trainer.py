@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,10 +83,11 @@ class Trainer:
         self.optimizer = build_optimizer(model, self.training.optimizer)
         self.dropout_stream = open_stream(run.seed, "dropout", device=self.device)
         model.set_dropout_stream(self.dropout_stream)
-        self.encode = torch.compile(model.encode) if self.training.compile else model.encode
+        self.encode = _compile(model) if self.training.compile else model.encode
         self.progress = Progress()
         self.states: list[Any] = [None] * self.training.accumulate
         self.unread_nats: list[Tensor] = []
+        self.mean_nats: float | None = None
         self.interrupted = False
         self._resume()
 
@@ -186,8 +187,7 @@ class Trainer:
         every = READ_EVERY_STEPS.get(self.device.type, READ_EVERY_STEPS_ELSEWHERE)
         if progress.step == 1 or progress.step % every == 0:
             self._read_nats()
-        mean = progress.nats_since_evaluation / progress.tokens_since_evaluation
-        self.observer.advance(num_tokens, nats_per_token=mean)
+        self.observer.advance(num_tokens, nats_per_token=self.mean_nats)
 
     def _read_nats(self) -> None:
         """Add the losses that are still on the device to the books; stop at the first that is no number."""
@@ -199,6 +199,7 @@ class Trainer:
                 self._give_up(first_step + offset, f"the loss became {nats}")
             self.progress.nats_since_evaluation += nats
         self.unread_nats.clear()
+        self.mean_nats = self.progress.nats_since_evaluation / self.progress.tokens_since_evaluation
         if self.progress.first_loss_nats is None:
             self.progress.first_loss_nats = self.progress.nats_since_evaluation / self.progress.tokens
 
@@ -324,6 +325,23 @@ def plan_steps(training: Any, *, steps_per_epoch: int) -> int:
     if training.steps is not None:
         return training.steps
     return -(-training.tokens // (training.batch_size * training.window))
+
+
+def _compile(model: LanguageModel) -> Callable[..., tuple[Tensor, Any]]:
+    """`encode` through torch.compile. It raises TiebenchError where torch cannot compile."""
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    compiled = torch.compile(model.encode)
+
+    def encode(tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        try:
+            return compiled(tokens, state)
+        except BackendCompilerFailed as error:
+            what = str(error).strip().splitlines()[0]
+            hint = "install a C++ compiler (g++), or train with --set training.compile=false"
+            raise TiebenchError(f"training.compile: torch cannot compile this model here: {what}", hint) from error
+
+    return encode
 
 
 def _detach(state: Any) -> Any:

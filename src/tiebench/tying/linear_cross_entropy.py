@@ -28,11 +28,13 @@ IGNORED = -100
 class Workspace:
     """Buffers that live from step to step: the scores of one chunk, and each table's gradient.
 
-    A copy of a model gets a workspace of its own: `deepcopy` of a workspace is an empty one.
+    A copy of a model gets a workspace of its own: `deepcopy` of a workspace is an empty one. Models that take their
+    turns may share the scores, which nobody needs after the call that made them.
     """
 
     def __init__(self) -> None:
-        self._buffers: dict[tuple, Tensor] = {}
+        self._scratch: dict[tuple, Tensor] = {}
+        self._gradients: dict[tuple, Tensor] = {}
 
     def __deepcopy__(self, memo: dict) -> "Workspace":
         return Workspace()
@@ -40,14 +42,18 @@ class Workspace:
     def __reduce__(self) -> tuple:
         return Workspace, ()
 
+    def share_scratch(self, other: "Workspace") -> None:
+        """Use the scratch memory of `other` from now on."""
+        self._scratch = other._scratch
+
     def take(self, purpose: str, *, num_elements: int, device: torch.device, dtype: torch.dtype) -> Tensor:
         """An uninitialised `(num_elements,)` row; the next call for the same purpose gives the same memory."""
         key = (purpose, device, dtype)
-        buffer = self._buffers.get(key)
+        buffer = self._scratch.get(key)
         if buffer is None or len(buffer) < num_elements:
             with torch.inference_mode(False):
                 buffer = torch.empty(num_elements, device=device, dtype=dtype)
-            self._buffers[key] = buffer
+            self._scratch[key] = buffer
         return buffer[:num_elements]
 
     def open_gradient(self, parameter: Tensor) -> float:
@@ -55,9 +61,9 @@ class Workspace:
         if parameter.grad is not None:
             return 1.0
         key = (id(parameter), parameter.shape, parameter.device, parameter.dtype)
-        if key not in self._buffers:
-            self._buffers[key] = torch.empty_like(parameter)
-        parameter.grad = self._buffers[key]
+        if key not in self._gradients:
+            self._gradients[key] = torch.empty_like(parameter)
+        parameter.grad = self._gradients[key]
         return 0.0
 
 
@@ -75,11 +81,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Tile:
-    """exp(score - top) of some columns of the vocabulary, `(rows, columns)`, and the `(rows, 1)` it is relative to."""
+    """exp(score - top) of some columns of the vocabulary, `(rows, columns)`, and the `(rows, 1)` it is relative to.
+
+    `factors` are the same in the precision of the products: the exponentials themselves in float32, else memory for a
+    copy.
+    """
 
     columns: slice
     exponentials: Tensor
     top: Tensor
+    factors: Tensor
 
 
 @dataclass(frozen=True)
@@ -132,8 +143,8 @@ def token_nats(hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tens
     hidden `(tokens, width)`, table `(vocabulary, width)`, targets `(tokens,)`; returns nats `(tokens,)` in float32.
     """
     nats = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
-    weights = table.to(hidden.dtype)
     with torch.no_grad():
+        weights = _cast(table, hidden.dtype, workspace)
         for rows in split_rows(len(targets), vocabulary_size=len(table)):
             kept = (targets[rows] != IGNORED).float()
             part = Part(hidden[rows], weights, bias, targets[rows].clamp(min=0), kept, workspace)
@@ -190,7 +201,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, table, bias, targets, scale, workspace):  # noqa: ANN001 (autograd's own signature)
         hidden_gradient = torch.empty_like(hidden)
-        weights = table.to(hidden.dtype)
+        weights = _cast(table, hidden.dtype, workspace)
         nats = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
         for rows in split_rows(len(targets), vocabulary_size=len(table)):
             chunk, wanted = hidden[rows], targets[rows]
@@ -217,6 +228,14 @@ def refuse_factor(factor: Tensor) -> None:
         torch._assert_async(factor == 1.0, message)
     elif factor.item() != 1.0:
         raise RuntimeError(message)
+
+
+def _cast(table: Tensor, dtype: torch.dtype, workspace: Workspace) -> Tensor:
+    """The table in the precision of the products; a copy lies in the same memory at every step."""
+    if table.dtype == dtype:
+        return table
+    memory = workspace.take("weights", num_elements=table.numel(), device=table.device, dtype=dtype)
+    return memory.view_as(table).copy_(table)
 
 
 def _visit_trusted(part: Part, *, keep: bool, visit: Visit) -> Total:
@@ -247,19 +266,19 @@ def _exponentiate(part: Part, *, keep: bool, relative: bool) -> Iterator[Tile]:
     num_rows, top = len(part.hidden), part.counts.new_zeros(len(part.hidden), 1)
     for index, span in enumerate(split_columns(len(part.weights), hidden=part.hidden)):
         place = span if keep else slice(span.stop - span.start)
-        exponentials = scores = _take(part, "exponentials", torch.float32, place)
+        exponentials = factors = _take(part, "exponentials", torch.float32, place)
         if part.hidden.dtype != torch.float32:
-            scores = _take(part, "scores", part.hidden.dtype, place)
-        torch.mm(part.hidden, part.weights[span].t(), out=scores)
-        if scores is not exponentials:
-            exponentials.copy_(scores)
+            factors = _take(part, "factors", part.hidden.dtype, place)
+        torch.mm(part.hidden, part.weights[span].t(), out=factors)
+        if factors is not exponentials:
+            exponentials.copy_(factors)
         if part.bias is not None:
             exponentials.add_(part.bias[span])
         if relative:
             highest = exponentials.amax(1, keepdim=True)
             top = highest if index == 0 else torch.maximum(top, highest)
             exponentials.sub_(top)
-        yield Tile(span, exponentials.exp_(), top)
+        yield Tile(span, exponentials.exp_(), top, factors)
 
 
 def _take(part: Part, purpose: str, dtype: torch.dtype, columns: slice) -> Tensor:
@@ -284,8 +303,9 @@ def _multiply_back(part: Part, *, out: Tensor) -> tuple[list[Tile], Total]:
             out.mul_((before.top - tile.top).exp_())
         if tile.exponentials.shape[1] == len(part.weights):
             tile.exponentials.scatter_add_(1, part.targets.unsqueeze(1), -total.sums)
-        errors = tile.exponentials.to(out.dtype)
-        torch.addmm(out, errors, part.weights[tile.columns], beta=0.0 if before is None else 1.0, out=out)
+        if tile.factors is not tile.exponentials:
+            tile.factors.copy_(tile.exponentials)
+        torch.addmm(out, tile.factors, part.weights[tile.columns], beta=0.0 if before is None else 1.0, out=out)
         tiles.append(tile)
 
     total = _visit_trusted(part, keep=True, visit=multiply)
@@ -294,8 +314,11 @@ def _multiply_back(part: Part, *, out: Tensor) -> tuple[list[Tile], Total]:
 
 
 def _read_nats(part: Part, total: Total) -> Tensor:
-    """Each target's nats `(rows,)`, 0 where ignored: the logarithm of the sum, less the target's own score."""
-    own = (part.hidden.float() * part.weights[part.targets].float()).sum(1)
+    """Each target's nats `(rows,)`, 0 where ignored: the logarithm of the sum, less the target's own score.
+
+    The own score is rounded as it was in the sum; else a target that is sure could have less than no nats.
+    """
+    own = (part.hidden.float() * part.weights[part.targets].float()).sum(1).to(part.hidden.dtype).float()
     if part.bias is not None:
         own += part.bias[part.targets]
     return (total.nats - own).masked_fill_(part.counts == 0, 0.0)
@@ -310,13 +333,16 @@ def _add_table_gradients(part: Part, tiles: list[Tile], total: Total, *, table: 
         if tile.top is not top:
             top = tile.top
             normal = part.counts.unsqueeze(1) * (top - total.top).exp_() / total.sums
-            scaled = part.hidden * normal
+            scaled = (part.hidden * normal).to(part.hidden.dtype)
         gradient = table.grad[tile.columns]
-        if part.hidden.dtype == table.dtype:
-            torch.addmm(gradient, tile.exponentials.t(), scaled, beta=beta, out=gradient)
+        if tile.factors is tile.exponentials:
+            torch.addmm(gradient, tile.factors.t(), scaled, beta=beta, out=gradient)
         else:
-            errors = (tile.exponentials * normal).to(part.hidden.dtype)
-            _accumulate(gradient, errors.t() @ part.hidden, beta=beta)
+            memory = part.workspace.take(
+                "table gradient", num_elements=gradient.numel(), device=gradient.device, dtype=scaled.dtype
+            )
+            product = torch.mm(tile.factors.t(), scaled, out=memory.view_as(gradient))
+            _accumulate(gradient, product, beta=beta)
         if bias is not None:
             sums = bias.grad[tile.columns]
             torch.addmv(sums, tile.exponentials.t(), normal.squeeze(1), beta=bias_beta, out=sums)
