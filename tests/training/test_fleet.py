@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,27 @@ def test_ctrl_c_checkpoints_every_process(open_fleet):
     assert multiprocessing.active_children() == []
     assert "interrupted" in fleet.states().values() and "finished" not in fleet.states().values()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_ctrl_c_while_a_process_is_started_is_heard_by_the_parent_and_not_by_the_child(number, open_fleet, monkeypatch):
+    fleet, started, start = open_fleet(), [], SpawnProcess.start
+
+    def start_interrupted(process) -> None:
+        started.append(process)
+        if len(started) == number:
+            signal.raise_signal(signal.SIGINT)
+        start(process)
+        status = Path(f"/proc/{process.pid}/status")
+        if status.exists():
+            blocked = status.read_text("ascii").partition("SigBlk:")[2].split()[0]
+            assert int(blocked, 16) >> (signal.SIGINT - 1) & 1
+
+    monkeypatch.setattr(SpawnProcess, "start", start_interrupted)
+    with pytest.raises(Interrupted):
+        fleet.train(jobs="2")
+    assert len(started) == number and multiprocessing.active_children() == []
+    assert "finished" not in fleet.states().values()
 
 
 def test_a_process_that_nobody_listens_to_is_told_to_stop():

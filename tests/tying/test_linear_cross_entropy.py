@@ -99,6 +99,26 @@ def test_a_table_that_is_computed_passes_its_gradient_on(chunks):
             torch.testing.assert_close(leaf.grad, gradient, rtol=1e-4, atol=1e-5)
 
 
+def test_a_table_that_needs_no_gradient_gets_none_and_hidden_vectors_still_do(chunks):
+    """A tie may score with a table that is never trained; an optimizer must not find a gradient there."""
+    hidden, table, offsets = draw_inputs(bias=True)
+    targets = draw_targets(num_ignored=3)
+    (expected,) = torch.autograd.grad(plain_nats(hidden, table, offsets, targets).sum(), hidden)
+    table.requires_grad_(False)
+    linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=Workspace()).backward()
+    assert table.grad is None and offsets.grad is not None
+    torch.testing.assert_close(hidden.grad, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_without_autograd_there_is_a_loss_and_no_gradient(chunks):
+    hidden, table, offsets = draw_inputs(bias=True)
+    targets = draw_targets(num_ignored=3)
+    with torch.no_grad():
+        loss = linear_cross_entropy(hidden, table, offsets, targets, scale=0.3, workspace=Workspace())
+    torch.testing.assert_close(loss, 0.3 * plain_nats(hidden, table, offsets, targets).sum().detach())
+    assert table.grad is offsets.grad is hidden.grad is None
+
+
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 def test_gradients_add_up_over_two_calls_and_begin_anew_after(chunks, bias):
     hidden, table, offsets = draw_inputs(bias=bias)

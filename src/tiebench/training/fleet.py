@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -173,15 +173,16 @@ class _Crew:
             self._listen()
 
     def _start(self, index: int, run: RunSpec) -> None:
-        """The child ignores Ctrl-C until it can checkpoint; the parent passes it on as SIGTERM."""
+        """The child never hears Ctrl-C; the parent does, as soon as the child is started, and passes it on as SIGTERM."""
         observer = self.watch(run, index)
         events, theirs = self.context.Pipe(duplex=False)
         process = self.context.Process(target=_work, args=(run, self.settings, theirs), name=run.name)
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        resource_tracker.ensure_running()  # started by the first process, it would unblock the signal
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
         finally:
-            signal.signal(signal.SIGINT, before)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
         self.workers[run.name] = _Worker(process, run, observer, events)
         if self.stopping:  # told to while the process was being started

@@ -168,8 +168,11 @@ def linear_cross_entropy(
     `scale`; `.backward()` on the result carries the gradient of `hidden` on. Raises RuntimeError when the result is
     scaled afterwards, because the tables' gradients would not follow: put the factor into `scale`. A table that is
     computed from parameters gets its gradient through autograd, one copy later. The memory of a gradient is used
-    again after the next `zero_grad`: copy one that is to be kept.
+    again after the next `zero_grad`: copy one that is to be kept. A table that needs no gradient gets none, and under
+    `no_grad` nothing does.
     """
+    if not torch.is_grad_enabled():
+        return token_nats(hidden, table, bias, targets, workspace=workspace).sum() * scale
     return with_leaf_table(
         table, lambda leaf: _LinearCrossEntropy.apply(hidden, leaf, bias, targets, scale, workspace)
     )
@@ -177,7 +180,11 @@ def linear_cross_entropy(
 
 def with_leaf_table(table: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
     """`compute(table)`, a loss that writes the table's `.grad` itself; a computed table gets it through autograd."""
-    if table.is_leaf or not table.requires_grad:
+    if not table.requires_grad:
+        loss = compute(table)
+        table.grad = None
+        return loss
+    if table.is_leaf:
         return compute(table)
     stand_in = table.detach().float().requires_grad_()
     stand_in.grad = torch.zeros_like(stand_in)
