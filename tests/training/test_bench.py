@@ -16,6 +16,8 @@ from tiebench.results.render import render_table
 from tiebench.training import bench, workloads
 from tiebench.training.bench import Measurement, build_trainer, measure_arm, measure_ceiling, tabulate_measurements
 from tiebench.training.model import build_on_meta, count_parameters
+from tiebench.training.packing import Pack
+from tiebench.training.trainer import Trainer
 from tiebench.training.workloads import WORKLOADS, describe_run, draw_stream, list_parts, open_workload
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -172,6 +174,47 @@ def test_the_page_shows_how_cost_grows_and_only_what_was_measured(monkeypatch, t
     for part in ("a cpu, one thread", "(costs.svg)", "10,000", "350.2", "tiebench --help", "0.200"):
         assert part in text
     assert "over it" not in text
+
+
+def test_every_engine_makes_the_steps_of_all_runs(tiny, monkeypatch):
+    engines = load_script("bench_engines", monkeypatch)
+    made = []
+    step, pack = Trainer._step, Pack.step
+    monkeypatch.setattr(Trainer, "_step", lambda self: (made.append((self.run.arm, self.run.seed)), step(self))[1])
+    monkeypatch.setattr(
+        Pack, "step", lambda self: (made.extend((t.run.arm, t.run.seed) for t in self.trainers), pack(self))[1]
+    )
+    options = {"num_seeds": 2, "num_steps": 4, "device": "cpu", "threads": 1}
+    four = [("tied", 1), ("tied", 2), ("untied", 1), ("untied", 2)]
+    for engine, runs in ((engines.SOLO, [("untied", 1)]), (engines.IN_TURN, four), (engines.PACKED, four)):
+        made.clear()
+        found = engines.take_sample(engine, tiny, **options)
+        assert {run: made.count(run) for run in sorted(set(made))} == dict.fromkeys(runs, 4 + engines.WARM_UP_STEPS)
+        assert found["seconds"] > 0 and found["peak_memory_bytes"] > 2**20
+
+
+def test_several_processes_share_the_runs_out(monkeypatch):
+    engines = load_script("bench_engines", monkeypatch)
+    monkeypatch.setitem(engines.NUM_PROCESSES, "cpu", 2)
+    found = engines.take_sample("processes", "lstm-200-ptb", num_seeds=1, num_steps=1, device="cpu", threads=2)
+    assert found["seconds"] > 0 and found["peak_memory_bytes"] > 500e6, "of two processes with torch and a model each"
+
+
+def test_the_page_compares_engines_with_one_run_alone(monkeypatch, tmp_path):
+    page = load_script("performance_page", monkeypatch)
+    hardware = {"cpu": "a cpu", "threads": 2}
+    setting = {"num_runs": 10, "num_steps": 20, "hardware": hardware, "versions": {"torch": "2"}}
+    seconds = [("solo", (1.0, 2.0)), ("in turn", (10.0, 20.0)), ("packed", (3.0, 4.0)), ("processes", (9.0, 14.0))]
+    samples = [
+        {"round": number, "workload": "w", "engine": engine, "seconds": taken[number], "peak_memory_bytes": 2**21}
+        for engine, taken in seconds for number in range(2)
+    ]
+    (tmp_path / "engines.json").write_text(json.dumps({"setting": setting, "samples": samples}), "utf-8")
+    page.refresh_page(tmp_path)
+    text = (tmp_path / "performance.md").read_text("utf-8")
+    for part in ("--jobs 1", "10.00 (10.00 to 10.00)", "--jobs packed", "2.50 (2.00 to 3.00)", "8.00 (7.00 to 9.00)"):
+        assert part in text
+    assert "solo" not in text and "All 10 runs" in text
 
 
 def test_the_corpus_point_reads_its_stream_from_a_file(monkeypatch):
