@@ -3,7 +3,8 @@
     python scripts/bench_engines.py [--workload lstm-200-ptb] [--seeds 5] [--device cuda]
 
 What is reported is the time of all runs over the time that one run alone takes for as many steps. Every sample is a
-process of its own, and the engines follow each other in every round. Writes engines.json and rewrites performance.md.
+process of its own, and the engines follow each other in every round. Writes engines.json, or engines-cuda.json, and rewrites
+performance.md.
 """
 
 import argparse
@@ -136,13 +137,14 @@ def main() -> None:
     from performance_page import refresh_page
     from tiebench.results.atomic import write_text
 
+    file = asked.results / ("engines.json" if asked.device == "cpu" else "engines-cuda.json")
     setting, samples = describe_setting(asked), []
     for number in range(asked.rounds):
         for workload in asked.workload or WORKLOADS:
             for engine in ENGINES:
                 samples.append({"round": number, **spawn_sample(engine, workload, asked=asked)})
             content = json.dumps({"setting": setting, "samples": samples}, indent=1)
-            write_text(content + "\n", file=asked.results / "engines.json")
+            write_text(content + "\n", file=file)
             refresh_page(asked.results)
 
 

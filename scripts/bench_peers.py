@@ -2,16 +2,17 @@
 
     python scripts/bench_peers.py --word-language-model DIR --nano-gpt DIR
 
-DIR is the folder with the program's model.py. Every process gets the same number of threads. A peer runs as shipped,
-and once more with the settings of allocator and OpenMP that tiebench makes for itself. Every round begins with another
-program.
-Writes performance.json (every sample) and performance.md into --results.
+DIR is the folder with the program's model.py. Every process gets the same number of threads. On a CPU a peer runs as
+shipped, and once more with the settings of allocator and OpenMP that tiebench makes for itself; on CUDA it runs as
+shipped, in the workload's precision, nanoGPT with its own compilation. Every round begins with another program.
+Writes performance.json, or performance-cuda.json (every sample), and performance.md into --results.
 """
 
 import argparse
 import importlib.util
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,7 @@ ALLOCATORS = {"shipped": {}, "tuned": {"GLIBC_TUNABLES": KEEP, "GOMP_SPINCOUNT":
 OURS = "tiebench"
 PEERS = {"lstm": ("word_language_model",), "gpt": ("nanoGPT", "HF GPT2LMHeadModel")}
 WORKLOADS = ("lstm-200-ptb", "lstm-200-wikitext-2", "lstm-650-wikitext-2", "gpt-256-ptb", "gpt-256-wikitext-2")
+ON_CUDA = (*WORKLOADS, "lstm-650-ptb", "lstm-1500-ptb", "gpt2-small")
 EVALUATION_BATCH = 10
 Step = Callable[[], int]
 
@@ -38,6 +40,7 @@ def build_word_language_model(run: Any, vocabulary_size: int, ids: Any, *, folde
     options, training = run.spec.architecture, run.spec.training
     width, tied, window = options["width"], run.spec.tie["type"] == "tied", training.window
     model = load_model(folder).RNNModel("LSTM", vocabulary_size, width, width, 2, options["dropout"], tied)
+    model.to(ids.device)
     criterion, place = torch.nn.NLLLoss(), {"train": 0, "score": 0}
     rows = {"train": training.batch_size, "score": EVALUATION_BATCH}
     cut = {kind: ids[: len(ids) // number * number].view(number, -1) for kind, number in rows.items()}
@@ -74,12 +77,17 @@ def build_word_language_model(run: Any, vocabulary_size: int, ids: Any, *, folde
 
 def build_nano_gpt(run: Any, vocabulary_size: int, ids: Any, *, folder: Path) -> tuple[Step, Step]:
     """nanoGPT: its model (tied by construction), its optimizer and the body of its loop."""
+    import torch
+
     options, asked = run.spec.architecture, run.spec.training.optimizer
     module = load_model(folder)
     sizes = {"n_layer": options["layers"], "n_head": options["heads"], "n_embd": options["width"]}
     config = module.GPTConfig(block_size=run.spec.training.window, vocab_size=vocabulary_size, bias=True, **sizes)
     model = module.GPT(config)
-    optimizer = model.configure_optimizers(asked.weight_decay, asked.learning_rate, asked.betas, "cpu")
+    model.to(ids.device)
+    optimizer = model.configure_optimizers(asked.weight_decay, asked.learning_rate, asked.betas, ids.device.type)
+    if ids.device.type == "cuda":
+        model = torch.compile(model)
     return build_steps(model, optimizer, run, ids, ask=lambda inputs, targets: model(inputs, targets)[1])
 
 
@@ -96,6 +104,7 @@ def build_hugging_face(run: Any, vocabulary_size: int, ids: Any, *, folder: Path
         GPT2Config(vocab_size=vocabulary_size, n_positions=run.spec.training.window, use_cache=False,
                    tie_word_embeddings=tied, bos_token_id=0, eos_token_id=0, **sizes, **quiet)
     )
+    model.to(ids.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=asked.learning_rate, betas=asked.betas, fused=True,
                                   weight_decay=asked.weight_decay)
 
@@ -112,14 +121,17 @@ def build_steps(model: Any, optimizer: Any, run: Any, ids: Any, *, ask: Callable
 
     training = run.spec.training
     rows = ids[: len(ids) // training.window * training.window].view(-1, training.window)
+    autocast = torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=training.precision == "bf16")
 
     def read() -> tuple[Any, Any]:
-        chosen = rows[torch.randint(len(rows), (training.batch_size,))]
+        chosen = rows[torch.randint(len(rows), (training.batch_size,), device=ids.device)]
         return chosen, chosen.roll(-1, 1)
 
     def train() -> int:
         model.train()
-        ask(*read()).backward()
+        with autocast:
+            loss = ask(*read())
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), training.optimizer.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -128,7 +140,8 @@ def build_steps(model: Any, optimizer: Any, run: Any, ids: Any, *, ask: Callable
     @torch.no_grad()
     def score() -> int:
         model.eval()
-        ask(*read()).item()
+        with autocast:
+            ask(*read()).item()
         return training.batch_size * training.window
 
     return train, score
@@ -149,45 +162,51 @@ BUILDERS = {
 }
 
 
-def take_sample(program: str, workload: str, arm: str, *, folder: Path | None, seconds: float, threads: int) -> dict:
+def take_sample(
+    program: str, workload: str, arm: str, *, folder: Path | None, seconds: float, threads: int, device: str
+) -> dict:
     """One measurement, in this process."""
     from tiebench.training import bench, environment
 
     if program == OURS:
-        return bench.measure_arm(workload, arm=arm, seconds=seconds, num_threads=threads).figures()
+        return bench.measure_arm(workload, arm=arm, seconds=seconds, num_threads=threads, device=device).figures()
     import torch
 
     from tiebench.training.workloads import open_workload
 
     torch.set_num_threads(threads)
-    opened = open_workload(workload, arm=arm)
-    ids = torch.from_numpy(opened.streams["train"].ids).long()
+    place = torch.device(device)
+    opened = open_workload(workload, arm=arm, device=device)
+    ids = torch.from_numpy(opened.streams["train"].ids).long().to(place)
     train, score = BUILDERS[program](opened.run, opened.vocabulary_size, ids, folder=folder)
-    environment.restart_peak_memory(torch.device("cpu"))
+    environment.restart_peak_memory(place)
     return {
-        "train_tokens_per_second": time_steps(train, seconds=seconds),
-        "evaluation_tokens_per_second": time_steps(score, seconds=seconds),
-        "peak_memory_bytes": environment.measure_peak_memory(torch.device("cpu")),
+        "train_tokens_per_second": time_steps(train, seconds=seconds, device=place),
+        "evaluation_tokens_per_second": time_steps(score, seconds=seconds, device=place),
+        "peak_memory_bytes": environment.measure_peak_memory(place),
     }
 
 
-def time_steps(step: Step, *, seconds: float) -> float:
+def time_steps(step: Step, *, seconds: float, device: Any) -> float:
     """Tokens per second of the median step, after three steps to warm up."""
-    rates = []
+    from tiebench.training.bench import Clock
+
+    clock, rates = Clock(device), []
     for _ in range(3):
         step()
+    clock.lap()
     ends = time.perf_counter() + seconds
     while len(rates) < 5 or time.perf_counter() < ends:
-        started = time.perf_counter()
         num_tokens = step()
-        rates.append(num_tokens / (time.perf_counter() - started))
+        rates.append(num_tokens / clock.lap())
     return statistics.median(rates)
 
 
-def list_contestants(workload: str, folders: dict[str, Path | None]) -> list[tuple[str, str]]:
+def list_contestants(workload: str, folders: dict[str, Path | None], *, device: str = "cpu") -> list[tuple[str, str]]:
     """(program, allocator): ours, then each peer of this kind whose code is at hand, with each allocator."""
-    peers = [peer for peer in PEERS[workload.split("-")[0]] if peer.startswith("HF") or folders.get(peer)]
-    return [(OURS, "tuned"), *((peer, allocator) for peer in peers for allocator in ALLOCATORS)]
+    peers = [peer for peer in PEERS[re.match("[a-z]+", workload)[0]] if peer.startswith("HF") or folders.get(peer)]
+    allocators = ALLOCATORS if device == "cpu" else ("shipped",)
+    return [(OURS, "tuned"), *((peer, allocator) for peer in peers for allocator in allocators)]
 
 
 def list_arms(workload: str) -> tuple[str, ...]:
@@ -199,7 +218,7 @@ def spawn_sample(program: str, allocator: str, workload: str, arm: str, *, asked
     """A sample in a process of its own."""
     folder = vars(asked).get(program.replace("nanoGPT", "nano_gpt"))
     command = [sys.executable, __file__, "--sample", program, workload, arm, "--seconds", str(asked.seconds)]
-    command += ["--threads", str(asked.threads), *(["--folder", str(folder)] if folder else [])]
+    command += ["--device", asked.device, "--threads", str(asked.threads), *(["--folder", str(folder)] if folder else [])]
     settings = {"GOMP_SPINCOUNT": SPINS} if program == OURS else ALLOCATORS[allocator]
     before = read_other_work()
     answer = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
@@ -234,7 +253,7 @@ def measure_other_work(before: tuple[float, float] | None) -> float | None:
 def take_round(number: int, workload: str, *, asked: argparse.Namespace) -> list[dict]:
     """One sample of every program and allocator on every arm of a workload, in turn; who begins changes by round."""
     folders = {"word_language_model": asked.word_language_model, "nanoGPT": asked.nano_gpt}
-    contestants = list_contestants(workload, folders)
+    contestants = list_contestants(workload, folders, device=asked.device)
     first = number % len(contestants)
     return [
         {"round": number, **spawn_sample(program, allocator, workload, arm, asked=asked)}
@@ -250,7 +269,7 @@ def describe_machine(asked: argparse.Namespace) -> dict[str, Any]:
     from tiebench.training import environment
 
     allocator = environment.tune_allocator()
-    facts = environment.describe_hardware(torch.device("cpu"), allocator=allocator)
+    facts = environment.describe_hardware(torch.device(asked.device), allocator=allocator)
     facts |= {"threads": asked.threads, "openmp_spins": SPINS}
     versions = environment.list_versions()
     return {"threads": asked.threads, "hardware": facts, "versions": versions}
@@ -260,7 +279,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--word-language-model", type=Path)
     parser.add_argument("--nano-gpt", type=Path)
-    parser.add_argument("--workload", action="append", choices=WORKLOADS)
+    parser.add_argument("--workload", action="append", choices=ON_CUDA)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--threads", type=int, default=2)
@@ -270,12 +290,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.sample:
-        print(json.dumps(take_sample(*asked.sample, folder=asked.folder, seconds=asked.seconds, threads=asked.threads)))
+        options = {"folder": asked.folder, "seconds": asked.seconds, "threads": asked.threads, "device": asked.device}
+        print(json.dumps(take_sample(*asked.sample, **options)))
         return
     from performance_page import refresh_page
     from tiebench.results.atomic import write_text
 
-    file = asked.results / "performance.json"
+    file = asked.results / ("performance.json" if asked.device == "cpu" else "performance-cuda.json")
     setting, samples = describe_machine(asked), []
     if asked.add:
         before = json.loads(file.read_text("utf-8"))
@@ -284,7 +305,7 @@ def main() -> None:
             raise SystemExit(f"{file} was measured in another setting: leave out --add, or choose another --results")
     begin = 1 + max((sample["round"] for sample in samples), default=-1)
     for number in range(begin, begin + asked.rounds):
-        for workload in asked.workload or WORKLOADS:
+        for workload in asked.workload or (WORKLOADS if asked.device == "cpu" else ON_CUDA):
             samples += take_round(number, workload, asked=asked)
             write_text(json.dumps({"setting": setting, "samples": samples}, indent=1) + "\n", file=file)
             refresh_page(asked.results)

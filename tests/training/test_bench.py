@@ -151,6 +151,27 @@ def test_ratios_are_of_one_round_and_above_one_when_ours_is_faster(monkeypatch, 
     assert "Other work took 2.0% of the machine (the median over the processes; at most 4.0%)" in text
 
 
+def test_on_a_gpu_peers_run_as_shipped_and_stand_below(monkeypatch, tmp_path):
+    peers, page = load_script("bench_peers", monkeypatch), load_script("performance_page", monkeypatch)
+    folders = {"nanoGPT": tmp_path}
+    assert peers.list_contestants("gpt2-small", folders, device="cuda") == [
+        ("tiebench", "tuned"), ("nanoGPT", "shipped"), ("HF GPT2LMHeadModel", "shipped"),
+    ]
+    figures = {"peak_memory_bytes": 2**20, "train_fraction": 0.5, "evaluation_fraction": 0.4}
+    figures |= {"train_tokens_per_second": 300.0, "evaluation_tokens_per_second": 900.0}
+    names = {"round": 0, "workload": "gpt2-small", "arm": "tied"}
+    samples = [
+        {**names, **figures, "program": program, "allocator": allocator, "other_work": None}
+        for program, allocator in (("tiebench", "tuned"), ("nanoGPT", "shipped"))
+    ]
+    hardware = {"cpu": "a cpu", "gpu": "a gpu", "cores": 2, "allocator": "as it is"}
+    content = {"setting": {"threads": 2, "hardware": hardware, "versions": {"torch": "2"}}, "samples": samples}
+    (tmp_path / "performance-cuda.json").write_text(json.dumps(content), "utf-8")
+    page.refresh_page(tmp_path)
+    row = next(line for line in (tmp_path / "performance.md").read_text("utf-8").splitlines() if "nanoGPT" in line)
+    assert "1.00 (1.00 to 1.00)" in row and "None" not in row and "a gpu, 2 of 2 cores" in (tmp_path / "performance.md").read_text()
+
+
 def test_other_work_is_that_of_neither_this_process_nor_its_children(monkeypatch):
     peers = load_script("bench_peers", monkeypatch)
     before = peers.read_other_work()
