@@ -19,7 +19,7 @@ def chunks(request, monkeypatch):
     if request.param == "chunks of rows":
         monkeypatch.setattr(module, "MIN_ROWS", 4)
         monkeypatch.setattr(module, "BUFFER_BYTES", NUM_BUFFERS * 5 * 4 * VOCABULARY)
-    num_chunks = len(list(module.split_rows(TOKENS, vocabulary_size=NUM_BUFFERS * VOCABULARY)))
+    num_chunks = len(list(module.split_rows(TOKENS, num_columns=NUM_BUFFERS * VOCABULARY)))
     assert num_chunks == (1 if request.param == "at once" else 5)
 
 

@@ -29,7 +29,7 @@ def chunks(request, monkeypatch):
     if "tiles" in request.param:
         monkeypatch.setattr(module, "TILE_BYTES", 0)
         monkeypatch.setattr(module, "MIN_LINES", 1)
-    num_chunks = len(list(split_rows(TOKENS, vocabulary_size=VOCABULARY)))
+    num_chunks = len(list(split_rows(TOKENS, num_columns=VOCABULARY)))
     num_tiles = len(list(split_columns(VOCABULARY, hidden=torch.empty(TOKENS, WIDTH))))
     assert (num_chunks, num_tiles) == (5 if "chunks" in request.param else 1, 3 if "tiles" in request.param else 1)
 
@@ -205,6 +205,18 @@ def test_scores_that_are_all_large_or_all_small_change_nothing(chunks, shift, wh
     torch.testing.assert_close(found.double(), nats.detach(), rtol=1e-4, atol=3e-4)
 
 
+@pytest.mark.parametrize(("score", "offset"), [(-50.0, 50.0), (-103.0, 73.0), (-300.0, 300.0)])
+def test_a_bias_that_makes_up_for_a_score_counts(chunks, score, offset):
+    """exp(score) times exp(bias) would lose a word whose score underflows although its bias lifts it to the others."""
+    hidden, table, offsets = draw_inputs(bias=True)
+    with torch.no_grad():
+        hidden[:, 0], table[:, 0], table[7] = 1.0, score + offset, 0.0
+        table[7, 0], offsets[7] = score, offset
+    nats = plain_nats(hidden.double(), table.double(), offsets.double(), draw_targets())
+    found = token_nats(hidden, table, offsets, draw_targets(), workspace=Workspace())
+    torch.testing.assert_close(found.double(), nats.detach(), rtol=1e-5, atol=1e-4)
+
+
 def test_a_loss_that_is_scaled_afterwards_is_refused():
     hidden, table, _ = draw_inputs(bias=False)
     loss = linear_cross_entropy(hidden, table, None, draw_targets(), scale=1.0, workspace=Workspace())
@@ -221,7 +233,7 @@ def test_the_loss_of_nothing_is_nothing():
 
 def test_chunks_are_even_and_leave_nothing_out():
     for num_rows in (0, 1, 255, 256, 257, 5000):
-        spans = list(split_rows(num_rows, vocabulary_size=50_000))
+        spans = list(split_rows(num_rows, num_columns=50_000))
         assert [row for span in spans for row in range(span.start, span.stop)] == list(range(num_rows))
         sizes = {span.stop - span.start for span in spans[:-1]}
         assert len(sizes) <= 1
@@ -291,7 +303,7 @@ def test_a_step_takes_no_fresh_memory_for_scores_and_a_bounded_buffer(dtype, fre
     table, bias = nn.Parameter(draw(size, width, seed=2)), nn.Parameter(draw(size, seed=3))
     hidden = nn.Parameter(draw(600, width, seed=1).to(dtype))
     targets = torch.arange(600)
-    assert len(list(split_rows(600, vocabulary_size=size))) == 2
+    assert len(list(split_rows(600, num_columns=size))) == 2
 
     def train() -> None:
         table.grad = bias.grad = hidden.grad = None

@@ -48,7 +48,7 @@ class _AugmentedCrossEntropy(torch.autograd.Function):
     def forward(ctx, hidden, table, bias, targets, similar, temperature, gamma, scale, workspace, nats):  # noqa: ANN001
         vectors, loss = hidden.float(), torch.zeros_like(nats)
         hidden_gradient = torch.empty_like(vectors)
-        for rows in split_rows(len(targets), vocabulary_size=NUM_BUFFERS * len(table)):
+        for rows in split_rows(len(targets), num_columns=NUM_BUFFERS * len(table)):
             chunk, kept = vectors[rows], targets[rows] != IGNORED
             wanted, counts = targets[rows].clamp(min=0), kept.float()
             buffers = _take_buffers(workspace, num_rows=len(chunk), like=table)

@@ -105,18 +105,18 @@ class Total:
         """The logarithm of the sum of exp(score), `(rows,)`."""
         return (self.sums.log() + self.top).squeeze(1)
 
-    @property
-    def is_trusted(self) -> bool:
+    def is_trusted(self, *, largest_factor: Tensor | float = 1.0) -> bool:
+        """Whether what underflowed, times its factor, is too little to matter in every row, and nothing overflowed."""
         lowest, highest = TRUSTED_SUMS
-        return bool(((self.sums > lowest) & (self.sums < highest)).all())
+        return bool(((self.sums > lowest * largest_factor) & (self.sums < highest)).all())
 
 
 Visit = Callable[[Tile, Total | None, Total], None]
 
 
-def split_rows(num_rows: int, *, vocabulary_size: int) -> Iterator[slice]:
+def split_rows(num_rows: int, *, num_columns: int) -> Iterator[slice]:
     """Even chunks whose scores fit the buffer (but at least 256 rows: smaller products are slower)."""
-    most = max(MIN_ROWS, BUFFER_BYTES // (4 * vocabulary_size))
+    most = max(MIN_ROWS, BUFFER_BYTES // (4 * num_columns))
     num_chunks = max(1, -(-num_rows // most))
     size = -(-num_rows // num_chunks) if num_rows else 0
     for start in range(0, num_rows, max(size, 1)):
@@ -130,7 +130,7 @@ def split_columns(vocabulary_size: int, *, hidden: Tensor) -> Iterator[slice]:
     in the cache, and the products would wait for them.
     """
     size = vocabulary_size
-    if hidden.device.type == "cpu" and hidden.dtype == torch.float32:
+    if _has_tiles(hidden):
         num_lines = TILE_BYTES // (CACHE_LINE_BYTES * max(1, len(hidden)))
         size = FLOATS_PER_LINE * max(MIN_LINES, num_lines - 1 + num_lines % 2)
     for start in range(0, vocabulary_size, size):
@@ -143,12 +143,13 @@ def token_nats(hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tens
     hidden `(tokens, width)`, table `(vocabulary, width)`, targets `(tokens,)`; returns nats `(tokens,)` in float32.
     """
     nats = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
+    num_columns = FLOATS_PER_LINE * MIN_LINES if _has_tiles(hidden) else len(table)
     with torch.no_grad():
         weights = _cast(table, hidden.dtype, workspace)
-        for rows in split_rows(len(targets), vocabulary_size=len(table)):
+        for rows in split_rows(len(targets), num_columns=num_columns):
             kept = (targets[rows] != IGNORED).float()
             part = Part(hidden[rows], weights, bias, targets[rows].clamp(min=0), kept, workspace)
-            nats[rows] = _read_nats(part, _visit_trusted(part, keep=False, visit=lambda tile, before, total: None))
+            nats[rows] = _read_nats(part, _sum_up(part))
     return nats
 
 
@@ -210,7 +211,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden_gradient = torch.empty_like(hidden)
         weights = _cast(table, hidden.dtype, workspace)
         nats = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
-        for rows in split_rows(len(targets), vocabulary_size=len(table)):
+        for rows in split_rows(len(targets), num_columns=len(table)):
             chunk, wanted = hidden[rows], targets[rows]
             part = Part(chunk, weights, bias, wanted.clamp(min=0), (wanted != IGNORED).float() * scale, workspace)
             tiles, total = _multiply_back(part, out=hidden_gradient[rows])
@@ -245,13 +246,32 @@ def _cast(table: Tensor, dtype: torch.dtype, workspace: Workspace) -> Tensor:
     return memory.view_as(table).copy_(table)
 
 
-def _visit_trusted(part: Part, *, keep: bool, visit: Visit) -> Total:
+def _has_tiles(hidden: Tensor) -> bool:
+    return hidden.device.type == "cpu" and hidden.dtype == torch.float32
+
+
+def _sum_up(part: Part) -> Total:
+    """The total alone, for evaluation. A bias is then a factor of each column, and the sum a product."""
+    if _has_tiles(part.hidden):
+        words = part.counts.new_ones(len(part.weights)) if part.bias is None else part.bias.exp()
+        sums = torch.zeros_like(part.counts)
+        for span in split_columns(len(part.weights), hidden=part.hidden):
+            exponentials = _take(part, "exponentials", torch.float32, slice(span.stop - span.start))
+            torch.mm(part.hidden, part.weights[span].t(), out=exponentials)
+            sums.addmv_(exponentials.exp_(), words[span])
+        total = Total(sums.unsqueeze(1), torch.zeros_like(sums).unsqueeze(1))
+        if total.is_trusted(largest_factor=words.max()):
+            return total
+    return _visit_tiles(part, keep=False, relative=True, visit=lambda tile, before, total: None)
+
+
+def _visit_trusted(part: Part, *, visit: Visit) -> Total:
     """Show every tile to `visit(tile, total before, total with it)`; a second time where the sums are not trusted."""
     if len(list(split_columns(len(part.weights), hidden=part.hidden))) > 1:
-        total = _visit_tiles(part, keep=keep, relative=False, visit=visit)
-        if total.is_trusted:
+        total = _visit_tiles(part, keep=True, relative=False, visit=visit)
+        if total.is_trusted():
             return total
-    return _visit_tiles(part, keep=keep, relative=True, visit=visit)
+    return _visit_tiles(part, keep=True, relative=True, visit=visit)
 
 
 def _visit_tiles(part: Part, *, keep: bool, relative: bool, visit: Visit) -> Total:
@@ -315,7 +335,7 @@ def _multiply_back(part: Part, *, out: Tensor) -> tuple[list[Tile], Total]:
         torch.addmm(out, tile.factors, part.weights[tile.columns], beta=0.0 if before is None else 1.0, out=out)
         tiles.append(tile)
 
-    total = _visit_trusted(part, keep=True, visit=multiply)
+    total = _visit_trusted(part, visit=multiply)
     out.mul_(part.counts.unsqueeze(1) / total.sums)
     return tiles, total
 
