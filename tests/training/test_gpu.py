@@ -13,7 +13,8 @@ from tiebench.training.evaluation import score_stream
 from tiebench.training.packing import Pack
 from tiebench.training.trainer import Trainer
 from tiebench.training.workloads import Workload, draw_stream
-from tiebench.tying.linear_cross_entropy import Workspace, linear_cross_entropy
+from tiebench.tying.linear_cross_entropy import linear_cross_entropy
+from tiebench.tying.workspace import Workspace
 
 pytestmark = pytest.mark.gpu
 VOCABULARY = 300

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from tiebench.training.objective import measure_similarity_divergence
 from tiebench.tying import linear_cross_entropy as module
 from tiebench.tying.augmented_loss import NUM_BUFFERS, augmented_cross_entropy
-from tiebench.tying.linear_cross_entropy import IGNORED, Workspace
+from tiebench.tying.linear_cross_entropy import IGNORED
+from tiebench.tying.workspace import Workspace
 
 TOKENS, WIDTH, VOCABULARY = 23, 6, 41
 SETTINGS = {"temperature": 3.0, "gamma": 0.6, "scale": 0.3}

@@ -10,12 +10,12 @@ from torch.nn import functional as F
 from tiebench.tying import linear_cross_entropy as module
 from tiebench.tying.linear_cross_entropy import (
     IGNORED,
-    Workspace,
     linear_cross_entropy,
     split_columns,
     split_rows,
     token_nats,
 )
+from tiebench.tying.workspace import Workspace
 
 TOKENS, WIDTH, VOCABULARY = 23, 6, 41
 

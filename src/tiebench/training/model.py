@@ -1,5 +1,6 @@
 """A language model is a lexicon around an architecture; here the two meet, are counted and are filled."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from tiebench import registry
 from tiebench.architectures.dropout import set_generator
-from tiebench.errors import UsageError
+from tiebench.errors import TiebenchError, UsageError
 from tiebench.experiment.schema import ArmSpec
 from tiebench.results.record import Parameters
 from tiebench.training.seeding import open_stream
@@ -57,6 +58,23 @@ def build_on_meta(spec: ArmSpec, *, vocabulary_size: int) -> LanguageModel:
     """The model without memory: for counting and for finding out early that it cannot be built."""
     with torch.device("meta"):
         return build_model(spec, vocabulary_size=vocabulary_size)
+
+
+def compile_encode(model: LanguageModel) -> Callable[..., tuple[Tensor, Any]]:
+    """`encode` through torch.compile. It raises TiebenchError where torch cannot compile."""
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    compiled = torch.compile(model.encode)
+
+    def encode(tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        try:
+            return compiled(tokens, state)
+        except BackendCompilerFailed as error:
+            what = str(error).strip().splitlines()[0]
+            hint = "install a C++ compiler (g++), or train with --set training.compile=false"
+            raise TiebenchError(f"training.compile: torch cannot compile this model here: {what}", hint) from error
+
+    return encode
 
 
 def count_parameters(model: LanguageModel) -> Parameters:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tiebench.training.batches import Batches
 from tiebench.training.checkpoints import read_checkpoint, write_checkpoint, write_weights
 from tiebench.training.evaluation import MOST_NATS, score_stream
 from tiebench.training.interruption import Interrupted, noticing_signals
-from tiebench.training.model import LanguageModel
+from tiebench.training.model import LanguageModel, compile_encode
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
 from tiebench.training.observer import Observer
 from tiebench.training.optimizers import build_optimizer
@@ -83,7 +83,7 @@ class Trainer:
         self.optimizer = build_optimizer(model, self.training.optimizer)
         self.dropout_stream = open_stream(run.seed, "dropout", device=self.device)
         model.set_dropout_stream(self.dropout_stream)
-        self.encode = _compile(model) if self.training.compile else model.encode
+        self.encode = compile_encode(model) if self.training.compile else model.encode
         self.progress = Progress()
         self.states: list[Any] = [None] * self.training.accumulate
         self.unread_nats: list[Tensor] = []
@@ -325,23 +325,6 @@ def plan_steps(training: Any, *, steps_per_epoch: int) -> int:
     if training.steps is not None:
         return training.steps
     return -(-training.tokens // (training.batch_size * training.window))
-
-
-def _compile(model: LanguageModel) -> Callable[..., tuple[Tensor, Any]]:
-    """`encode` through torch.compile. It raises TiebenchError where torch cannot compile."""
-    from torch._dynamo.exc import BackendCompilerFailed
-
-    compiled = torch.compile(model.encode)
-
-    def encode(tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
-        try:
-            return compiled(tokens, state)
-        except BackendCompilerFailed as error:
-            what = str(error).strip().splitlines()[0]
-            hint = "install a C++ compiler (g++), or train with --set training.compile=false"
-            raise TiebenchError(f"training.compile: torch cannot compile this model here: {what}", hint) from error
-
-    return encode
 
 
 def _detach(state: Any) -> Any:

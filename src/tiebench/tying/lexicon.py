@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from tiebench.experiment import schema
 from tiebench.tying.augmented_loss import augmented_cross_entropy
-from tiebench.tying.linear_cross_entropy import Workspace, linear_cross_entropy, token_nats
+from tiebench.tying.linear_cross_entropy import linear_cross_entropy, token_nats
 from tiebench.tying.word_dropout import draw_word_mask
+from tiebench.tying.workspace import Workspace
 
 Stream = Callable[[str], torch.Generator]
 
