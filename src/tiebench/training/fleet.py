@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from tiebench.errors import TiebenchError
+from tiebench.errors import TiebenchError, forget_frames
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import Record
 from tiebench.results.report import refresh_tables
@@ -117,7 +117,7 @@ def _execute_alone(
         try:
             outcome: Outcome = execute_run(run, settings=settings, observer=observer)
         except TiebenchError as error:
-            outcome = error
+            outcome = forget_frames(error)
         yield run, observer, outcome
 
 
@@ -173,7 +173,7 @@ class _Crew:
             self._listen()
 
     def _start(self, index: int, run: RunSpec) -> None:
-        """The child never hears Ctrl-C; the parent does, as soon as the child is started, and passes it on as SIGTERM."""
+        """The child never hears Ctrl-C; the parent does once the child is started, and passes it on as SIGTERM."""
         observer = self.watch(run, index)
         events, theirs = self.context.Pipe(duplex=False)
         process = self.context.Process(target=_work, args=(run, self.settings, theirs), name=run.name)

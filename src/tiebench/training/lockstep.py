@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tiebench.errors import TiebenchError
+from tiebench.errors import TiebenchError, forget_frames
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import Record
 from tiebench.training.environment import keeping_threads
@@ -79,7 +79,7 @@ class _Member:
             self.trainer.save()
 
     def end(self, outcome: Outcome) -> None:
-        self.outcome = outcome
+        self.outcome = forget_frames(outcome) if isinstance(outcome, TiebenchError) else outcome
         self.life.close()
         self.trainer, self.steps = None, iter(())
 
@@ -109,6 +109,7 @@ class _Lockstep:
                 self._advance(member)
                 if member.outcome is not None:
                     self.members.remove(member)
+                    self._regroup(None)
                     yield member
             if not self.members:
                 return

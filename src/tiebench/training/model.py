@@ -62,16 +62,16 @@ def build_on_meta(spec: ArmSpec, *, vocabulary_size: int) -> LanguageModel:
 
 def compile_encode(model: LanguageModel) -> Callable[..., tuple[Tensor, Any]]:
     """`encode` through torch.compile. It raises TiebenchError where torch cannot compile."""
-    from torch._dynamo.exc import BackendCompilerFailed
+    from torch._dynamo.exc import ShortenTraceback
 
     compiled = torch.compile(model.encode)
 
     def encode(tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         try:
             return compiled(tokens, state)
-        except BackendCompilerFailed as error:
+        except ShortenTraceback as error:
             what = str(error).strip().splitlines()[0]
-            hint = "install a C++ compiler (g++), or train with --set training.compile=false"
+            hint = "it needs g++, and Triton on a GPU: install them, or train with --set training.compile=false"
             raise TiebenchError(f"training.compile: torch cannot compile this model here: {what}", hint) from error
 
     return encode

@@ -65,9 +65,11 @@ class SGD:
         return {"momenta": self.momenta}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """An empty list of momenta, as older checkpoints of plain SGD have it, is none for each parameter."""
+        momenta = state["momenta"] or [None] * len(self.parameters)
         self.momenta = [
             None if momentum is None else momentum.to(parameter.device)
-            for momentum, parameter in zip(state["momenta"], self.parameters, strict=True)
+            for momentum, parameter in zip(momenta, self.parameters, strict=True)
         ]
 
 

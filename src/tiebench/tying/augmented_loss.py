@@ -33,6 +33,8 @@ def augmented_cross_entropy(
     distribution through which no gradient flows. Shapes, gradients and errors as in `linear_cross_entropy`; the nats
     are detached.
     """
+    if not torch.is_grad_enabled():
+        table, bias = table.detach(), None if bias is None else bias.detach()
     nats = torch.zeros((), device=hidden.device)
     similar = input_table.detach()
 
@@ -64,12 +66,13 @@ class _AugmentedCrossEntropy(torch.autograd.Function):
             loss += ((row_nats + gamma * temperature * divergence) * counts).sum() * scale
             errors = scores.scatter_add_(1, wanted.unsqueeze(1), -torch.ones_like(own).unsqueeze(1))
             weights = counts * scale
-            if bias is not None:
+            if bias is not None and bias.requires_grad:
                 beta, bias_gradient = workspace.open_gradient(bias), bias.grad
                 torch.addmv(bias_gradient, errors.t(), weights, beta=beta, out=bias_gradient)
             errors.add_(predicted, alpha=gamma).sub_(similarities, alpha=gamma)
-            beta, gradient = workspace.open_gradient(table), table.grad
-            torch.addmm(gradient, errors.t(), chunk * weights.unsqueeze(1), beta=beta, out=gradient)
+            if table.requires_grad:
+                beta, gradient = workspace.open_gradient(table), table.grad
+                torch.addmm(gradient, errors.t(), chunk * weights.unsqueeze(1), beta=beta, out=gradient)
             torch.mm(errors, table, out=hidden_gradient[rows]).mul_(weights.unsqueeze(1))
         ctx.save_for_backward(hidden_gradient.to(hidden.dtype))
         return loss

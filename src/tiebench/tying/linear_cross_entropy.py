@@ -24,6 +24,7 @@ CACHE_LINE_BYTES = 64
 FLOATS_PER_LINE = CACHE_LINE_BYTES // 4
 MIN_LINES = 17
 TRUSTED_SUMS = (1e-20, 1e30)
+LOWEST_FACTOR = -80.0  # exp of it is still a normal float32
 IGNORED = -100
 
 
@@ -98,7 +99,7 @@ def split_columns(vocabulary_size: int, *, hidden: Tensor) -> Iterator[slice]:
 
 
 def token_nats(hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor, *, workspace: Workspace) -> Tensor:
-    """The negative log likelihood of each target, for evaluation: no gradient, no more than a tile of scores.
+    """The negative log likelihood of each target, for evaluation: no gradient, and one tile of scores at a time.
 
     hidden `(tokens, width)`, table `(vocabulary, width)`, targets `(tokens,)`; returns nats `(tokens,)` in float32.
     """
@@ -141,10 +142,6 @@ def linear_cross_entropy(
 
 def with_leaf_table(table: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
     """`compute(table)`, a loss that writes the table's `.grad` itself; a computed table gets it through autograd."""
-    if not table.requires_grad:
-        loss = compute(table)
-        table.grad = None
-        return loss
     if table.is_leaf:
         return compute(table)
     stand_in = table.detach().float().requires_grad_()
@@ -211,16 +208,20 @@ def _has_tiles(hidden: Tensor) -> bool:
 
 
 def _sum_up(part: Part) -> Total:
-    """The total alone, for evaluation. A bias is then a factor of each column, and the sum a product."""
-    if _has_tiles(part.hidden):
-        words = part.counts.new_ones(len(part.weights)) if part.bias is None else part.bias.exp()
+    """The total alone, for evaluation. A bias is then a factor of each column, and the sum a product.
+
+    Not so where such a factor is too small for float32: the exponential of its column may be large.
+    """
+    ones = part.counts.new_ones(len(part.weights))
+    if _has_tiles(part.hidden) and (part.bias is None or part.bias.min() > LOWEST_FACTOR):
+        column_factors = ones if part.bias is None else part.bias.exp()
         sums = torch.zeros_like(part.counts)
         for span in split_columns(len(part.weights), hidden=part.hidden):
             exponentials = _take(part, "exponentials", torch.float32, slice(span.stop - span.start))
             torch.mm(part.hidden, part.weights[span].t(), out=exponentials)
-            sums.addmv_(exponentials.exp_(), words[span])
+            sums.addmv_(exponentials.exp_(), column_factors[span])
         total = Total(sums.unsqueeze(1), torch.zeros_like(sums).unsqueeze(1))
-        if total.is_trusted(largest_factor=words.max()):
+        if total.is_trusted(largest_factor=column_factors.max()):
             return total
     return _visit_tiles(part, keep=False, relative=True, visit=lambda tile, before, total: None)
 
@@ -313,37 +314,36 @@ def _read_nats(part: Part, total: Total) -> Tensor:
 
 def _add_table_gradients(part: Part, tiles: list[Tile], total: Total, *, table: Tensor, bias: Tensor | None) -> None:
     """Add `exponentials^T hidden`, each row normalised, to the table's gradient, and the column sums to the bias's."""
-    beta = part.workspace.open_gradient(table)
-    bias_beta = None if bias is None else part.workspace.open_gradient(bias)
+    table_beta = part.workspace.open_gradient(table) if table.requires_grad else None
+    bias_beta = part.workspace.open_gradient(bias) if bias is not None and bias.requires_grad else None
     top = None
     for tile in tiles:
         if tile.top is not top:
             top = tile.top
             normal = part.counts.unsqueeze(1) * (top - total.top).exp_() / total.sums
             scaled = (part.hidden * normal).to(part.hidden.dtype)
-        gradient = table.grad[tile.columns]
-        if tile.factors is tile.exponentials:
-            torch.addmm(gradient, tile.factors.t(), scaled, beta=beta, out=gradient)
-        else:
-            memory = part.workspace.take(
-                "table gradient", num_elements=gradient.numel(), device=gradient.device, dtype=scaled.dtype
-            )
-            product = torch.mm(tile.factors.t(), scaled, out=memory.view_as(gradient))
-            _accumulate(gradient, product, beta=beta)
-        if bias is not None:
+        if table_beta is not None:
+            _add_product(part, tile, scaled, out=table.grad[tile.columns], beta=table_beta)
+        if bias_beta is not None:
             sums = bias.grad[tile.columns]
             torch.addmv(sums, tile.exponentials.t(), normal.squeeze(1), beta=bias_beta, out=sums)
+
+
+def _add_product(part: Part, tile: Tile, scaled: Tensor, *, out: Tensor, beta: float) -> None:
+    """`out = beta * out + factors^T scaled`, `(columns, width)`, where beta 0 also forgets a NaN."""
+    if tile.factors is tile.exponentials:
+        torch.addmm(out, tile.factors.t(), scaled, beta=beta, out=out)
+        return
+    memory = part.workspace.take("product", num_elements=out.numel(), device=out.device, dtype=scaled.dtype)
+    product = torch.mm(tile.factors.t(), scaled, out=memory.view_as(out))
+    out.copy_(product) if beta == 0.0 else out.add_(product)
 
 
 def _subtract_targets(part: Part, hidden_gradient: Tensor, *, table: Tensor, bias: Tensor | None) -> None:
     """The gradient of minus the targets' own scores, which several tiles leave out."""
     counts = part.counts.unsqueeze(1)
     hidden_gradient.addcmul_(part.weights[part.targets], counts, value=-1)
-    table.grad.index_add_(0, part.targets, part.hidden * counts, alpha=-1)
-    if bias is not None:
+    if table.requires_grad:
+        table.grad.index_add_(0, part.targets, part.hidden * counts, alpha=-1)
+    if bias is not None and bias.requires_grad:
         bias.grad.index_add_(0, part.targets, part.counts, alpha=-1)
-
-
-def _accumulate(gradient: Tensor, addend: Tensor, *, beta: float) -> None:
-    """`gradient = beta * gradient + addend`, where beta 0 also forgets a NaN."""
-    gradient.copy_(addend) if beta == 0.0 else gradient.add_(addend)
