@@ -1,10 +1,10 @@
-"""A whole comparison, arms x seeds of one workload, by each way of executing it (`--jobs 1`, `packed`, `auto`).
+"""A whole comparison, arms x seeds of one workload, by each way of executing it: `--jobs 1`, `packed`, a number.
 
     python scripts/bench_engines.py [--workload lstm-200-ptb] [--seeds 5] [--device cuda]
 
 What is reported is the time of all runs over the time that one run alone takes for as many steps. Every sample is a
-process of its own, and the engines follow each other in every round. Writes engines.json, or engines-cuda.json, and rewrites
-performance.md.
+process of its own, and the engines follow each other in every round. Writes engines.json, or engines-cuda.json, and
+rewrites performance.md.
 """
 
 import argparse
@@ -14,86 +14,107 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from performance_page import SOLO, refresh_page
+
 from tiebench.cli import SPINS
 
 WORKLOADS = ("lstm-200-ptb", "lstm-650-ptb", "gpt-256-ptb")
-SOLO, IN_TURN, PACKED, PROCESSES = "solo", "in turn", "packed", "processes"
-ENGINES = (SOLO, IN_TURN, PACKED, PROCESSES)
+IN_TURN, PACKED = "1", "packed"
 ARMS = ("untied", "tied")
-NUM_PROCESSES = {"cpu": os.cpu_count() or 1}
-NUM_PROCESSES_ELSEWHERE = 4
+NUM_PROCESSES_ON_CUDA = 4
 WARM_UP_STEPS = 3
+BARRIER_SECONDS = 120
+
+_meet: Callable[[], Any] = lambda: None
 
 
-def take_sample(engine: str, workload: str, *, num_seeds: int, num_steps: int, device: str, threads: int) -> dict[str, Any]:
-    """Seconds in which every run has made `num_steps` steps, and the highest memory of all processes at work."""
-    runs = [(arm, seed) for seed in range(1, num_seeds + 1) for arm in ARMS]
+def list_engines(device: str, *, num_runs: int) -> tuple[str, ...]:
+    """One run alone, then what `--jobs` may be; as many processes as `auto` would take on a CPU."""
+    from tiebench.training.fleet import count_cores
+
+    number = NUM_PROCESSES_ON_CUDA if device.startswith("cuda") else count_cores()
+    return SOLO, IN_TURN, PACKED, str(max(2, min(number, num_runs)))
+
+
+def take_sample(engine: str, workload: str, *, num_seeds: int, **options: Any) -> dict[str, Any]:
+    """Seconds in which every run has made its steps, and the highest memory of all processes at work.
+
+    `solo` is the mean of one run of each arm.
+    """
+    runs = [(arm, seed) for arm in ARMS for seed in range(1, num_seeds + 1)]
     if engine == SOLO:
-        runs = runs[:1]
-    if engine != PROCESSES:
-        return make_steps(runs, workload, packed=engine == PACKED, num_steps=num_steps, device=device, threads=threads)
-    number = min(len(runs), NUM_PROCESSES.get(device.partition(":")[0], NUM_PROCESSES_ELSEWHERE))
+        found = make_steps([(arm, 1) for arm in ARMS], workload, packed=False, **options)
+        return found | {"seconds": found["seconds"] / len(ARMS)}
+    if engine in (IN_TURN, PACKED):
+        return make_steps(runs, workload, packed=engine == PACKED, **options)
+    number = int(engine)
+    options["threads"] = max(1, options["threads"] // number)
     context = multiprocessing.get_context("spawn")
-    barrier, answers = context.Barrier(number), context.SimpleQueue()
-    options = {"num_steps": num_steps, "device": device, "threads": max(1, threads // number)}
-    children = [
-        context.Process(target=_work, args=(runs[place::number], workload, options, barrier, answers))
-        for place in range(number)
-    ]
-    for child in children:
-        child.start()
-    found = [answers.get() for _ in children]
-    for child in children:
-        child.join()
-    peaks = [answer["peak_memory_bytes"] for answer in found]
-    return {"seconds": max(answer["seconds"] for answer in found), "peak_memory_bytes": sum(peaks)}
+    barrier = context.Barrier(number)
+    with ProcessPoolExecutor(number, mp_context=context, initializer=_remember, initargs=(barrier,)) as pool:
+        parts = [pool.submit(_make_steps_beside, runs[place::number], workload, options) for place in range(number)]
+        found = [part.result() for part in parts]
+    return {
+        "seconds": max(part["seconds"] for part in found),
+        "peak_memory_bytes": sum(part["peak_memory_bytes"] for part in found),
+        "num_steps": sum(part["num_steps"] for part in found),
+    }
 
 
-def _work(runs: list[tuple[str, int]], workload: str, options: dict[str, Any], barrier: Any, answers: Any) -> None:
-    answers.put(make_steps(runs, workload, packed=False, wait=barrier.wait, **options))
+def _remember(barrier: Any) -> None:
+    """Every process of a pool begins its first step when all others do; one that cannot begin releases them."""
+    global _meet
+    _meet = lambda: barrier.wait(BARRIER_SECONDS)  # noqa: E731
+
+
+def _make_steps_beside(runs: list[tuple[str, int]], workload: str, options: dict[str, Any]) -> dict[str, Any]:
+    return make_steps(runs, workload, packed=False, **options)
 
 
 def make_steps(
-    runs: list[tuple[str, int]],
-    workload: str,
-    *,
-    packed: bool,
-    num_steps: int,
-    device: str,
-    threads: int,
-    wait: Any = lambda: None,
+    runs: list[tuple[str, int]], workload: str, *, packed: bool, num_steps: int, device: str, threads: int
 ) -> dict[str, Any]:
-    """Build the runs, warm up, wait for the others, and make the steps: of one run after the other, or of all at once."""
+    """Make the steps: of one run after the other, each in memory by itself, or of all at once. Only steps are timed."""
     import torch
 
-    from tiebench.training import bench, environment, workloads
+    from tiebench.training import bench, environment
     from tiebench.training.packing import Pack
 
     environment.tune_allocator()
     torch.set_num_threads(threads)
-    place = torch.device(device)
+    clock, seconds, made = bench.Clock(torch.device(device)), 0.0, 0
     with tempfile.TemporaryDirectory() as folder:
-        trainers = []
-        for arm, seed in runs:
-            opened = workloads.open_workload(workload, arm=arm, device=device)
-            opened = replace(opened, run=replace(opened.run, seed=seed))
-            trainers.append(bench.build_trainer(opened, device=place, folder=Path(folder)))
-        groups = [Pack(trainers).step] if packed else [trainer._step for trainer in trainers]
-        for step in groups:
+        for index, group in enumerate([runs] if packed else [[run] for run in runs]):
+            trainers = [_build(workload, arm, seed, device=device, folder=Path(folder)) for arm, seed in group]
+            step = Pack(trainers).step if packed else trainers[0]._step
             for _ in range(WARM_UP_STEPS):
                 step()
-        clock = bench.Clock(place)
-        wait()
-        clock.lap()
-        for step in groups:
+            if index == 0:
+                _meet()
+            clock.lap()
             for _ in range(num_steps):
                 step()
-        return {"seconds": clock.lap(), "peak_memory_bytes": environment.measure_peak_memory(place)}
+            seconds += clock.lap()
+            made += sum(trainer.progress.step - WARM_UP_STEPS for trainer in trainers)
+            del trainers, step
+    peak = environment.measure_peak_memory(torch.device(device))
+    return {"seconds": seconds, "peak_memory_bytes": peak, "num_steps": made}
+
+
+def _build(workload: str, arm: str, seed: int, *, device: str, folder: Path) -> Any:
+    import torch
+
+    from tiebench.training import bench, workloads
+
+    opened = workloads.open_workload(workload, arm=arm, device=device)
+    opened = replace(opened, run=replace(opened.run, seed=seed))
+    return bench.build_trainer(opened, device=torch.device(device), folder=folder)
 
 
 def spawn_sample(engine: str, workload: str, *, asked: argparse.Namespace) -> dict[str, Any]:
@@ -106,17 +127,6 @@ def spawn_sample(engine: str, workload: str, *, asked: argparse.Namespace) -> di
     if answer.returncode:
         raise SystemExit(f"{engine} on {workload} failed:\n{answer.stderr}")
     return {"engine": engine, "workload": workload, **json.loads(answer.stdout.splitlines()[-1])}
-
-
-def describe_setting(asked: argparse.Namespace) -> dict[str, Any]:
-    import torch
-
-    from tiebench.training import environment
-
-    facts = environment.describe_hardware(torch.device(asked.device), allocator=environment.tune_allocator())
-    facts["threads"] = asked.threads
-    names = {"num_runs": len(ARMS) * asked.seeds, "num_steps": asked.steps}
-    return {**names, "hardware": facts, "versions": environment.list_versions()}
 
 
 def main() -> None:
@@ -134,14 +144,16 @@ def main() -> None:
         options = {"num_seeds": asked.seeds, "num_steps": asked.steps, "device": asked.device, "threads": asked.threads}
         print(json.dumps(take_sample(*asked.sample, **options)))
         return
-    from performance_page import refresh_page
     from tiebench.results.atomic import write_text
+    from tiebench.training.bench import describe_setting
 
     file = asked.results / ("engines.json" if asked.device == "cpu" else "engines-cuda.json")
-    setting, samples = describe_setting(asked), []
+    num_runs, samples = len(ARMS) * asked.seeds, []
+    setting = describe_setting(asked.device, num_threads=asked.threads)
+    setting |= {"num_runs": num_runs, "num_steps": asked.steps}
     for number in range(asked.rounds):
         for workload in asked.workload or WORKLOADS:
-            for engine in ENGINES:
+            for engine in list_engines(asked.device, num_runs=num_runs):
                 samples.append({"round": number, **spawn_sample(engine, workload, asked=asked)})
             content = json.dumps({"setting": setting, "samples": samples}, indent=1)
             write_text(content + "\n", file=file)

@@ -116,21 +116,27 @@ def build_hugging_face(run: Any, vocabulary_size: int, ids: Any, *, folder: Path
 
 
 def build_steps(model: Any, optimizer: Any, run: Any, ids: Any, *, ask: Callable[[Any, Any], Any]) -> tuple[Step, Step]:
-    """A training and a scoring step of a transformer; `ask(inputs, targets)` is its mean loss."""
+    """A training and a scoring step of a transformer; `ask(inputs, targets)` is its mean loss.
+
+    As ours, it scores in float32, and as many windows at a time.
+    """
     import torch
+
+    from tiebench.training.evaluation import WINDOWS_AT_ONCE
 
     training = run.spec.training
     rows = ids[: len(ids) // training.window * training.window].view(-1, training.window)
+    num_scored = run.spec.evaluation.batch_size or WINDOWS_AT_ONCE
     autocast = torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=training.precision == "bf16")
 
-    def read() -> tuple[Any, Any]:
-        chosen = rows[torch.randint(len(rows), (training.batch_size,), device=ids.device)]
+    def read(number: int) -> tuple[Any, Any]:
+        chosen = rows[torch.randint(len(rows), (number,), device=ids.device)]
         return chosen, chosen.roll(-1, 1)
 
     def train() -> int:
         model.train()
         with autocast:
-            loss = ask(*read())
+            loss = ask(*read(training.batch_size))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), training.optimizer.clip_norm)
         optimizer.step()
@@ -140,9 +146,8 @@ def build_steps(model: Any, optimizer: Any, run: Any, ids: Any, *, ask: Callable
     @torch.no_grad()
     def score() -> int:
         model.eval()
-        with autocast:
-            ask(*read()).item()
-        return training.batch_size * training.window
+        ask(*read(num_scored)).item()
+        return num_scored * training.window
 
     return train, score
 
@@ -218,7 +223,8 @@ def spawn_sample(program: str, allocator: str, workload: str, arm: str, *, asked
     """A sample in a process of its own."""
     folder = vars(asked).get(program.replace("nanoGPT", "nano_gpt"))
     command = [sys.executable, __file__, "--sample", program, workload, arm, "--seconds", str(asked.seconds)]
-    command += ["--device", asked.device, "--threads", str(asked.threads), *(["--folder", str(folder)] if folder else [])]
+    command += ["--device", asked.device, "--threads", str(asked.threads)]
+    command += ["--folder", str(folder)] if folder else []
     settings = {"GOMP_SPINCOUNT": SPINS} if program == OURS else ALLOCATORS[allocator]
     before = read_other_work()
     answer = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
@@ -262,19 +268,6 @@ def take_round(number: int, workload: str, *, asked: argparse.Namespace) -> list
     ]
 
 
-def describe_machine(asked: argparse.Namespace) -> dict[str, Any]:
-    """Processor, versions and allocator of this measurement."""
-    import torch
-
-    from tiebench.training import environment
-
-    allocator = environment.tune_allocator()
-    facts = environment.describe_hardware(torch.device(asked.device), allocator=allocator)
-    facts |= {"threads": asked.threads, "openmp_spins": SPINS}
-    versions = environment.list_versions()
-    return {"threads": asked.threads, "hardware": facts, "versions": versions}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--word-language-model", type=Path)
@@ -295,9 +288,11 @@ def main() -> None:
         return
     from performance_page import refresh_page
     from tiebench.results.atomic import write_text
+    from tiebench.training.bench import describe_setting
 
     file = asked.results / ("performance.json" if asked.device == "cpu" else "performance-cuda.json")
-    setting, samples = describe_machine(asked), []
+    setting, samples = describe_setting(asked.device, num_threads=asked.threads), []
+    setting["hardware"]["openmp_spins"] = SPINS
     if asked.add:
         before = json.loads(file.read_text("utf-8"))
         samples = before["samples"]

@@ -11,8 +11,8 @@ from tiebench.results.render import render_table
 from tiebench.results.tables import Column, Table
 
 OURS = "tiebench"
+SOLO = "solo"
 ALLOCATORS = ("shipped", "tuned")
-ENGINES = {"in turn": "--jobs 1", "packed": "--jobs packed", "processes": "--jobs auto"}
 DEVICES = ("", "-cuda")
 TRAINING, EVALUATION = "train", "evaluation"
 SCORED = (
@@ -41,14 +41,15 @@ def render_peers(content: dict[str, Any]) -> str:
     setting, samples = content["setting"], content["samples"]
     hardware, versions = setting["hardware"], setting["versions"]
     caption = (
-        f"{hardware.get('gpu', hardware['cpu'])}, {setting['threads']} of {hardware['cores']} cores; torch {versions['torch']}, "
-        f"transformers {versions.get('transformers', 'not installed')}; ours: {hardware['allocator']}. "
+        f"{hardware.get('gpu', hardware['cpu'])}, {hardware['threads']} of {hardware['cores']} cores; "
+        f"torch {versions['torch']}, transformers {versions.get('transformers', 'not installed')}; ours: {hardware['allocator']}. "
         "`over it` is our rate over the peer's, as shipped and with our own settings of allocator and OpenMP: "
         f"the median over up to {max(sample['round'] for sample in samples) + 1} interleaved rounds of fresh processes, "
-        "with the lowest and the highest. Rates are those of the median step; the ceiling is that of the fastest of a few "
-        f"large matrix products, in the same process.{_describe_other_work(samples)}"
+        "with the lowest and the highest. Rates are those of the median step; the ceiling is that of the fastest of a "
+        f"few large matrix products, in the same process.{_describe_other_work(samples)}"
     )
-    tables = ((TRAINING, "Training", caption), (EVALUATION, "Evaluation", SCORED))
+    where = " on a GPU" if "gpu" in hardware else ""
+    tables = ((TRAINING, f"Training{where}", caption), (EVALUATION, f"Evaluation{where}", SCORED))
     return "\n".join(
         render_table(_tabulate(samples, kind, title=title, caption=text), format="markdown")
         for kind, title, text in tables
@@ -112,23 +113,23 @@ def render_engines(content: dict[str, Any]) -> str:
     caption = (
         f"{hardware.get('gpu', hardware['cpu'])}, {hardware['threads']} threads; torch {setting['versions']['torch']}. "
         f"All {num_runs} runs of a comparison make {setting['num_steps']} steps each; `over one run` is the time of all "
-        f"over that of one run alone in the same round, where {num_runs} is no gain: the median of {rounds} rounds, with "
-        "the lowest and the highest."
+        f"over that of one run alone in the same round (the mean of both arms), where {num_runs} is no gain: the median "
+        f"of {rounds} rounds, with the lowest and the highest."
     )
     columns = (Column("workload"), Column("option"), Column("over one run"), Column("peak MB of all", "number"))
     rows = []
     for workload, engine in dict.fromkeys((sample["workload"], sample["engine"]) for sample in samples):
-        if engine in ENGINES:
+        if engine != SOLO:
             ratios, peak = compare_to_solo(samples, engine, workload=workload)
             spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-            rows.append((workload, ENGINES[engine], spread, peak / 2**20))
+            rows.append((workload, f"--jobs {engine}", spread, peak / 2**20))
     return render_table(Table("Several runs at once", columns, tuple(rows), caption), format="markdown")
 
 
 def compare_to_solo(samples: list[dict[str, Any]], engine: str, *, workload: str) -> tuple[list[float], float]:
     """An engine's seconds over those of the solo run of the same round, and its median memory in bytes."""
     here = [sample for sample in samples if sample["workload"] == workload]
-    alone = {sample["round"]: sample["seconds"] for sample in here if sample["engine"] == "solo"}
+    alone = {sample["round"]: sample["seconds"] for sample in here if sample["engine"] == SOLO}
     own = [sample for sample in here if sample["engine"] == engine]
     return [sample["seconds"] / alone[sample["round"]] for sample in own], _median(own, "peak_memory_bytes")
 

@@ -327,7 +327,8 @@ def bench(
     )
     found = list(asked)
     if as_json:
-        print_json({**describe_setting(found), "measurements": [measurement.figures() for measurement in found]})
+        setting = describe_setting(found[0].device, num_threads=found[0].num_threads)
+        print_json({**setting, "measurements": [measurement.figures() for measurement in found]})
     else:
         print_table(tabulate_measurements(found))
 

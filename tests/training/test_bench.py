@@ -13,7 +13,7 @@ import torch
 
 from tiebench.errors import UsageError
 from tiebench.results.render import render_table
-from tiebench.training import bench, workloads
+from tiebench.training import bench, evaluation, workloads
 from tiebench.training.bench import Measurement, build_trainer, measure_arm, measure_ceiling, tabulate_measurements
 from tiebench.training.model import build_on_meta, count_parameters
 from tiebench.training.packing import Pack
@@ -24,7 +24,8 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 MEASUREMENT = Measurement(
     workload="lstm-200-ptb", arm="tied", device="cpu", precision="fp32", num_threads=2, num_parameters=2_652_000,
     flops_per_token=6_000_000, train_tokens_per_second=5_000.0, evaluation_tokens_per_second=12_000.0,
-    peak_memory_bytes=400 * 2**20, ceiling_flops_per_second=60e9, num_steps=10,
+    peak_memory_bytes=400 * 2**20, ceiling_flops_per_second=60e9, evaluation_ceiling_flops_per_second=30e9,
+    num_steps=10,
 )
 
 
@@ -71,16 +72,33 @@ def test_the_step_that_is_timed_learns(tiny, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_rate_is_that_of_the_median_step(tiny, monkeypatch, tmp_path):
+    trainer = build_trainer(open_workload(tiny, arm="untied"), device=torch.device("cpu"), folder=tmp_path)
+    readings = iter([0.0, 0.0, 2.0, 3.0, 5.0, 9.0, 11.0, 11.0])  # steps of 2, 1, 2, 4 and 2 seconds
+    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: next(readings)))
+    assert bench.time_training(trainer, seconds=11.0) == (4 * 5 / 2.0, 5)
+
+
+def test_scoring_is_timed_for_as_long_as_training_and_its_rate_is_the_median(tiny, monkeypatch, tmp_path):
+    workload = open_workload(tiny, arm="untied")
+    trainer = build_trainer(workload, device=torch.device("cpu"), folder=tmp_path)
+    warm_up = [0.0, 1.0, 2.0, 3.0, 0.0]  # two passes of one piece, and the end is set
+    passes = [0.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 7.0, 7.0]  # three passes of 2, 1 and 4 seconds
+    readings = iter([*warm_up, *passes])
+    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: next(readings)))
+    assert bench.time_evaluation(trainer, workload, seconds=7.0) == 448 / 2.0
+
+
 def test_fractions_are_arithmetic_over_the_ceiling():
     assert MEASUREMENT.train_fraction == pytest.approx(0.5)
-    assert MEASUREMENT.evaluation_fraction == pytest.approx(0.4)
+    assert MEASUREMENT.evaluation_fraction == pytest.approx(0.8)
     figures = json.loads(json.dumps(MEASUREMENT.figures()))
     assert figures["train_fraction"] == MEASUREMENT.train_fraction and figures["arm"] == "tied"
 
 
 def test_the_table_says_what_was_measured_on_what():
     text = render_table(tabulate_measurements([MEASUREMENT]), format="markdown")
-    for part in ("lstm-200-ptb", "2,652,000", "50.00", "40.00", "2 threads", torch.__version__, "Zipf"):
+    for part in ("lstm-200-ptb", "2,652,000", "50.00", "80.00", "2 threads", torch.__version__, "Zipf"):
         assert part in text
 
 
@@ -126,7 +144,7 @@ def test_the_peer_of_the_installed_package_takes_the_same_steps(tiny, monkeypatc
     opened = open_workload("gpt-tiny", arm="tied")
     ids = torch.from_numpy(opened.streams["train"].ids).long()
     train, score = peers.build_hugging_face(opened.run, 50, ids, folder=None)
-    assert train() == score() == 3 * 6
+    assert (train(), score()) == (3 * 6, evaluation.WINDOWS_AT_ONCE * 6)
     assert peers.list_contestants("gpt-256-ptb", {}) == [
         ("tiebench", "tuned"), ("HF GPT2LMHeadModel", "shipped"), ("HF GPT2LMHeadModel", "tuned"),
     ]
@@ -134,7 +152,7 @@ def test_the_peer_of_the_installed_package_takes_the_same_steps(tiny, monkeypatc
 
 def test_ratios_are_of_one_round_and_above_one_when_ours_is_faster(monkeypatch, tmp_path):
     page = load_script("performance_page", monkeypatch)
-    setting = {"threads": 1, "hardware": {"cpu": "a cpu", "cores": 2, "allocator": "as it is"}}
+    setting = {"hardware": {"cpu": "a cpu", "cores": 2, "threads": 1, "allocator": "as it is"}}
     samples = []
     for number, (ours, theirs) in enumerate([(300, 200), (100, 50), (400, 400)]):
         for program, rate in (("tiebench", ours), ("peer", theirs)):
@@ -151,6 +169,25 @@ def test_ratios_are_of_one_round_and_above_one_when_ours_is_faster(monkeypatch, 
     assert "Other work took 2.0% of the machine (the median over the processes; at most 4.0%)" in text
 
 
+def test_peers_train_in_the_workload_s_precision_and_score_as_ours_do(tiny, monkeypatch):
+    peers = load_script("bench_peers", monkeypatch)
+    block = workloads.describe_gpt(1, width=8, heads=2, batch_size=3, window=6)
+    block["training"]["precision"] = "bf16"
+    monkeypatch.setitem(WORKLOADS, "gpt-tiny", (50, block))
+    opened, seen = open_workload("gpt-tiny", arm="tied"), []
+    model = torch.nn.Linear(1, 1)
+
+    def ask(inputs, targets):
+        seen.append((len(inputs), torch.is_autocast_enabled("cpu")))
+        return model(torch.ones(1)).sum()
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    ids = torch.from_numpy(opened.streams["train"].ids).long()
+    train, score = peers.build_steps(model, optimizer, opened.run, ids, ask=ask)
+    assert (train(), score()) == (3 * 6, evaluation.WINDOWS_AT_ONCE * 6)
+    assert seen == [(3, True), (evaluation.WINDOWS_AT_ONCE, False)]
+
+
 def test_on_a_gpu_peers_run_as_shipped_and_stand_below(monkeypatch, tmp_path):
     peers, page = load_script("bench_peers", monkeypatch), load_script("performance_page", monkeypatch)
     folders = {"nanoGPT": tmp_path}
@@ -164,12 +201,14 @@ def test_on_a_gpu_peers_run_as_shipped_and_stand_below(monkeypatch, tmp_path):
         {**names, **figures, "program": program, "allocator": allocator, "other_work": None}
         for program, allocator in (("tiebench", "tuned"), ("nanoGPT", "shipped"))
     ]
-    hardware = {"cpu": "a cpu", "gpu": "a gpu", "cores": 2, "allocator": "as it is"}
-    content = {"setting": {"threads": 2, "hardware": hardware, "versions": {"torch": "2"}}, "samples": samples}
+    hardware = {"cpu": "a cpu", "gpu": "a gpu", "cores": 2, "threads": 2, "allocator": "as it is"}
+    content = {"setting": {"hardware": hardware, "versions": {"torch": "2"}}, "samples": samples}
     (tmp_path / "performance-cuda.json").write_text(json.dumps(content), "utf-8")
     page.refresh_page(tmp_path)
-    row = next(line for line in (tmp_path / "performance.md").read_text("utf-8").splitlines() if "nanoGPT" in line)
-    assert "1.00 (1.00 to 1.00)" in row and "None" not in row and "a gpu, 2 of 2 cores" in (tmp_path / "performance.md").read_text()
+    text = (tmp_path / "performance.md").read_text("utf-8")
+    row = next(line for line in text.splitlines() if "nanoGPT" in line)
+    assert "1.00 (1.00 to 1.00)" in row and "None" not in row
+    assert "a gpu, 2 of 2 cores" in text and "**Training on a GPU**" in text
 
 
 def test_other_work_is_that_of_neither_this_process_nor_its_children(monkeypatch):
@@ -207,25 +246,29 @@ def test_every_engine_makes_the_steps_of_all_runs(tiny, monkeypatch):
     )
     options = {"num_seeds": 2, "num_steps": 4, "device": "cpu", "threads": 1}
     four = [("tied", 1), ("tied", 2), ("untied", 1), ("untied", 2)]
-    for engine, runs in ((engines.SOLO, [("untied", 1)]), (engines.IN_TURN, four), (engines.PACKED, four)):
+    for engine, runs in ((engines.SOLO, [("tied", 1), ("untied", 1)]), ("1", four), ("packed", four)):
         made.clear()
         found = engines.take_sample(engine, tiny, **options)
         assert {run: made.count(run) for run in sorted(set(made))} == dict.fromkeys(runs, 4 + engines.WARM_UP_STEPS)
-        assert found["seconds"] > 0 and found["peak_memory_bytes"] > 2**20
+        assert found["seconds"] > 0 and found["peak_memory_bytes"] > 2**20 and found["num_steps"] == 4 * len(runs)
 
 
 def test_several_processes_share_the_runs_out(monkeypatch):
     engines = load_script("bench_engines", monkeypatch)
-    monkeypatch.setitem(engines.NUM_PROCESSES, "cpu", 2)
-    found = engines.take_sample("processes", "lstm-200-ptb", num_seeds=1, num_steps=1, device="cpu", threads=2)
-    assert found["seconds"] > 0 and found["peak_memory_bytes"] > 500e6, "of two processes with torch and a model each"
+    assert engines.list_engines("cuda", num_runs=10) == ("solo", "1", "packed", "4")
+    options = {"num_seeds": 1, "num_steps": 2, "device": "cpu", "threads": 2}
+    found = engines.take_sample("2", "lstm-200-ptb", **options)
+    assert found["num_steps"] == 2 * 2 and found["seconds"] > 0
+    assert found["peak_memory_bytes"] > 500e6, "of two processes with torch and a model each"
+    with pytest.raises(UsageError, match="lstm-2-ptb"):
+        engines.take_sample("2", "lstm-2-ptb", **options)
 
 
 def test_the_page_compares_engines_with_one_run_alone(monkeypatch, tmp_path):
     page = load_script("performance_page", monkeypatch)
-    hardware = {"cpu": "a cpu", "threads": 2}
+    hardware = {"cpu": "a cpu", "cores": 2, "threads": 2}
     setting = {"num_runs": 10, "num_steps": 20, "hardware": hardware, "versions": {"torch": "2"}}
-    seconds = [("solo", (1.0, 2.0)), ("in turn", (10.0, 20.0)), ("packed", (3.0, 4.0)), ("processes", (9.0, 14.0))]
+    seconds = [("solo", (1.0, 2.0)), ("1", (10.0, 20.0)), ("packed", (3.0, 4.0)), ("2", (9.0, 14.0))]
     samples = [
         {"round": number, "workload": "w", "engine": engine, "seconds": taken[number], "peak_memory_bytes": 2**21}
         for engine, taken in seconds for number in range(2)
@@ -233,8 +276,8 @@ def test_the_page_compares_engines_with_one_run_alone(monkeypatch, tmp_path):
     (tmp_path / "engines.json").write_text(json.dumps({"setting": setting, "samples": samples}), "utf-8")
     page.refresh_page(tmp_path)
     text = (tmp_path / "performance.md").read_text("utf-8")
-    for part in ("--jobs 1", "10.00 (10.00 to 10.00)", "--jobs packed", "2.50 (2.00 to 3.00)", "8.00 (7.00 to 9.00)"):
-        assert part in text
+    for jobs, ratio in (("1", "10.00 (10.00 to 10.00)"), ("packed", "2.50 (2.00 to 3.00)"), ("2", "8.00 (7.00 to 9.00)")):
+        assert any(f"--jobs {jobs} " in line and ratio in line for line in text.splitlines())
     assert "solo" not in text and "All 10 runs" in text
 
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
@@ -162,6 +163,7 @@ def test_ctrl_c_while_a_process_is_started_is_heard_by_the_parent_and_not_by_the
             blocked = status.read_text("ascii").partition("SigBlk:")[2].split()[0]
             assert int(blocked, 16) >> (signal.SIGINT - 1) & 1
 
+    resource_tracker._resource_tracker._stop()  # the first process starts it, whatever other tests did before
     monkeypatch.setattr(SpawnProcess, "start", start_interrupted)
     with pytest.raises(Interrupted):
         fleet.train(jobs="2")

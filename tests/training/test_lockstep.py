@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tiebench.errors import TiebenchError
 from tiebench.experiment.loading import load_experiment
@@ -64,6 +65,7 @@ class Listening(Observer):
 
     def finish_run(self, record, *, reused) -> None:
         self.log.append((self.run.name, "reused" if reused else "finished"))
+        self.at_finish(self.run)
 
 
 class Fleet:
@@ -73,15 +75,18 @@ class Fleet:
         self.runs = load_experiment(config).plan_runs()
         self.store = Store(results)
         self.log: list[tuple] = []
+        self.num_threads: int | None = 1
+        self.at_finish = lambda run: None
         self.observers: dict[str, Listening] = {}
 
     def train(self, jobs: str, *, act=lambda run, stage: None):
         def watch(run, index):
             assert self.runs[index] is run
             self.observers[run.name] = Listening(run, self.log, act=act)
+            self.observers[run.name].at_finish = self.at_finish
             return self.observers[run.name]
 
-        settings = Settings(store=self.store, device="cpu", num_threads=1)
+        settings = Settings(store=self.store, device="cpu", num_threads=self.num_threads)
         return execute_runs(self.runs, settings=settings, watch=watch, jobs=jobs)
 
     def folder(self, number: int) -> Path:
@@ -178,12 +183,23 @@ def test_a_run_that_stops_early_leaves_and_the_others_go_on(open_fleet):
     assert_equal_findings(packed, in_turn)
 
 
+def watch_trainers(monkeypatch) -> weakref.WeakSet:
+    """The trainers that are still in memory."""
+    alive, prepare = weakref.WeakSet(), Trainer.__init__
+
+    def note(self, *positional, **keywords) -> None:
+        alive.add(self)
+        prepare(self, *positional, **keywords)
+
+    monkeypatch.setattr(Trainer, "__init__", note)
+    return alive
+
+
 def test_a_run_that_leaves_takes_its_memory_with_it(open_fleet, monkeypatch):
     """Its tables and optimizer are gone at the next step; a run that remains alone is no row of a stack any more."""
     arms = {name: {"tie": True, "training": {"epochs": epochs}} for name, epochs in (("a", 1), ("b", 2), ("c", 3))}
-    fleet, alive, counts = open_fleet("packed", **DROPOUT | {"arms": arms, "seeds": [1]}), weakref.WeakSet(), {}
-    prepare = Trainer.__init__
-    monkeypatch.setattr(Trainer, "__init__", lambda self, *given, **named: (alive.add(self), prepare(self, *given, **named))[1])
+    fleet, counts = open_fleet("packed", **DROPOUT | {"arms": arms, "seeds": [1]}), {}
+    alive = watch_trainers(monkeypatch)
 
     def look(run, stage) -> None:
         if run.arm == "c" and stage == "train":
@@ -194,6 +210,43 @@ def test_a_run_that_leaves_takes_its_memory_with_it(open_fleet, monkeypatch):
 
     fleet.train("packed", act=look)
     assert counts == {0: (3, {3}), 1: (2, {2}), 2: (1, {1})} and not alive
+
+
+@pytest.mark.parametrize("jobs", ["1", "packed"])
+def test_a_run_that_fails_keeps_no_memory(jobs, open_fleet, monkeypatch):
+    """Its error is kept to the end; it came through frames that hold the model."""
+    wild = {"optimizer": {"type": "sgd", "learning_rate": 1e6}}
+    arms = {"bad": {"tie": True, "training": wild}, "good": {"tie": True}}
+    fleet, counts = open_fleet("results", **DROPOUT | {"arms": arms, "seeds": [1]}), []
+    alive = watch_trainers(monkeypatch)
+
+    def look(run, stage) -> None:
+        if run.arm == "good" and stage == "test":
+            counts.append(len(alive))
+
+    with pytest.raises(TiebenchError, match="tiny/bad/seed-1: the validation perplexity became inf"):
+        fleet.train(jobs, act=look)
+    assert counts and set(counts) == {1}
+
+
+def test_an_interruption_at_the_very_end_is_one_still(open_fleet):
+    """All runs are finished and nothing is lost, but whoever asked for an end gets it."""
+    fleet = open_fleet("results", **DROPOUT | {"seeds": [1]})
+    fleet.at_finish = lambda run: run.arm == "tied" and signal.raise_signal(signal.SIGINT)
+    with pytest.raises(Interrupted, match="the runs that were at work are finished"):
+        fleet.train("packed")
+    assert fleet.states() == ["finished", "finished"]
+
+
+def test_a_pack_goes_on_with_its_number_of_threads_and_leaves_others_theirs(open_fleet):
+    fleet, before = open_fleet("results", **DROPOUT | {"seeds": [1]}), torch.get_num_threads()
+    fleet.num_threads = before + 1
+    with pytest.raises(Interrupted):
+        fleet.train("packed", act=lambda run, stage: interrupt_at_evaluation(fleet, num_evaluations=3))
+    assert torch.get_num_threads() == before
+    fleet.num_threads = None
+    assert {record.provenance.hardware["threads"] for record in fleet.train("packed")} == {before + 1}
+    assert torch.get_num_threads() == before
 
 
 def test_a_pack_that_is_interrupted_ends_the_same(open_fleet):

@@ -135,3 +135,21 @@ def test_a_step_takes_no_fresh_memory_for_scores(fresh_memory):
         train()
     assert 0 < fresh.most_bytes < size * 4 * 4, fresh.by
     assert sum(row.nbytes for row in workspace._scratch.values()) <= max(128 * 2**20, 4 * 256 * size * 4)
+
+
+def test_what_needs_no_gradient_gets_none_and_under_no_grad_nothing_does(chunks):
+    hidden, table, bias = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2), draw(VOCABULARY, seed=3)
+    targets, options = draw_targets(), {"input_table": table, "workspace": Workspace(), **SETTINGS}
+    expected, nats = compute_plainly(hidden, table, bias, targets, input_table=table)
+    with torch.no_grad():
+        found = augmented_cross_entropy(hidden, table, bias, targets, **options)
+    torch.testing.assert_close(found, (expected.detach(), nats.detach()))
+    assert table.grad is bias.grad is hidden.grad is None
+    for frozen, trained in ((table, bias), (bias, table)):
+        frozen.requires_grad_(False), trained.requires_grad_(True)
+        loss, _ = augmented_cross_entropy(hidden, table, bias, targets, **options)
+        loss.backward()
+        assert frozen.grad is None and trained.grad is not None
+        trained.grad = None
+    (wanted,) = torch.autograd.grad(compute_plainly(hidden, table, bias, targets, input_table=table)[0], hidden)
+    torch.testing.assert_close(hidden.grad, 2 * wanted, rtol=1e-4, atol=1e-5)

@@ -118,6 +118,14 @@ def test_momentum_belongs_to_its_parameter(make_arm):
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
+def test_a_checkpoint_of_plain_sgd_from_before_momenta_had_places_is_read(make_arm):
+    model = build(make_arm("tied"))
+    optimizer = build_optimizer(model, OPTIONS["sgd"])
+    optimizer.load_state_dict({"momenta": []})
+    assert optimizer.state_dict() == {"momenta": [None] * len(list(model.parameters()))}
+    step_fused(model, optimizer, draw_batches()[0], learning_rate=0.1)
+
+
 def test_only_plain_sgd_on_two_tables_leaves_the_gradient_sparse(make_arm):
     found = {}
     for tie in ("tied", "untied"):

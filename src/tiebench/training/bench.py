@@ -1,9 +1,9 @@
 """How fast a workload trains and is scored, beside how fast this machine multiplies matrices.
 
 What is timed is the step that trains: `Trainer` itself, on a stream of tokens in memory. The ceiling is the rate of
-the fastest of a few large matrix products, measured in the same process with the same threads and precision right after. Rates
-are those of the median step, so that a pause of the machine does not count. Every measurement has a process of its
-own: memory and allocator begin fresh.
+the fastest of a few large matrix products, measured right after in the same process, with the same threads and
+precision. Rates are those of the median step, so that a pause of the machine does not count. Every measurement has a
+process of its own: memory and allocator begin fresh.
 """
 
 import multiprocessing
@@ -41,7 +41,10 @@ SYNTHETIC = (
 
 @dataclass(frozen=True)
 class Measurement:
-    """One arm of a workload. Rates in tokens per second of wall time; the ceiling in FLOP per second."""
+    """One arm of a workload. Rates in tokens per second of wall time; the ceilings in FLOP per second.
+
+    Scoring is in float32 whatever the precision of training, and has the ceiling of that.
+    """
 
     workload: str
     arm: str
@@ -54,6 +57,7 @@ class Measurement:
     evaluation_tokens_per_second: float
     peak_memory_bytes: int
     ceiling_flops_per_second: float
+    evaluation_ceiling_flops_per_second: float
     num_steps: int
 
     @property
@@ -64,7 +68,7 @@ class Measurement:
     @property
     def evaluation_fraction(self) -> float:
         """The same for scoring, which is the forward third of a training step."""
-        return self.evaluation_tokens_per_second * self.flops_per_token / 3 / self.ceiling_flops_per_second
+        return self.evaluation_tokens_per_second * self.flops_per_token / 3 / self.evaluation_ceiling_flops_per_second
 
     def figures(self) -> dict[str, Any]:
         """Everything measured and what follows from it, as plain data."""
@@ -143,6 +147,7 @@ def measure_arm(
         evaluation_tokens_per_second=evaluation_rate,
         peak_memory_bytes=peak,
         ceiling_flops_per_second=ceiling,
+        evaluation_ceiling_flops_per_second=ceiling if precision == "fp32" else measure_ceiling(place),
         num_steps=num_steps,
     )
 
@@ -230,13 +235,12 @@ def tabulate_measurements(measurements: list[Measurement]) -> Table:
     return Table("speed", columns, rows, caption=_caption(measurements), notes=(SYNTHETIC,))
 
 
-def describe_setting(measurements: list[Measurement]) -> dict[str, Any]:
-    """The hardware, versions and commit behind some measurements of one command, as plain data."""
-    first = measurements[0]
-    hardware = environment.describe_hardware(torch.device(first.device), allocator=environment.tune_allocator())
+def describe_setting(device: str, *, num_threads: int) -> dict[str, Any]:
+    """The hardware, versions and commit behind what is measured on this machine, as plain data."""
+    hardware = environment.describe_hardware(torch.device(device), allocator=environment.tune_allocator())
     commit, dirty = environment.find_commit()
     return {
-        "hardware": hardware | {"threads": first.num_threads},
+        "hardware": hardware | {"threads": num_threads},
         "versions": environment.list_versions(),
         "commit": commit,
         "dirty": dirty,
@@ -244,7 +248,7 @@ def describe_setting(measurements: list[Measurement]) -> dict[str, Any]:
 
 
 def _caption(measurements: list[Measurement]) -> str:
-    setting = describe_setting(measurements)
+    setting = describe_setting(measurements[0].device, num_threads=measurements[0].num_threads)
     facts, threads = setting["hardware"], setting["hardware"]["threads"]
     return (
         f"{facts.get('gpu', facts['cpu'])}, {threads} thread{'s' if threads > 1 else ''}, "

@@ -211,7 +211,7 @@ def _find_rate(cost: Cost, rates: list[Rate]) -> Rate | None:
 
 
 def _time_step(cost: Cost, *, device: str) -> float:
-    """Seconds of a training step, of one core or of the GPU: the mean of a few after the first, or the first of slow ones."""
+    """Seconds of a training step, of one core or of the GPU: the mean of a few after the first, or the first slow one."""
     place = choose_device(device)
     read_clock = time.process_time if place.type == "cpu" else time.perf_counter
     training = cost.run.spec.training

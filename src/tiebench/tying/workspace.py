@@ -1,4 +1,4 @@
-"""Memory that a loss over a large vocabulary writes into at every step, because fresh pages cost as much as arithmetic."""
+"""Memory that a loss over a large vocabulary writes into at every step: fresh pages would cost as much as arithmetic."""
 
 import torch
 from torch import Tensor
