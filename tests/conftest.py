@@ -37,6 +37,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TIEBENCH_CACHE", str(folder))
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder / "compiled"))  # torch may find code for another processor
         patch.delenv("TIEBENCH_DATA", raising=False)
         yield folder
 
