@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from performance_page import SOLO, refresh_page
+from performance_page import SOLO, keep_samples, name_file
 
 from tiebench.cli import SPINS
 
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--sample", nargs=2, metavar=("ENGINE", "WORKLOAD"), help=argparse.SUPPRESS)
@@ -144,10 +144,9 @@ def main() -> None:
         options = {"num_seeds": asked.seeds, "num_steps": asked.steps, "device": asked.device, "threads": asked.threads}
         print(json.dumps(take_sample(*asked.sample, **options)))
         return
-    from tiebench.results.atomic import write_text
     from tiebench.training.bench import describe_setting
 
-    file = asked.results / ("engines.json" if asked.device == "cpu" else "engines-cuda.json")
+    file = name_file("engines", device=asked.device, folder=asked.results)
     num_runs, samples = len(ARMS) * asked.seeds, []
     setting = describe_setting(asked.device, num_threads=asked.threads)
     setting |= {"num_runs": num_runs, "num_steps": asked.steps}
@@ -155,9 +154,7 @@ def main() -> None:
         for workload in asked.workload or WORKLOADS:
             for engine in list_engines(asked.device, num_runs=num_runs):
                 samples.append({"round": number, **spawn_sample(engine, workload, asked=asked)})
-            content = json.dumps({"setting": setting, "samples": samples}, indent=1)
-            write_text(content + "\n", file=file)
-            refresh_page(asked.results)
+            keep_samples(setting, samples, file=file)
 
 
 if __name__ == "__main__":

@@ -286,11 +286,10 @@ def main() -> None:
         options = {"folder": asked.folder, "seconds": asked.seconds, "threads": asked.threads, "device": asked.device}
         print(json.dumps(take_sample(*asked.sample, **options)))
         return
-    from performance_page import refresh_page
-    from tiebench.results.atomic import write_text
+    from performance_page import keep_samples, name_file
     from tiebench.training.bench import describe_setting
 
-    file = asked.results / ("performance.json" if asked.device == "cpu" else "performance-cuda.json")
+    file = name_file("performance", device=asked.device, folder=asked.results)
     setting, samples = describe_setting(asked.device, num_threads=asked.threads), []
     setting["hardware"]["openmp_spins"] = SPINS
     if asked.add:
@@ -302,8 +301,7 @@ def main() -> None:
     for number in range(begin, begin + asked.rounds):
         for workload in asked.workload or (WORKLOADS if asked.device == "cpu" else ON_CUDA):
             samples += take_round(number, workload, asked=asked)
-            write_text(json.dumps({"setting": setting, "samples": samples}, indent=1) + "\n", file=file)
-            refresh_page(asked.results)
+            keep_samples(setting, samples, file=file)
 
 
 if __name__ == "__main__":

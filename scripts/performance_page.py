@@ -1,4 +1,4 @@
-"""Rewrite results/performance.md from the measurements in results/performance.json and results/costs.json."""
+"""Rewrite results/performance.md from the measurements that lie beside it: performance, engines and costs."""
 
 import json
 import statistics
@@ -13,7 +13,7 @@ from tiebench.results.tables import Column, Table
 OURS = "tiebench"
 SOLO = "solo"
 ALLOCATORS = ("shipped", "tuned")
-DEVICES = ("", "-cuda")
+DEVICES = ("cpu", "cuda")
 TRAINING, EVALUATION = "train", "evaluation"
 SCORED = (
     "The same processes. LSTMs are scored in 10 rows here, as word_language_model does, to compare equal work; what a "
@@ -30,10 +30,21 @@ def refresh_page(folder: Path) -> None:
     """The page says only what was measured; a file that is not there leaves its part out."""
     parts = [INTRODUCTION]
     for kind, render in (("performance", render_peers), ("engines", render_engines), ("costs", render_costs)):
-        for file in (folder / f"{kind}{device}.json" for device in DEVICES):
+        for file in (name_file(kind, device=device, folder=folder) for device in DEVICES):
             if file.exists():
                 parts.append(render(json.loads(file.read_text("utf-8"))))
     write_text("\n".join(parts), file=folder / "performance.md")
+
+
+def keep_samples(setting: dict[str, Any], samples: list[dict[str, Any]], *, file: Path) -> None:
+    """Write what was measured so far, and the page."""
+    write_text(json.dumps({"setting": setting, "samples": samples}, indent=1) + "\n", file=file)
+    refresh_page(file.parent)
+
+
+def name_file(kind: str, *, device: str, folder: Path) -> Path:
+    """Where samples of a kind lie; those of a GPU by themselves."""
+    return folder / f"{kind}{'' if device == 'cpu' else '-cuda'}.json"
 
 
 def render_peers(content: dict[str, Any]) -> str:

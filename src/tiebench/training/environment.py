@@ -44,7 +44,8 @@ def choose_device(name: str = "auto") -> torch.device:
 def tune_allocator() -> str:
     """Let glibc keep freed memory instead of returning and zeroing it at every step; says what was set.
 
-    At 33,000 words the fresh pages of a step cost about as much as its arithmetic.
+    What that is worth to a program that takes fresh memory at every step stands in results/performance.md: peers as
+    shipped beside the same with such settings.
     """
     if platform.libc_ver()[0] != "glibc":
         return "as it is"

@@ -6,7 +6,7 @@ as long as the model. A tile is exponentiated in place while it is in the cache 
 is exact to rounding, its chunk is made again, relative to the largest score so far (Milakov & Gimelshein 2018). The
 gradient of the table is written straight into its `.grad`. The mathematics is that of
 `F.cross_entropy(F.linear(hidden, table, bias), targets)`; only the order of the work differs. Why it pays on a CPU:
-at 30,000 words every pass over scores that are not in the cache costs a tenth of the arithmetic.
+every pass over scores that are not in the cache waits for memory, and so does every fresh page.
 """
 
 from collections.abc import Callable, Iterator
@@ -212,9 +212,8 @@ def _sum_up(part: Part) -> Total:
 
     Not so where such a factor is too small for float32: the exponential of its column may be large.
     """
-    ones = part.counts.new_ones(len(part.weights))
     if _has_tiles(part.hidden) and (part.bias is None or part.bias.min() > LOWEST_FACTOR):
-        column_factors = ones if part.bias is None else part.bias.exp()
+        column_factors = part.counts.new_ones(len(part.weights)) if part.bias is None else part.bias.exp()
         sums = torch.zeros_like(part.counts)
         for span in split_columns(len(part.weights), hidden=part.hidden):
             exponentials = _take(part, "exponentials", torch.float32, slice(span.stop - span.start))

@@ -1,4 +1,4 @@
-"""Memory that a loss over a large vocabulary writes into at every step: fresh pages would cost as much as arithmetic."""
+"""Memory that a loss over a large vocabulary writes into at every step, so that none waits for fresh pages."""
 
 import torch
 from torch import Tensor
