@@ -67,7 +67,7 @@ class Lexicon(nn.Module, ABC):
 
     @abstractmethod
     def initialise_tables(self, stream: Stream) -> None:
-        """Fill the tables; the table that embeds takes the stream "lexicon/input" under every tie."""
+        """Fill the tables; the table that embeds takes the stream "embedding/input" under every tie."""
 
     def new_table(self) -> nn.Parameter:
         return nn.Parameter(torch.empty(self.vocabulary_size, self.table_width))
@@ -78,7 +78,7 @@ class Lexicon(nn.Module, ABC):
         self.initialise_tables(stream)
         if self.output_bias is not None:
             self.output_bias.zero_()
-        for name, module in (("lexicon/lift", self.lift), ("lexicon/projection", self.projection)):
+        for name, module in (("embedding/input_projection", self.lift), ("embedding/output_projection", self.projection)):
             if module is not None:
                 self._initialise_map(module, stream(name))
 

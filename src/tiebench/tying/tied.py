@@ -32,7 +32,7 @@ class Tied(Lexicon):
         return self.table
 
     def initialise_tables(self, stream: Stream) -> None:
-        fill(self.table, self.options.init, stream("lexicon/input"))
+        fill(self.table, self.options.init, stream("embedding/input"))
 
 
 def build(options: Options, lexicon: schema.Lexicon, *, vocabulary_size: int, width: int) -> Tied:

@@ -32,8 +32,8 @@ class Untied(Lexicon):
         return self.output
 
     def initialise_tables(self, stream: Stream) -> None:
-        fill(self.input, self.options.init, stream("lexicon/input"))
-        fill(self.output, self.options.output_init or self.options.init, stream("lexicon/output"))
+        fill(self.input, self.options.init, stream("embedding/input"))
+        fill(self.output, self.options.output_init or self.options.init, stream("embedding/output"))
 
 
 def build(options: Options, lexicon: schema.Lexicon, *, vocabulary_size: int, width: int) -> Untied:
