@@ -130,9 +130,9 @@ def trained_once(tiny_corpus: dict, tmp_path_factory: pytest.TempPathFactory) ->
     """A folder with `tiny.yaml` and all its finished runs in `results`, two arms at two seeds; not to be written to."""
     from tiebench.experiment.loading import load_experiment
     from tiebench.results.store import Store
-    from tiebench.training.fleet import execute_runs
-    from tiebench.training.observer import Observer
-    from tiebench.training.reuse import Settings
+    from tiebench.execution.worker_pool import execute_runs
+    from tiebench.training.callbacks import Observer
+    from tiebench.execution.settings import Settings
 
     folder = tmp_path_factory.mktemp("trained")
     (folder / "tiny.yaml").write_text(_describe_experiment(tiny_corpus, seeds=[1, 2]), "utf-8")

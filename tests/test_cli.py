@@ -22,7 +22,7 @@ import tiebench
 from tiebench import cli, registry
 from tiebench.experiment import bundled
 from tiebench.results.record import read_record
-from tiebench.results.render import format_number
+from tiebench.reporting.render import format_number
 from tiebench.results.store import Store
 
 RUNNING = {"--set", "--seed", "--device", "--results", "--data-dir", "--jobs", "--json", "--quiet", "-q"}

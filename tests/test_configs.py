@@ -9,7 +9,7 @@ import yaml
 from tiebench.errors import UsageError
 from tiebench.experiment.bundled import bundled_folder, find_config, list_claim_files, list_configs
 from tiebench.experiment.loading import Experiment, load_experiment
-from tiebench.training.model import build_on_meta, count_parameters
+from tiebench.models.language_model import build_on_meta, count_parameters
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))

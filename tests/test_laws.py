@@ -18,7 +18,7 @@ from tiebench.errors import TiebenchError
 from tiebench.experiment.schema import SGD, AdamW, ArmSpec
 from tiebench.registry import architectures, ties
 from tiebench.training.checkpoints import read_weights, write_weights
-from tiebench.training.model import (
+from tiebench.models.language_model import (
     LanguageModel,
     build_model,
     build_on_meta,

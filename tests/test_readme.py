@@ -11,10 +11,10 @@ import yaml
 from torch.nn import functional as F
 from typer.main import get_command
 
-from tiebench.cli import app
+from tiebench.cli.app import app
 from tiebench.experiment import schema
 from tiebench.experiment.loading import load_experiment
-from tiebench.training.model import build_model, count_parameters
+from tiebench.models.language_model import build_model, count_parameters
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

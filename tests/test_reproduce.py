@@ -6,8 +6,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from tiebench.cli import app
-from tiebench.results.findings import read_findings
+from tiebench.cli.app import app
+from tiebench.results.measurements import read_findings
 from tiebench.results.store import Store
 from tiebench.training.checkpoints import WEIGHTS_FILE
 
@@ -144,7 +144,7 @@ def test_the_in_table_is_the_one_that_embeds(trained):
     """in, out and tied, against the weights as they are written."""
     from safetensors.numpy import load_file
 
-    from tiebench.training.analysis import read_tables
+    from tiebench.analysis.measuring import read_tables
 
     store = Store(trained / "results")
     records = {record.arm: record for record in store.records() if record.seed == 1}

@@ -1,5 +1,5 @@
 """`python -m tiebench` is the same program as `tiebench`."""
 
-from tiebench.cli import main
+from tiebench.cli.app import main
 
 main()

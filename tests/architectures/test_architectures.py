@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from tiebench.architectures.dropout import set_generator
+from tiebench.layers.dropout import set_generator
 from tiebench.registry import architectures
 
 WIDTH = 16

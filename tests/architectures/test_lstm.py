@@ -8,7 +8,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from tiebench.architectures import lstm
-from tiebench.architectures.dropout import Dropout, set_generator
+from tiebench.layers.dropout import Dropout, set_generator
 
 WIDTH = 12
 GAL = {"variational": True, "masks": "per_gate", "dropout": 0.5, "dropout_hidden": 0.3}

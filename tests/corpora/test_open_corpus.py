@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from tiebench import registry
-from tiebench.corpora import census, reading
+from tiebench.corpora import text_statistics, reading
 from tiebench.corpora.corpus import SPLITS, open_corpus, read_corpus
 from tiebench.errors import TiebenchError, UsageError
 

@@ -8,9 +8,9 @@ import torch
 
 from tiebench.experiment.loading import load_experiment
 from tiebench.results.store import Store
-from tiebench.training.observer import Observer
-from tiebench.training.reuse import Settings
-from tiebench.training.runner import execute_run, open_model
+from tiebench.training.callbacks import Observer
+from tiebench.execution.settings import Settings
+from tiebench.execution.run import execute_run, open_model
 
 GAL = {"type": "lstm", "layers": 2, "width": 16, "variational": True, "masks": "per_gate", "dropout": 0.4}
 WORDS = {"init": {"uniform": 0.1}, "output_bias": True, "word_dropout": 0.3}

@@ -13,7 +13,7 @@ from tiebench.corpora.vocabulary import fit_vocabulary
 from tiebench.experiment.schema import Words
 from tiebench.training import evaluation
 from tiebench.training.evaluation import describe_score, plan_windows, score_stream
-from tiebench.training.model import LanguageModel, build_model, initialise_model
+from tiebench.models.language_model import LanguageModel, build_model, initialise_model
 from tiebench.training.optimizers import build_optimizer
 
 

@@ -8,13 +8,13 @@ from torch.nn import functional
 
 from tiebench.experiment.loading import resolve_document
 from tiebench.experiment.yaml_file import Document
-from tiebench.training.bench import build_trainer
+from tiebench.execution.bench import build_trainer
 from tiebench.training.evaluation import score_stream
 from tiebench.training.packing import Pack
 from tiebench.training.trainer import Trainer
-from tiebench.training.workloads import Workload, draw_stream
-from tiebench.tying.linear_cross_entropy import linear_cross_entropy
-from tiebench.tying.workspace import Workspace
+from tiebench.execution.workloads import Workload, draw_stream
+from tiebench.losses.linear_cross_entropy import linear_cross_entropy
+from tiebench.losses.workspace import Workspace
 
 pytestmark = pytest.mark.gpu
 VOCABULARY = 300

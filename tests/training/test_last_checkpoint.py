@@ -6,8 +6,8 @@ import pytest
 
 from tiebench.experiment.loading import load_experiment
 from tiebench.results.store import Store
-from tiebench.training.reuse import Settings
-from tiebench.training.runner import execute_run, open_model
+from tiebench.execution.settings import Settings
+from tiebench.execution.run import execute_run, open_model
 
 LEARNING_BY_HEART = {"type": "adamw", "learning_rate": 0.05}
 TRAINING = {"epochs": 8, "batch_size": 4, "window": 10, "evaluate_every": 12, "optimizer": LEARNING_BY_HEART}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tiebench.experiment.schema import Augmented, CrossEntropy
-from tiebench.training.model import LanguageModel, build_model, initialise_model
+from tiebench.models.language_model import LanguageModel, build_model, initialise_model
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty, measure_similarity_divergence
 
 VOCABULARY, BATCH, WINDOW = 11, 4, 5

@@ -19,10 +19,10 @@ from tiebench.results.record import read_curve, read_record
 from tiebench.results.store import Store
 from tiebench.training import trainer as trainer_module
 from tiebench.training.checkpoints import read_weights
-from tiebench.training.model import build_model, initialise_model
-from tiebench.training.observer import Observer
-from tiebench.training.reuse import Settings
-from tiebench.training.runner import execute_run, open_model, prepare_material
+from tiebench.models.language_model import build_model, initialise_model
+from tiebench.training.callbacks import Observer
+from tiebench.execution.settings import Settings
+from tiebench.execution.run import execute_run, open_model, prepare_material
 from tiebench.training.trainer import Trainer, plan_steps
 
 BATCH, WINDOW = 4, 10

@@ -12,9 +12,9 @@ from pydantic import model_validator
 from torch import nn
 from torch.nn import functional
 
-from tiebench.architectures.convert import Rule, convert_state
-from tiebench.architectures.dropout import choose_probability
-from tiebench.architectures.transformer import Attention, PreNormBlock, Transformer
+from tiebench.models.hugging_face import Rule, convert_state
+from tiebench.layers.dropout import choose_probability
+from tiebench.layers.transformer import Attention, PreNormBlock, Transformer
 from tiebench.experiment.schema import Block, Positive, PositiveFloat, Probability
 
 

@@ -14,8 +14,8 @@ from pydantic import model_validator
 from torch import nn
 from torch.nn import functional
 
-from tiebench.architectures.dropout import Dropout, choose_probability
-from tiebench.architectures.initialisation import fill_from
+from tiebench.layers.dropout import Dropout, choose_probability
+from tiebench.layers.initialisation import fill_from
 from tiebench.experiment.schema import Block, Init, Positive, Probability
 
 LayerState = tuple[torch.Tensor, torch.Tensor]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebench import registry
-from tiebench.corpora.census import Census, take_census
+from tiebench.corpora.text_statistics import Census, take_census
 from tiebench.corpora.reading import read_lines
 from tiebench.errors import TiebenchError, UsageError
 

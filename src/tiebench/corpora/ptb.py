@@ -8,7 +8,7 @@ from typing import Literal
 
 from tiebench.corpora.corpus import Corpus
 from tiebench.corpora.hub import HubText
-from tiebench.corpora.sources import Source, open_source
+from tiebench.corpora.catalogue import Source, open_source
 from tiebench.experiment.schema import Block
 
 

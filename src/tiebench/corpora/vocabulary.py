@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tiebench.corpora.cache import keep_folder, write_text
-from tiebench.corpora.census import END_OF_LINE
+from tiebench.corpora.text_statistics import END_OF_LINE
 from tiebench.corpora.corpus import Corpus
 from tiebench.corpora.reading import read_lines, read_pieces
 from tiebench.errors import TiebenchError

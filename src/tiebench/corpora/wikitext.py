@@ -1,7 +1,7 @@
 """What the four WikiText entries have in common: the paper, the licence, the file names and the hub's tables."""
 
 from tiebench.corpora.hub import HubText
-from tiebench.corpora.sources import Source
+from tiebench.corpora.catalogue import Source
 
 
 def declare_wikitext(name: str, *, title: str, suffix: str, expected_tokens: dict[str, int] | None = None,

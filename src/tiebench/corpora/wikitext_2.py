@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from tiebench.corpora.corpus import Corpus
-from tiebench.corpora.sources import open_source
+from tiebench.corpora.catalogue import open_source
 from tiebench.corpora.wikitext import declare_wikitext
 from tiebench.experiment.schema import Block
 

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from tiebench.errors import TiebenchError
 from tiebench.experiment.schema import Block
-from tiebench.results.atomic import write_text, written_aside
+from tiebench.files import write_text, written_aside
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tiebench.corpora.stream import TokenStream
 from tiebench.errors import TiebenchError
-from tiebench.training.seeding import derive_seed
+from tiebench.models.generators import derive_seed
 
 
 @dataclass(frozen=True)

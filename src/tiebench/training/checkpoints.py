@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from tiebench.errors import TiebenchError
-from tiebench.results.atomic import written_aside
+from tiebench.files import written_aside
 
 CHECKPOINT_FILE = "checkpoint.pt"
 WEIGHTS_FILE = "weights.safetensors"

@@ -16,8 +16,8 @@ from torch import Tensor
 from tiebench.corpora.stream import TokenStream
 from tiebench.experiment.schema import ArmSpec
 from tiebench.results import record
-from tiebench.training.model import LanguageModel
-from tiebench.tying.linear_cross_entropy import IGNORED
+from tiebench.models.language_model import LanguageModel
+from tiebench.losses.linear_cross_entropy import IGNORED
 
 TOKENS_AT_ONCE = 2048
 WINDOWS_AT_ONCE = 8

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tiebench.experiment import schema
-from tiebench.training.model import LanguageModel
+from tiebench.models.language_model import LanguageModel
 
 
 def choose_scale(training: schema.Training, *, num_tokens: int) -> float:

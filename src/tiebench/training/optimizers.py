@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tiebench.experiment import schema
-from tiebench.training.model import LanguageModel
+from tiebench.models.language_model import LanguageModel
 
 
 def build_optimizer(model: LanguageModel, options: schema.SGD | schema.AdamW) -> "SGD | AdamW":

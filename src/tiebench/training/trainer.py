@@ -17,13 +17,13 @@ from tiebench.results.record import CurvePoint, write_curve
 from tiebench.training.batches import Batches
 from tiebench.training.checkpoints import read_checkpoint, write_checkpoint, write_weights
 from tiebench.training.evaluation import MOST_NATS, score_stream
-from tiebench.training.interruption import Interrupted, noticing_signals
-from tiebench.training.model import LanguageModel, compile_encode
+from tiebench.training.signals import Interrupted, noticing_signals
+from tiebench.models.language_model import LanguageModel, compile_encode
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
-from tiebench.training.observer import Observer
+from tiebench.training.callbacks import Observer
 from tiebench.training.optimizers import build_optimizer
 from tiebench.training.schedules import scale_learning_rate
-from tiebench.training.seeding import open_stream
+from tiebench.models.generators import open_stream
 
 CHECKPOINT_SECONDS = 60.0
 SURPRISING_FIRST_LOSS = 1.3

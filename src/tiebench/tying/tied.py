@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tiebench.errors import UsageError
 from tiebench.experiment import schema
-from tiebench.tying.lexicon import Lexicon, Stream, fill
+from tiebench.tying.token_embedding import Lexicon, Stream, fill
 
 
 class Options(schema.Block):

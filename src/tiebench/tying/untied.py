@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from tiebench.experiment import schema
-from tiebench.tying.lexicon import Lexicon, Stream, fill
+from tiebench.tying.token_embedding import Lexicon, Stream, fill
 
 
 class Options(schema.Block):

@@ -1,0 +1,135 @@
+"""What claims ask of trained tables: measured once where the weights are, then kept beside the runs (`findings`)."""
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiebench.errors import TiebenchError
+from tiebench.claims.papers import STUDIES, TABLES, Claim, PaperClaims
+from tiebench.results.measurements import Finding, add_findings, identify_run
+from tiebench.results.record import Record
+from tiebench.results.store import Store
+from tiebench.claims.verdicts import Evidence
+
+if TYPE_CHECKING:
+    import numpy as np
+
+WEIGHTS_FILE = "weights.safetensors"
+VOCABULARY_FILE = "vocabulary.json"
+Tables = dict[str, "np.ndarray"]
+Say = Callable[[str], None]
+
+
+def complete_findings(
+    papers: list[PaperClaims], *, evidence: Evidence, only: list[str], say: Say, train: bool, data_dir: Path | None
+) -> None:
+    """Measure what the chosen claims ask of tables, wherever both arms of a seed have weights; skip what is known.
+
+    `train` also runs the studies, which have a training of their own.
+    """
+    claims = [claim for paper in papers for claim in paper.choose(only).values()]
+    asked = [claim for claim in claims if claim.is_about_tables and claim.experiment]
+    for claim in {(claim.experiment, claim.measure, *claim.arms): claim for claim in asked}.values():
+        for untied, tied in _find_pairs(claim, evidence):
+            _measure_pair(claim, untied, tied, store=evidence.store, say=say)
+    missing = list_missing_studies(papers, evidence=evidence, only=only) if train else []
+    for claim, subject, seed in missing:
+        from tiebench.analysis.subspace_study import run_study
+
+        say(f"{STUDIES[claim.measure]} seed {seed}: training {subject}")
+        finding = run_study(subject, measure=claim.measure, seed=seed, data_dir=data_dir)
+        add_findings([finding], evidence.store.root / STUDIES[claim.measure])
+    evidence.kept.clear()
+
+
+def read_tables(untied: Record, tied: Record, *, store: Store) -> Tables:
+    """`in`, `out` and `tied`, each `(words, width)` float32. Raises TiebenchError where one has no weights."""
+    from tiebench.execution.run import open_model
+
+    apart = open_model(untied, store.folder_of(untied)).lexicon
+    shared = open_model(tied, store.folder_of(tied)).lexicon
+    if apart.input_table is apart.output_table:
+        hint = "name the untied arm first in the claim's 'arms'"
+        raise TiebenchError(f"{untied.experiment}/{untied.arm} is tied", hint)
+    tables = dict(zip(TABLES, (apart.input_table, apart.output_table, shared.input_table), strict=True))
+    return {name: table.detach().numpy() for name, table in tables.items()}
+
+
+def measure_tables(
+    measure: str, tables: Tables, *, words: dict[str, int]
+) -> Iterator[tuple[str, float, dict[str, int]]]:
+    """What of, how much, and on how many words or pairs it rests."""
+    from tiebench.analysis import embedding_measures as measures
+
+    num_words = len(tables["in"])
+    if measure == "rank correlation":
+        ranks = {name: measures.rank_distances(table) for name, table in tables.items()}
+        for first, second in combinations(TABLES, 2):
+            value = measures.correlate_ranked(ranks[first], ranks[second])
+            yield f"{first}-{second}", value, {"num_pairs": len(ranks[first])}
+    elif measure == "aligned cosine":
+        for first, second in combinations(TABLES, 2):
+            value = measures.measure_aligned_cosine(tables[first], tables[second])
+            yield f"{first}-{second}", value, {"num_words": num_words}
+    else:
+        for name, table in tables.items():
+            value, num_pairs = measures.correlate_judgements(table, words=words, dataset=measure)
+            yield name, value, {"num_pairs": num_pairs}
+
+
+def _find_pairs(claim: Claim, evidence: Evidence) -> list[tuple[Record, Record]]:
+    """The runs of both arms at each seed where both have weights and the measure is not there yet."""
+    records, findings = evidence.read(claim.experiment)
+    known = {found.seed for found in findings if found.measure == claim.measure and found.is_about(claim.arms)}
+    weighty = {
+        (record.arm, record.seed): record
+        for record in records
+        if record.seed not in known and (evidence.store.folder_of(record) / WEIGHTS_FILE).exists()
+    }
+    untied, tied = claim.arms
+    seeds = [seed for arm, seed in weighty if arm == untied and (tied, seed) in weighty]
+    return [(weighty[untied, seed], weighty[tied, seed]) for seed in seeds]
+
+
+def _measure_pair(claim: Claim, untied: Record, tied: Record, *, store: Store, say: Say) -> None:
+    from tiebench.execution import environment
+
+    say(f"{untied.experiment} seed {untied.seed}: measuring {claim.measure}")
+    started = environment.tell_time()
+    tables = read_tables(untied, tied, store=store)
+    runs = {record.arm: identify_run(record) for record in (untied, tied)}
+    try:
+        found = list(measure_tables(claim.measure, tables, words=_read_words(store.folder_of(untied))))
+    except TiebenchError as error:
+        say(f"{claim.measure} is not measured: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+        return
+    place = environment.choose_device("cpu")
+    made = environment.describe_provenance(started=started, device=place, allocator="as it is")
+    findings = [
+        Finding(measure=claim.measure, of=of, seed=untied.seed, value=value, runs=runs, facts=facts, provenance=made)
+        for of, value, facts in found
+    ]
+    add_findings(findings, store.root / untied.experiment)
+
+
+def _read_words(folder: Path) -> dict[str, int]:
+    from tiebench.corpora.vocabulary import load_vocabulary
+
+    vocabulary = load_vocabulary(folder / VOCABULARY_FILE)
+    return {vocabulary.token(id): id for id in range(vocabulary.size)}
+
+
+def list_missing_studies(
+    papers: list[PaperClaims], *, evidence: Evidence, only: list[str]
+) -> list[tuple[Claim, str, int]]:
+    """The studies that chosen claims ask for and nobody made yet: claim, subject, seed."""
+    claims = [claim for paper in papers for claim in paper.choose(only).values() if claim.measure in STUDIES]
+    wanted = {
+        (STUDIES[claim.measure], subject, seed): (claim, subject, seed)
+        for claim in claims
+        for subject in claim.subjects
+        for seed in evidence.seeds or (1,)
+        if seed not in evidence.measure(claim, subject)
+    }
+    return list(wanted.values())

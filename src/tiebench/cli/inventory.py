@@ -1,0 +1,43 @@
+"""What there is to choose from, name by name, each with a line that says what it is."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tiebench import registry
+from tiebench.experiment.bundled import list_claim_files, list_configs
+from tiebench.experiment.yaml_file import read_document
+from tiebench.claims.papers import describe_paper
+from tiebench.results.record import read_record
+from tiebench.results.store import Store, find_state
+
+
+def take_inventory(kind: str, *, results: Path) -> dict[str, str]:
+    """Name to description of everything of a kind (one of `KINDS`), in order."""
+    return KINDS[kind](results)
+
+
+def _describe_entries(entries: registry.Registry) -> dict[str, str]:
+    return {name: entries.describe(name) for name in entries.names()}
+
+
+def _describe_files(files: dict[str, Path]) -> dict[str, str]:
+    return {name: str(read_document(file).data.get("description", "")) for name, file in files.items()}
+
+
+def _describe_runs(results: Path) -> dict[str, str]:
+    found = {}
+    for folder in Store(results).folders():
+        state = find_state(folder)
+        test = read_record(folder).evaluations.get("test") if state == "finished" else None
+        found[str(folder)] = f"{state}, test perplexity {test.perplexity:.2f}" if test else state
+    return found
+
+
+KINDS: dict[str, Callable[[Path], dict[str, str]]] = {
+    "corpora": lambda results: _describe_entries(registry.corpora),
+    "architectures": lambda results: _describe_entries(registry.architectures),
+    "ties": lambda results: _describe_entries(registry.ties),
+    "configs": lambda results: _describe_files(list_configs()),
+    "claims": lambda results: {name: describe_paper(file) for name, file in list_claim_files().items()},
+    "runs": _describe_runs,
+}

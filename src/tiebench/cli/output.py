@@ -1,0 +1,116 @@
+"""How what was found is put on the screen: tables and JSON on stdout, everything else on stderr."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from tiebench.errors import CheckFailed, UsageError
+
+if TYPE_CHECKING:
+    from tiebench.claims.papers import PaperClaims
+    from tiebench.results.record import Record
+    from tiebench.claims.verdicts import Outcome
+    from tiebench.execution.costs import Cost
+    from tiebench.execution.counting import Finding
+    from tiebench.execution.settings import Settings
+
+
+def print_comparisons(
+    groups: list[dict[str, list["Record"]]], *, settings: "Settings", format: str, plot: Path | None
+) -> None:
+    from tiebench.comparison.pairing import compare_arms
+    from tiebench.reporting.plots import plot_curves
+    from tiebench.results.selection import put_baseline_first
+    from tiebench.reporting.tables import comparison_table
+
+    groups = [put_baseline_first(group) for group in groups]
+    if plot is not None and len(groups) > 1:
+        names = ", ".join(next(iter(group.values()))[0].experiment for group in groups)
+        raise UsageError(f"--plot draws one experiment, and there are {len(groups)}: {names}", "choose with --config")
+    comparisons = [compare_arms(group, token_nats=settings.store.token_nats) for group in groups]
+    if format == "json":
+        print_json([comparison.model_dump(mode="json") for comparison in comparisons])
+    else:
+        for comparison in comparisons:
+            print_table(comparison_table(comparison), format=format)
+    if plot is not None:
+        curves = {arm: [settings.store.curve(record) for record in records] for arm, records in groups[0].items()}
+        file = plot_curves(curves, file=plot, title=comparisons[0].experiment)
+        print_note(f"drew {file}")
+
+
+def print_costs(costs: list["Cost"], *, device: str, format: str, only_cost: bool) -> None:
+    """What is still to do and how long it will take: the whole table, or what adds it up on stderr."""
+    from tiebench.execution.costs import costs_table
+
+    table = costs_table(costs, device=device)
+    if only_cost:
+        print_table(table, format=format)
+    else:
+        print_note("\n".join((table.caption, *table.notes)))
+
+
+def print_claims(outcomes: list["Outcome"], papers: list["PaperClaims"], *, format: str) -> None:
+    """The claims table; raises CheckFailed when a claim that was run is not reproduced."""
+    from tiebench.reporting.claims_table import claims_table
+
+    if format == "json":
+        print_json([outcome.model_dump(mode="json") for outcome in outcomes])
+    else:
+        print_table(claims_table(outcomes, papers=papers), format=format)
+    failed = [outcome.id for outcome in outcomes if outcome.verdict in ("not reproduced", "direction only")]
+    if failed:
+        hint = "the table shows by how much; --json has the notes on what is ambiguous"
+        raise CheckFailed(f"not reproduced: {', '.join(failed)}", hint)
+
+
+def print_runs(records: list["Record"], *, as_json: bool) -> None:
+    from tiebench.reporting.tables import runs_table
+
+    if as_json:
+        print_json([record.model_dump(mode="json") for record in records])
+    else:
+        print_table(runs_table(records))
+
+
+def print_findings(findings: list["Finding"], *, title: str, caption: str, to_stderr: bool = False) -> None:
+    """What was counted without training: a row for each arm."""
+    from tiebench.reporting.tables import ROLES, Column, Table
+
+    columns = [Column("arm"), *(Column(role, "count") for role in ROLES)]
+    columns += [Column("MFLOP/token", "number"), Column("training memory MB", "number"), Column("steps", "count")]
+    print_table(Table(title, tuple(columns), tuple(found.row() for found in findings), caption), to_stderr=to_stderr)
+
+
+def print_table(table: Any, *, format: str = "text", to_stderr: bool = False) -> None:
+    from tiebench.reporting.render import render_table
+
+    colour = (sys.stderr if to_stderr else sys.stdout).isatty()
+    typer.echo(render_table(table, format=format, width=find_width(), colour=colour), err=to_stderr)
+
+
+def print_note(text: str) -> None:
+    """Something to know that is no result."""
+    typer.echo(text, err=True)
+
+
+def print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, default=lambda value: value.model_dump(mode="json")))
+
+
+def show_value(value: Any) -> str:
+    """A value as YAML would have it; what is missing is a dash."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {show_value(part)}" for key, part in value.items()) + "}"
+    if value is None:
+        return "–"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def find_width() -> int:
+    """The terminal's width; wide enough for every table where there is none."""
+    return shutil.get_terminal_size((160, 50)).columns

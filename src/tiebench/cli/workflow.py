@@ -1,0 +1,113 @@
+"""What the commands have in common: from arms and seeds to records; what is missing is trained."""
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tiebench.errors import UsageError
+from tiebench.cli.output import print_findings, print_note
+
+if TYPE_CHECKING:
+    from tiebench.experiment.loading import Experiment
+    from tiebench.experiment.run_spec import RunSpec
+    from tiebench.results.record import Record
+    from tiebench.execution.counting import Finding
+    from tiebench.execution.settings import Settings
+
+
+def gather_settings(results: Path, *, device: str, data_dir: Path | None, force: bool) -> "Settings":
+    from tiebench.results.store import Store
+    from tiebench.execution.settings import Settings
+
+    if results.exists() and not results.is_dir():
+        raise UsageError(f"--results {results} is a file", "name a folder")
+    return Settings(store=Store(results), device=device, data_dir=data_dir, force=force)
+
+
+def complete_runs(
+    experiment: "Experiment", runs: list["RunSpec"], *, settings: "Settings", jobs: str, quiet: bool
+) -> list["Record"]:
+    """The records of all runs: what is finished is reused, the rest is checked, trained and entered in the tables."""
+    from tiebench.execution.settings import find_finished
+
+    if jobs not in ("auto", "packed") and not (jobs.isdecimal() and int(jobs)):
+        raise UsageError(f"--jobs {jobs} is no number of runs", "give a number of at least 1, auto, or packed")
+    found = [find_finished(run, settings=settings) for run in runs]
+    if all(found):
+        if not quiet:
+            print_note(f"all {len(runs)} runs of {experiment.name} are there already")
+        return found
+    from tiebench.cli.progress import Display
+    from tiebench.execution.worker_pool import execute_runs
+
+    display = Display(num_runs=len(runs), quiet=quiet)
+    signal.signal(signal.SIGTERM, raise_interrupt)
+
+    def report(findings: list["Finding"]) -> None:
+        if not quiet:
+            print_findings(findings, title=experiment.name, caption=experiment.description, to_stderr=True)
+
+    try:
+        return execute_runs(runs, settings=settings, watch=display.watch, jobs=jobs, report=report)
+    finally:
+        display.close()
+
+
+def raise_interrupt(number: int, frame: Any) -> NoReturn:
+    """Where no checkpoint is due, SIGTERM ends the command as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def train_arms(
+    config: str, names: list[str], overrides: list[str], seeds: list[int], *, settings: "Settings", jobs: str, quiet: bool
+) -> dict[str, list["Record"]]:
+    from tiebench.experiment.loading import load_experiment
+
+    experiment = load_experiment(config, overrides=overrides)
+    runs = experiment.plan_runs(arms=names, seeds=seeds)
+    records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
+    return {name: [record for record in records if record.arm == name] for name in names}
+
+
+def announce_quickstart(names: list[str], *, quiet: bool) -> str:
+    """Without any run, the bundled quickstart answers, if it has these arms."""
+    from tiebench.experiment.bundled import QUICKSTART
+    from tiebench.experiment.loading import load_experiment
+
+    experiment = load_experiment(QUICKSTART)
+    experiment.plan_runs(arms=names)
+    if not quiet:
+        number = len(names) * len(experiment.seeds)
+        print_note(f"no runs yet: training the bundled quickstart first ({number} runs, a few minutes)")
+    return QUICKSTART
+
+
+def check_output(format: str, *, plot: Path | None = None) -> None:
+    """Raises UsageError for a format or a picture that cannot be written, before anything is trained for it."""
+    from tiebench.reporting.plots import check_suffix
+    from tiebench.reporting.render import check_format
+
+    check_format(format)
+    if plot is not None:
+        check_suffix(plot)
+
+
+def keep_seeds(group: dict[str, list["Record"]], seeds: list[int]) -> dict[str, list["Record"]]:
+    """Raises UsageError for a seed that an arm has no finished run of."""
+    for arm, records in group.items():
+        there = {record.seed for record in records}
+        if missing := sorted(set(seeds) - there):
+            hint = f"there are {', '.join(map(str, sorted(there)))}; train the others with tiebench train CONFIG --seed N"
+            raise UsageError(f"'{arm}' has no finished run at seed {missing[0]}", hint)
+    return {arm: [record for record in records if record.seed in seeds] for arm, records in group.items()}
+
+
+def find_run_folder(run: Path) -> Path:
+    """Raises UsageError for a folder that is no finished run."""
+    from tiebench.results.record import RECORD_FILE
+
+    if (run / RECORD_FILE).exists():
+        return run
+    inside = sorted(str(file.parent) for file in run.glob(f"**/{RECORD_FILE}"))[:3] if run.is_dir() else []
+    hint = f"did you mean {' or '.join(inside)}?" if inside else "`tiebench list runs` shows them"
+    raise UsageError(f"{run} is not a finished run", hint)

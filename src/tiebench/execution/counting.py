@@ -1,0 +1,59 @@
+"""What a run will be, found out without training it: parameters, operations, memory, steps."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiebench.experiment.run_spec import RunSpec
+from tiebench.results.record import Parameters
+from tiebench.training.batches import Batches
+from tiebench.models.language_model import build_on_meta, count_flops_per_token, count_parameters
+from tiebench.execution.run import prepare_material
+from tiebench.training.trainer import plan_steps
+from tiebench.losses.linear_cross_entropy import BUFFER_BYTES
+
+BYTES = 4
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One arm. `memory_bytes` counts parameters, gradients, optimizer state and the score buffer in float32."""
+
+    arm: str
+    parameters: Parameters
+    flops_per_token: int
+    memory_bytes: int
+    num_steps: int
+    num_tokens: int
+
+    def row(self) -> tuple:
+        """Arm, parameters by role, megaflops per token, megabytes, steps."""
+        counts = self.parameters.model_dump().values()
+        return self.arm, *counts, self.flops_per_token / 1e6, self.memory_bytes / 2**20, self.num_steps
+
+
+def inspect_arms(runs: list[RunSpec], *, data_dir: Path | None = None) -> list[Finding]:
+    """Build every arm on the meta device and count it.
+
+    Raises UsageError for an arm that cannot be built, TiebenchError for a corpus that cannot be found.
+    """
+    return [_inspect(run, data_dir=data_dir) for run in {run.arm: run for run in runs}.values()]
+
+
+def _inspect(run: RunSpec, *, data_dir: Path | None) -> Finding:
+    material = prepare_material(run, data_dir=data_dir)
+    training = run.spec.training
+    model = build_on_meta(run.spec, vocabulary_size=material.vocabulary.size)
+    contiguous = model.architecture.recurrent
+    batches = Batches(material.streams["train"], training.batch_size, training.window, contiguous, run.seed)
+    num_steps = plan_steps(training, steps_per_epoch=batches.steps_per_epoch)
+    parameters = count_parameters(model)
+    copies = 4 if training.optimizer.type == "adamw" else 3 if training.optimizer.momentum else 2
+    num_scores = training.batch_size * training.window // training.accumulate * material.vocabulary.size
+    return Finding(
+        arm=run.arm,
+        parameters=parameters,
+        flops_per_token=count_flops_per_token(model, context=training.window),
+        memory_bytes=BYTES * copies * parameters.total + min(BUFFER_BYTES, BYTES * num_scores),
+        num_steps=num_steps,
+        num_tokens=num_steps * training.batch_size * training.window,
+    )

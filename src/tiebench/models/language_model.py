@@ -1,0 +1,118 @@
+"""A language model is a lexicon around an architecture; here the two meet, are counted and are filled."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tiebench import registry
+from tiebench.layers.dropout import set_generator
+from tiebench.errors import TiebenchError, UsageError
+from tiebench.experiment.schema import ArmSpec
+from tiebench.results.record import Parameters
+from tiebench.models.generators import open_stream
+from tiebench.tying.token_embedding import Lexicon
+
+
+class LanguageModel(nn.Module):
+    """Tokens `(batch, time)` to next-token scores `(batch, time, vocabulary)`."""
+
+    def __init__(self, lexicon: Lexicon, architecture: nn.Module) -> None:
+        super().__init__()
+        self.lexicon = lexicon
+        self.architecture = architecture
+
+    def set_dropout_stream(self, generator: torch.Generator | None) -> None:
+        """Let all dropout draw from `generator` from now on: that of words, then the architecture's own."""
+        self.lexicon.dropout_stream = generator
+        set_generator(self.architecture, generator)
+
+    def encode(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Tokens `(batch, time)` to hidden vectors `(batch, time, width)` and the state after them."""
+        return self.architecture(self.lexicon.embed(tokens), state)
+
+    def forward(self, tokens: Tensor, state: Any = None) -> Tensor:
+        hidden, _ = self.encode(tokens, state)
+        return self.lexicon.logits(hidden)
+
+
+def build_model(spec: ArmSpec, *, vocabulary_size: int) -> LanguageModel:
+    """An uninitialised model on the current default device. Raises UsageError for options that do not go together."""
+    architecture = registry.architectures.build(spec.architecture)
+    lexicon = registry.ties.build(
+        spec.tie, spec.lexicon, vocabulary_size=vocabulary_size, width=architecture.width
+    )
+    _check_lengths(spec, architecture)
+    return LanguageModel(lexicon, architecture)
+
+
+def initialise_model(model: LanguageModel, *, seed: int) -> None:
+    """Fill every parameter from named streams; the model must be on the CPU, so that devices agree."""
+    model.lexicon.initialise(partial(open_stream, seed))
+    model.architecture.initialise(open_stream(seed, "architecture"))
+
+
+def build_on_meta(spec: ArmSpec, *, vocabulary_size: int) -> LanguageModel:
+    """The model without memory: for counting and for finding out early that it cannot be built."""
+    with torch.device("meta"):
+        return build_model(spec, vocabulary_size=vocabulary_size)
+
+
+def compile_encode(model: LanguageModel) -> Callable[..., tuple[Tensor, Any]]:
+    """`encode` through torch.compile. It raises TiebenchError where torch cannot compile."""
+    from torch._dynamo.exc import ShortenTraceback
+
+    compiled = torch.compile(model.encode)
+
+    def encode(tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        try:
+            return compiled(tokens, state)
+        except ShortenTraceback as error:
+            what = str(error).strip().splitlines()[0]
+            hint = "it needs g++, and Triton on a GPU: install them, or train with --set training.compile=false"
+            raise TiebenchError(f"training.compile: torch cannot compile this model here: {what}", hint) from error
+
+    return encode
+
+
+def count_parameters(model: LanguageModel) -> Parameters:
+    """Every parameter once, by identity, under its role; the roles add up to the total."""
+    counts = dict.fromkeys(("input", "output", "shared", "lexicon", "architecture"), 0)
+    seen: set[int] = set()
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) in seen:
+            continue
+        seen.add(id(parameter))
+        part, _, local = name.partition(".")
+        role = model.lexicon.roles.get(local, "lexicon") if part == "lexicon" else "architecture"
+        counts[role] += parameter.numel()
+    return Parameters(**counts, total=sum(parameter.numel() for parameter in model.parameters()))
+
+
+def count_flops_per_token(model: LanguageModel, *, context: int) -> int:
+    """Floating point operations of training on one token: forward, and twice that for the gradients."""
+    return 3 * (model.lexicon.count_flops() + model.architecture.count_flops(context))
+
+
+def _check_lengths(spec: ArmSpec, architecture: nn.Module) -> None:
+    """Windows must fit the architecture, and evaluation options must mean something to it."""
+    asked = {"training.window": spec.training.window, "evaluation.context": spec.evaluation.context}
+    longest = architecture.max_context
+    for key, length in asked.items():
+        if longest is not None and length is not None and length > longest:
+            kind = spec.architecture["type"]
+            raise UsageError(f"{key} is {length}, but this {kind} sees at most {longest} tokens", f"lower {key}")
+    ignored = [key for key in ("context", "stride") if getattr(spec.evaluation, key) is not None]
+    if architecture.recurrent and ignored:
+        raise UsageError(
+            f"evaluation.{ignored[0]} has no meaning for a recurrent architecture: its state is carried",
+            f"remove evaluation.{ignored[0]}",
+        )
+    context, stride = spec.evaluation.context or spec.training.window, spec.evaluation.stride or 0
+    if stride > context:
+        raise UsageError(
+            f"evaluation.stride is {stride}, but a window is {context} tokens: some would never be scored",
+            "lower evaluation.stride, or raise evaluation.context (default: training.window)",
+        )

@@ -1,0 +1,114 @@
+"""Learning curves: one line per arm, its mean over seeds, and a band from the lowest to the highest seed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiebench.errors import UsageError
+from tiebench.registry import did_you_mean
+from tiebench.files import written_aside
+from tiebench.results.record import CurvePoint
+from tiebench.reporting.render import format_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Curve = Sequence[CurvePoint]
+Drawn = tuple[list[int], list[float], list[float], list[float]]
+
+SUFFIXES = (".svg", ".png", ".pdf")
+# Okabe & Ito's colours: told apart with any colour vision, and in this order also in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_LOG_RATIO = 4
+
+
+def plot_curves(curves: dict[str, list[Curve]], *, file: Path, title: str) -> Path:
+    """Draw validation perplexity over tokens and write it as SVG, PNG or PDF. Returns the file.
+
+    `curves` maps an arm to the curves of its seeds. Only points that every seed has reached are averaged. Raises
+    UsageError for another suffix and when there is nothing to draw.
+    """
+    check_suffix(file)
+    drawn = {arm: _over_seeds(seeds) for arm, seeds in curves.items()}
+    drawn = {arm: points for arm, points in drawn.items() if points[0]}
+    if not drawn:
+        raise UsageError("no learning curve to draw", "train a run first: a curve has a point per evaluation")
+    figure = _draw(drawn, title=title, with_bands=any(len(seeds) > 1 for seeds in curves.values()))
+    with written_aside(file) as aside:
+        _save(figure, aside, suffix=file.suffix)
+    return file
+
+
+def check_suffix(file: Path) -> None:
+    """Raises UsageError for a file that cannot be drawn; worth knowing before anything is trained."""
+    if file.suffix not in SUFFIXES:
+        raise UsageError(f"cannot draw a '{file.suffix}' file: {file}", did_you_mean(file.suffix, SUFFIXES))
+
+
+def _save(figure: "Figure", file: Path, *, suffix: str) -> None:
+    """Without dates and random names inside, so that the same curves make the same file."""
+    import matplotlib
+
+    dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    with matplotlib.rc_context({"svg.hashsalt": "tiebench"}):
+        figure.savefig(file, format=suffix[1:], dpi=160, metadata=dates.get(suffix))
+
+
+def _over_seeds(seeds: list[Curve]) -> Drawn:
+    """Tokens, mean, lowest and highest perplexity at the evaluations that all seeds have."""
+    by_seed = [{point.tokens: point.valid_perplexity for point in seed} for seed in seeds if seed]
+    shared = sorted(set.intersection(*map(set, by_seed))) if by_seed else []
+    columns = [[seed[tokens] for seed in by_seed] for tokens in shared]
+    means = [sum(column) / len(column) for column in columns]
+    return shared, means, [min(column) for column in columns], [max(column) for column in columns]
+
+
+def _draw(drawn: dict[str, Drawn], *, title: str, with_bands: bool) -> "Figure":
+    """A figure of its own, without the global state of pyplot; it needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    unit, unit_name = _token_unit(max(points[0][-1] for points in drawn.values()))
+    for place, (arm, points) in enumerate(drawn.items()):
+        _draw_arm(axes, arm, points, colour=COLOURS[place % len(COLOURS)], dashed=place >= len(COLOURS), unit=unit)
+    _style(axes, drawn, with_bands=with_bands)
+    axes.set_xlabel(f"training tokens{unit_name}")
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
+    return figure
+
+
+def _draw_arm(axes: "Axes", arm: str, points: Drawn, *, colour: str, dashed: bool, unit: float) -> None:
+    tokens, means, lows, highs = points
+    across = [token / unit for token in tokens]
+    axes.fill_between(across, lows, highs, color=colour, alpha=0.18, linewidth=0)
+    label = f"{arm}  {format_number(min(means))}"
+    style = "--" if dashed else "-"
+    axes.plot(across, means, style, color=colour, linewidth=1.8, marker="o", markersize=3, label=label)
+
+
+def _style(axes: "Axes", drawn: dict[str, Drawn], *, with_bands: bool) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    highest = max(max(points[3]) for points in drawn.values())
+    lowest = min(min(points[2]) for points in drawn.values())
+    if highest > _LOG_RATIO * lowest:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if highest - lowest > 5 else "{x:,.2f}"))
+    axes.set_ylabel("validation perplexity" + (" (mean and range over seeds)" if with_bands else ""))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, title="arm, best", alignment="left")
+
+
+def _token_unit(highest: int) -> tuple[float, str]:
+    for unit, name in ((1e9, " (billions)"), (1e6, " (millions)"), (1e3, " (thousands)")):
+        if highest >= 2 * unit:
+            return unit, name
+    return 1, ""

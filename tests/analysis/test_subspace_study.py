@@ -1,0 +1,69 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tiebench.errors import UsageError
+from tiebench.execution.run import prepare_material
+from tiebench.analysis.subspace_study import Study, describe_run, mix_losses, parse_beta, run_study, train_model
+from tiebench.analysis.embedding_measures import measure_subspace_distance
+
+SMALL = Study(num_tokens=400, width=12, num_passes=40, batch_size=4, window=10, learning_rate=1e-2)
+
+
+@pytest.fixture
+def tokens():
+    return torch.randint(0, 60, (401,), generator=torch.Generator().manual_seed(3))
+
+
+def distance(tokens, *, beta, study=SMALL):
+    model = train_model(tokens, run=describe_run(study, subject="beta-1", seed=1), beta=beta, study=study)
+    tables = [table.detach().numpy() for table in (model.lexicon.input_table, model.lexicon.output_table)]
+    return model, measure_subspace_distance(*tables)
+
+
+def test_the_augmented_loss_draws_the_tables_together(tokens):
+    model, with_loss = distance(tokens, beta=1.0)
+    _, without = distance(tokens, beta=0.0)
+    assert with_loss < 0.6 * without
+    norms = model.lexicon.input_table.norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones_like(norms))
+
+
+def test_the_mixture_by_hand(tokens):
+    """At beta 0 it is the cross entropy; at beta 1 it is tau^2 |V| KL, written out."""
+    study = replace(SMALL, num_passes=1)
+    model, _ = distance(tokens, beta=0.0, study=study)
+    hidden, targets = torch.randn(2, 3, 12), tokens[:6].view(2, 3)
+    scores, table = model.lexicon.logits(hidden).flatten(0, 1), model.lexicon.input_table
+    mixed = {beta: mix_losses(model, hidden, targets, beta=beta, temperature=10.0) for beta in (0.0, 0.25, 1.0)}
+    torch.testing.assert_close(mixed[0.0], F.cross_entropy(scores, targets.flatten()))
+    similar, predicted = (table[targets.flatten()] @ table.T / 10).softmax(-1), (scores / 10).softmax(-1)
+    divergence = (similar * (similar / predicted).log()).sum(-1).mean()
+    torch.testing.assert_close(mixed[1.0], divergence * 100 * len(table), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(mixed[0.25], 0.25 * mixed[1.0] + 0.75 * mixed[0.0])
+
+
+def test_a_study_on_penn_treebank_is_a_finding(data_dir):
+    study = replace(SMALL, num_passes=1)
+    finding = run_study("beta-1", measure="subspace distance", seed=2, data_dir=data_dir, study=study)
+    assert (finding.of, finding.seed, finding.facts["num_tokens"]) == ("beta-1", 2, 400)
+    assert 0 < finding.value < 1 and np.isfinite(finding.value)
+    assert 100 < finding.facts["num_words"] < 400, "the vocabulary is that of the excerpt"
+    made = finding.provenance
+    assert made.command and made.started <= made.finished and made.versions["torch"] and made.hardware["device"] == "cpu"
+
+
+def test_the_declared_number_of_words_is_that_of_the_excerpt(data_dir):
+    study = Study()
+    run = describe_run(study, subject="beta-1", seed=1)
+    ids = prepare_material(run, data_dir=data_dir).streams["train"].ids[: study.num_tokens + 1]
+    assert len(np.unique(np.asarray(ids))) == study.num_words
+
+
+@pytest.mark.parametrize("subject", ["beta-2", "alpha", "beta-"])
+def test_what_is_no_share_is_refused(subject):
+    with pytest.raises(UsageError, match="the subspace study has no"):
+        parse_beta(subject)

@@ -1,0 +1,86 @@
+import pytest
+
+from tiebench.experiment.loading import load_experiment
+from tiebench.claims.papers import load_papers
+from tiebench.reporting.render import render_table
+from tiebench.results.store import Store
+from tiebench.claims.verdicts import Plan, plan_papers
+from tiebench.execution import costs
+from tiebench.execution.costs import costs_table, estimate_costs, read_counts, select_countable
+from tiebench.execution.counting import inspect_arms
+from tiebench.execution.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(store=Store(tmp_path / "results"), device="cpu")
+
+
+def test_counts_of_the_catalogue_need_no_corpus(settings):
+    run = load_experiment("press-wolf-2017-small").plan_runs()[0]
+    counts = read_counts(run)
+    assert counts.tokens == {"train": 929_589, "valid": 73_760, "test": 82_430} and counts.vocabulary_size == 10_000
+
+
+def test_the_declared_counts_agree_with_the_text(data_dir):
+    plan = Plan(load_experiment("pytorch-examples-2017-200"), ("tied",), (1,))
+    finding = inspect_arms(plan.runs, data_dir=data_dir)[0]
+    found = cost._count(plan.runs, settings=Settings(store=Store(data_dir / "none")))
+    assert (found.tokens, found.vocabulary_size) == (finding.num_tokens, 10_000)
+    assert found.flops > found.tokens * finding.flops_per_token, "scoring costs too"
+
+
+def test_every_arm_is_timed_or_scaled_from_one_of_its_kind(write_experiment, settings, monkeypatch):
+    small = Plan(load_experiment(write_experiment()), ("untied", "tied"))
+    wide = {"type": "lstm", "layers": 1, "width": 512}
+    large = Plan(load_experiment(write_experiment("large.yaml", name="large", architecture=wide)), ("tied",))
+    timed = []
+
+    def time_step(found, *, device):
+        timed.append(found.run.name)
+        return found.flops_per_step / 1e9
+
+    monkeypatch.setattr(cost, "_time_step", time_step)
+    costs = estimate_costs([large, small], settings=settings)
+    assert timed == ["tiny/untied/seed-1", "large/tied/seed-1"], "smallest first; the tie does not change the speed"
+    assert all(found.timed for found in costs)
+    assert costs[1].seconds == pytest.approx(costs[1].flops / 1e9)
+    monkeypatch.setattr(cost, "TIMING_SECONDS", 0.0)
+    timed.clear()
+    scaled = estimate_costs([large, small], settings=settings)
+    assert timed == ["tiny/untied/seed-1"], "without time, one of each kind"
+    assert scaled[0].seconds / scaled[1].seconds == pytest.approx(scaled[0].flops / scaled[1].flops)
+    assert [found.timed for found in scaled] == [False, True, True]
+
+
+def test_a_real_step_is_timed(write_experiment, settings):
+    plan = Plan(load_experiment(write_experiment()), ("tied",))
+    found = estimate_costs([plan], settings=settings)[0]
+    assert found.timed and 0 < found.seconds < 60
+    assert not list(settings.store.root.glob("*")), "timing leaves nothing behind"
+
+
+def test_a_study_has_its_cost(settings, monkeypatch):
+    monkeypatch.setattr(cost, "_time_step", lambda found, *, device: 1.0)
+    found = estimate_costs([], settings=settings, studies=(("beta-1", 1),))[0]
+    assert (found.run.name, found.num_runs) == ("subspace-alignment/beta-1/seed-1", 1)
+    assert found.tokens == 120 * 20_000 and found.seconds == pytest.approx(6000)
+
+
+def test_finished_runs_cost_nothing(trained):
+    plan = Plan(load_experiment(trained / "tiny.yaml"), ("untied", "tied"), (1, 2, 3))
+    costs = estimate_costs([plan], settings=Settings(store=Store(trained / "results"), device="cpu"))
+    assert [found.num_runs for found in costs] == [1, 1]
+    assert "2 runs to do" in costs_table(costs, device="cpu").caption
+
+
+def test_text_that_is_not_there_is_left_out_and_said(settings, monkeypatch):
+    monkeypatch.setattr(cost, "_time_step", lambda found, *, device: 1.0)
+    papers = load_papers("press-wolf-2017", only=["bbc-tied-test", "small-tied-test"])
+    only = ["bbc-tied-test", "small-tied-test"]
+    plans = list(plan_papers(papers, only=only, seeds=[1], overrides=[]).values())
+    costs = estimate_costs(plans, settings=settings)
+    by_name = {found.run.experiment: found for found in costs}
+    assert by_name["press-wolf-2017-bbc"].seconds is None and by_name["press-wolf-2017-small"].seconds > 1e4
+    assert [plan.experiment.name for plan in select_countable(plans, costs)] == ["press-wolf-2017-small"]
+    assert "press-wolf-2017-bbc: its text is not here" in render_table(costs_table(costs, device="cpu"))

@@ -1,0 +1,243 @@
+"""An interrupted run ends with the figures of one that was never interrupted, wherever it was interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiebench.errors import TiebenchError
+from tiebench.experiment.loading import load_experiment
+from tiebench.results.record import read_curve, read_record
+from tiebench.results.store import Store, find_state
+from tiebench.training import trainer
+from tiebench.training.checkpoints import CHECKPOINT_FILE, WEIGHTS_FILE
+from tiebench.execution.settings import Settings
+from tiebench.execution.run import execute_run, hold_folder
+from tiebench.training.trainer import Trainer
+
+DRIVER = Path(__file__).with_name("killed_training.py")
+ADAMW = {"type": "adamw", "learning_rate": 0.01, "clip_norm": 1.0}
+COSINE = {"type": "cosine", "warmup_steps": 5}
+BUDGET = {"epochs": 2, "batch_size": 4, "window": 10}
+EXPERIMENTS = {
+    "lstm, dropout, adamw": {
+        "architecture": {"type": "lstm", "layers": 2, "width": 16, "dropout": 0.3},
+        "training": {**BUDGET, "optimizer": ADAMW, "schedule": COSINE, "accumulate": 2},
+    },
+    "lstm, variational, momentum, plateau": {
+        "architecture": {"type": "lstm", "layers": 1, "width": 16, "dropout": 0.3, "variational": True},
+        "tie": False,
+        "training": {
+            **BUDGET,
+            "optimizer": {"type": "sgd", "learning_rate": 3.0, "momentum": 0.8, "clip_norm": 1.0},
+            "schedule": {"type": "plateau"},
+            "evaluate_every": 7,
+        },
+    },
+    "gpt2, dropout": {
+        "architecture": {"type": "gpt2", "layers": 1, "width": 16, "heads": 2, "dropout": 0.2},
+        "training": {**BUDGET, "optimizer": ADAMW, "schedule": COSINE, "evaluate_every": 9},
+        "lexicon": {"init": {"normal": 0.02}},
+        "evaluation": {"context": 12, "stride": 5},
+    },
+}
+STOPS = {
+    "SIGKILL": ["write:1", "step:1", "step:6", "write:5", "score:1", "step:11", "write:9", "step:2", "step:13"],
+    "SIGINT": ["step:3", "score:1", "step:20"],
+    "SIGTERM": ["step:5", "score:1"],
+}
+NUM_STEPS = 48
+
+
+@pytest.fixture(params=EXPERIMENTS)
+def config(request, write_experiment) -> Path:
+    return write_experiment(arms=None, **{"tie": True} | EXPERIMENTS[request.param])
+
+
+def train(config: Path, plan: dict[Path, list[str]]) -> dict[Path, list[int]]:
+    """Train until done, ending the process at the moments of the plan; returns every attempt's exit status."""
+    asked = json.dumps({str(results): moments for results, moments in plan.items()})
+    done = subprocess.run(
+        [sys.executable, str(DRIVER), str(config), asked], capture_output=True, text=True, timeout=300
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    statuses = json.loads(done.stdout.rpartition("statuses:")[2])
+    return {Path(results): found for results, found in statuses.items()}
+
+
+def find_only_run(results: Path) -> Path:
+    (folder,) = Store(results).folders()
+    return folder
+
+
+def read_findings(results: Path) -> dict:
+    """All that a run found: everything but times, memory and provenance."""
+    folder = find_only_run(results)
+    record = read_record(folder).model_dump(exclude={"provenance"})
+    measured = {key: record["cost"].pop(key) for key in ("train_seconds", "evaluation_seconds", "tokens_per_second")}
+    assert all(value > 0 for value in measured.values())
+    record["cost"].pop("peak_memory_bytes")
+    curve = [point.model_dump(exclude={"seconds"}) for point in read_curve(folder)]
+    return {
+        "record": record,
+        "curve": curve,
+        "test nats": (folder / "test-nats.npy").read_bytes(),
+        "weights": (folder / WEIGHTS_FILE).read_bytes(),
+    }
+
+
+def test_a_run_that_is_stopped_again_and_again_ends_the_same(config, tmp_path):
+    plan = {tmp_path / name: [name, *moments] for name, moments in STOPS.items()}
+    statuses = train(config, {tmp_path / "whole": ["SIGKILL"], **plan})
+    assert statuses.pop(tmp_path / "whole") == [0]
+    whole = read_findings(tmp_path / "whole")
+    assert len(whole["curve"]) >= 2
+    for results, (name, *moments) in plan.items():
+        stopped = -signal.SIGKILL if name == "SIGKILL" else 130
+        assert statuses[results] == [stopped] * len(moments) + [0], name
+        findings = read_findings(results)
+        for part in whole:
+            assert findings[part] == whole[part], f"{part} after {name}"
+        assert not (find_only_run(results) / CHECKPOINT_FILE).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_from_outside_is_answered_with_a_checkpoint_and_130(number, write_experiment, tmp_path):
+    config = write_experiment(arms=None, tie=True, training={**BUDGET, "epochs": 100_000, "optimizer": ADAMW})
+    command = [
+        sys.executable,
+        "-m",
+        "tiebench",
+        "train",
+        str(config),
+        "--results",
+        str(tmp_path / "r"),
+        "--device",
+        "cpu",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        give_up = time.monotonic() + 120
+        while not list((tmp_path / "r").glob("*/*/*/curve.jsonl")):
+            assert time.monotonic() < give_up and process.poll() is None, process.communicate()[1]
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, errors
+    assert "interrupted" in errors and "checkpointed at step" in errors and "the same command goes on" in errors
+    assert "Traceback" not in errors
+    assert (find_only_run(tmp_path / "r") / CHECKPOINT_FILE).exists()
+
+
+def load_run(config: Path):
+    (run,) = load_experiment(config).plan_runs()
+    return run
+
+
+def interrupt_after(num_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the process be told to stop at a step, as Ctrl-C would."""
+    original = Trainer._step
+
+    def step(self) -> None:
+        original(self)
+        if self.progress.step == num_steps:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "_step", step)
+
+
+@pytest.fixture
+def interrupted(write_experiment, tmp_path, monkeypatch):
+    """A run that was interrupted at its fifth step: the run, its settings and its folder."""
+    run = load_run(write_experiment(arms=None, tie=True))
+    settings = Settings(store=Store(tmp_path / "results"), device="cpu")
+    with monkeypatch.context() as patch:
+        interrupt_after(5, patch)
+        with pytest.raises(trainer.Interrupted, match="checkpointed at step 5"):
+            execute_run(run, settings=settings)
+    return run, settings, settings.store.folder(run.experiment, run.arm, run.seed)
+
+
+def test_the_lock_is_released_by_an_interruption(interrupted):
+    run, settings, folder = interrupted
+    assert find_state(folder) == "interrupted" and not (folder / ".holder").exists()
+    assert execute_run(run, settings=settings).cost.steps == NUM_STEPS
+
+
+def test_a_run_goes_on_with_its_number_of_threads_and_leaves_others_theirs(write_experiment, tmp_path, monkeypatch):
+    """Another number would round differently; but it is this run's number, not that of the process."""
+    run = load_run(write_experiment(arms=None, tie=True))
+    settings, before = Settings(store=Store(tmp_path / "results"), device="cpu"), torch.get_num_threads()
+    with monkeypatch.context() as patch:
+        interrupt_after(5, patch)
+        with pytest.raises(trainer.Interrupted):
+            execute_run(run, settings=replace(settings, num_threads=before + 1))
+    assert torch.get_num_threads() == before
+    assert execute_run(run, settings=settings).provenance.hardware["threads"] == before + 1
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("damage", ["a byte", "the end", "everything"])
+def test_a_damaged_checkpoint_is_recognised_and_said(damage, interrupted):
+    run, settings, folder = interrupted
+    file = folder / CHECKPOINT_FILE
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes({"a byte": bytes(content), "the end": file.read_bytes()[:-100], "everything": b""}[damage])
+    with pytest.raises(TiebenchError, match="checkpoint.pt is damaged") as caught:
+        execute_run(run, settings=settings)
+    assert "--force" in caught.value.hint
+    forced = Settings(store=settings.store, device="cpu", force=True)
+    assert execute_run(run, settings=forced).cost.steps == NUM_STEPS
+
+
+def test_an_unfinished_run_of_another_spec_is_not_continued(interrupted, write_experiment):
+    _, settings, _ = interrupted
+    other = load_run(write_experiment(arms=None, tie=True, lexicon={"init": {"uniform": 0.2}}))
+    with pytest.raises(TiebenchError, match="unfinished run of another spec") as caught:
+        execute_run(other, settings=settings)
+    assert "--force" in caught.value.hint and "--results" in caught.value.hint
+
+
+def test_two_processes_never_write_one_run(write_experiment, tmp_path):
+    run = load_run(write_experiment(arms=None, tie=True))
+    results = tmp_path / "results"
+    folder = Store(results).folder(run.experiment, run.arm, run.seed)
+    program = (
+        "import sys; from pathlib import Path; from types import SimpleNamespace\n"
+        "from tiebench.execution.run import hold_folder\n"
+        f"with hold_folder(Path({str(folder)!r}), run=SimpleNamespace(name='first')):\n"
+        "    print('holding', flush=True); sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "holding\n"
+        with pytest.raises(TiebenchError, match=rf"{run.name} is being trained by process {holder.pid} on"):
+            execute_run(run, settings=Settings(store=Store(results), device="cpu"))
+        assert not (folder / "record.json").exists()
+    finally:
+        holder.communicate()
+    with hold_folder(folder, run=run):
+        assert str(os.getpid()) in (folder / ".holder").read_text()
+
+
+def test_a_finished_run_is_not_trained_again(write_experiment, tmp_path):
+    run = load_run(write_experiment(arms=None, tie=True))
+    settings = Settings(store=Store(tmp_path / "results"), device="cpu")
+    first = execute_run(run, settings=settings)
+    folder = settings.store.folder_of(first)
+    times = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert execute_run(run, settings=settings) == first
+    assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == times
+    again = execute_run(run, settings=Settings(store=settings.store, device="cpu", force=True))
+    assert again.evaluations == first.evaluations

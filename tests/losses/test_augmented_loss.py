@@ -1,0 +1,155 @@
+"""The augmented loss a few rows at a time against the same in plain products of whole matrices, through autograd."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tiebench.training.objective import measure_similarity_divergence
+from tiebench.losses import linear_cross_entropy as module
+from tiebench.losses.augmented_loss import NUM_BUFFERS, augmented_cross_entropy
+from tiebench.losses.linear_cross_entropy import IGNORED
+from tiebench.losses.workspace import Workspace
+
+TOKENS, WIDTH, VOCABULARY = 23, 6, 41
+SETTINGS = {"temperature": 3.0, "gamma": 0.6, "scale": 0.3}
+
+
+@pytest.fixture(params=["at once", "chunks of rows"])
+def chunks(request, monkeypatch):
+    if request.param == "chunks of rows":
+        monkeypatch.setattr(module, "MIN_ROWS", 4)
+        monkeypatch.setattr(module, "BUFFER_BYTES", NUM_BUFFERS * 5 * 4 * VOCABULARY)
+    num_chunks = len(list(module.split_rows(TOKENS, num_columns=NUM_BUFFERS * VOCABULARY)))
+    assert num_chunks == (1 if request.param == "at once" else 5)
+
+
+def draw(*shape: int, seed: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(seed)))
+
+
+def draw_targets(num_ignored: int = 0) -> Tensor:
+    targets = torch.randint(VOCABULARY, (TOKENS,), generator=torch.Generator().manual_seed(5))
+    targets[1 : 1 + num_ignored] = IGNORED
+    return targets
+
+
+def compute_plainly(
+    hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor, *, input_table: Tensor
+) -> tuple[Tensor, Tensor]:
+    kept = targets != IGNORED
+    scores, targets = hidden[kept] @ table.t(), targets[kept]
+    nats = F.cross_entropy(scores if bias is None else scores + bias, targets, reduction="sum")
+    divergence = measure_similarity_divergence(
+        scores, targets, table=input_table, temperature=SETTINGS["temperature"]
+    )
+    return SETTINGS["scale"] * (nats + SETTINGS["gamma"] * SETTINGS["temperature"] * divergence), nats
+
+
+@pytest.mark.parametrize("num_ignored", [0, 7], ids=["all kept", "some ignored"])
+@pytest.mark.parametrize("with_bias", [False, True], ids=["no bias", "bias"])
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_loss_and_every_gradient(chunks, tied, with_bias, num_ignored):
+    hidden, table = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2)
+    input_table = table if tied else draw(VOCABULARY, WIDTH, seed=4)
+    bias = draw(VOCABULARY, seed=3) if with_bias else None
+    targets, workspace = draw_targets(num_ignored), Workspace()
+    leaves = [leaf for leaf in (hidden, table, bias) if leaf is not None]
+    loss, nats = compute_plainly(hidden, table, bias, targets, input_table=input_table)
+    expected = torch.autograd.grad(loss, leaves)
+    for _ in range(2):  # the second time in the first one's buffers
+        for leaf in leaves:
+            leaf.grad = None
+        found, found_nats = augmented_cross_entropy(
+            hidden, table, bias, targets, input_table=input_table, workspace=workspace, **SETTINGS
+        )
+        found.backward()
+        torch.testing.assert_close(found, loss)
+        torch.testing.assert_close(found_nats, nats.detach())
+        assert not found_nats.requires_grad
+        for leaf, gradient in zip(leaves, expected, strict=True):
+            torch.testing.assert_close(leaf.grad, gradient, rtol=1e-5, atol=1e-6)
+        assert tied or input_table.grad is None
+
+
+def test_a_computed_table_gets_its_gradient():
+    hidden, root, targets = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2), draw_targets()
+    loss, _ = compute_plainly(hidden, -root, None, targets, input_table=root)
+    (expected,) = torch.autograd.grad(loss, root)
+    found, _ = augmented_cross_entropy(
+        hidden, -root, None, targets, input_table=root, workspace=Workspace(), **SETTINGS
+    )
+    found.backward()
+    torch.testing.assert_close(root.grad, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_add_up_over_calls():
+    table, workspace = draw(VOCABULARY, WIDTH, seed=2), Workspace()
+    for seed in (1, 6):
+        augmented_cross_entropy(
+            draw(TOKENS, WIDTH, seed=seed), table, None, draw_targets(), input_table=table, workspace=workspace, **SETTINGS
+        )[0].backward()
+    total = table.grad.clone()
+    losses = [
+        compute_plainly(draw(TOKENS, WIDTH, seed=seed), table, None, draw_targets(), input_table=table)[0]
+        for seed in (1, 6)
+    ]
+    torch.testing.assert_close(total, torch.autograd.grad(sum(losses), table)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_large_scores_are_no_trouble():
+    hidden, table = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2)
+    with torch.no_grad():
+        hidden *= 300
+    loss, _ = compute_plainly(hidden, table, None, draw_targets(), input_table=table)
+    found, _ = augmented_cross_entropy(
+        hidden, table, None, draw_targets(), input_table=table, workspace=Workspace(), **SETTINGS
+    )
+    torch.testing.assert_close(found, loss)
+
+
+def test_a_factor_afterwards_is_refused():
+    hidden, table = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2)
+    loss, _ = augmented_cross_entropy(
+        hidden, table, None, draw_targets(), input_table=table, workspace=Workspace(), **SETTINGS
+    )
+    with pytest.raises(RuntimeError, match="give the factor as `scale`"):
+        (2 * loss).backward()
+
+
+def test_a_step_takes_no_fresh_memory_for_scores(fresh_memory):
+    """256 rows of 40,000 words in four buffers: two chunks, in memory that was there at the step before."""
+    size = 40_000
+    hidden, table, workspace = draw(400, 4, seed=1), draw(size, 4, seed=2), Workspace()
+    targets = torch.arange(400)
+
+    def train() -> None:
+        table.grad = hidden.grad = None
+        loss, _ = augmented_cross_entropy(
+            hidden, table, None, targets, input_table=table, workspace=workspace, **SETTINGS
+        )
+        loss.backward()
+
+    train()
+    with fresh_memory() as fresh:
+        train()
+    assert 0 < fresh.most_bytes < size * 4 * 4, fresh.by
+    assert sum(row.nbytes for row in workspace._scratch.values()) <= max(128 * 2**20, 4 * 256 * size * 4)
+
+
+def test_what_needs_no_gradient_gets_none_and_under_no_grad_nothing_does(chunks):
+    hidden, table, bias = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2), draw(VOCABULARY, seed=3)
+    targets, options = draw_targets(), {"input_table": table, "workspace": Workspace(), **SETTINGS}
+    expected, nats = compute_plainly(hidden, table, bias, targets, input_table=table)
+    with torch.no_grad():
+        found = augmented_cross_entropy(hidden, table, bias, targets, **options)
+    torch.testing.assert_close(found, (expected.detach(), nats.detach()))
+    assert table.grad is bias.grad is hidden.grad is None
+    for frozen, trained in ((table, bias), (bias, table)):
+        frozen.requires_grad_(False), trained.requires_grad_(True)
+        loss, _ = augmented_cross_entropy(hidden, table, bias, targets, **options)
+        loss.backward()
+        assert frozen.grad is None and trained.grad is not None
+        trained.grad = None
+    (wanted,) = torch.autograd.grad(compute_plainly(hidden, table, bias, targets, input_table=table)[0], hidden)
+    torch.testing.assert_close(hidden.grad, 2 * wanted, rtol=1e-4, atol=1e-5)

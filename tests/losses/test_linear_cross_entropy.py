@@ -1,0 +1,355 @@
+"""The fused loss against `F.cross_entropy(F.linear(...))`: the same loss, the same gradient of everything."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tiebench.losses import linear_cross_entropy as module
+from tiebench.losses.linear_cross_entropy import (
+    IGNORED,
+    linear_cross_entropy,
+    split_columns,
+    split_rows,
+    token_nats,
+)
+from tiebench.losses.workspace import Workspace
+
+TOKENS, WIDTH, VOCABULARY = 23, 6, 41
+
+
+@pytest.fixture(params=["at once", "chunks of rows", "tiles of columns", "chunks and tiles"])
+def chunks(request, monkeypatch):
+    """The work cut as a large vocabulary cuts it: by tokens, by words, both, or not at all."""
+    if "chunks" in request.param:
+        monkeypatch.setattr(module, "MIN_ROWS", 4)
+        monkeypatch.setattr(module, "BUFFER_BYTES", 5 * 4 * VOCABULARY)
+    if "tiles" in request.param:
+        monkeypatch.setattr(module, "TILE_BYTES", 0)
+        monkeypatch.setattr(module, "MIN_LINES", 1)
+    num_chunks = len(list(split_rows(TOKENS, num_columns=VOCABULARY)))
+    num_tiles = len(list(split_columns(VOCABULARY, hidden=torch.empty(TOKENS, WIDTH))))
+    assert (num_chunks, num_tiles) == (5 if "chunks" in request.param else 1, 3 if "tiles" in request.param else 1)
+
+
+def draw(*shape: int, seed: int, spread: float = 1.0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * spread
+
+
+def draw_targets(*, num_ignored: int = 0) -> Tensor:
+    targets = torch.randint(VOCABULARY, (TOKENS,), generator=torch.Generator().manual_seed(5))
+    targets[1 : 1 + num_ignored] = IGNORED
+    return targets
+
+
+def draw_inputs(*, bias: bool, spread: float = 1.0) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter | None]:
+    offsets = nn.Parameter(draw(VOCABULARY, seed=3)) if bias else None
+    hidden = nn.Parameter(draw(TOKENS, WIDTH, seed=1, spread=spread))
+    return hidden, nn.Parameter(draw(VOCABULARY, WIDTH, seed=2)), offsets
+
+
+def plain_nats(hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+    return F.cross_entropy(F.linear(hidden, table, bias), targets, reduction="none", ignore_index=IGNORED)
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+@pytest.mark.parametrize("num_ignored", [0, 7, TOKENS], ids=["all kept", "some ignored", "all but one ignored"])
+def test_loss_and_every_gradient(chunks, bias, num_ignored):
+    hidden, table, offsets = draw_inputs(bias=bias)
+    targets = draw_targets(num_ignored=num_ignored)
+    leaves = [leaf for leaf in (hidden, table, offsets) if leaf is not None]
+    nats = plain_nats(hidden, table, offsets, targets)
+    expected = torch.autograd.grad(0.3 * nats.sum(), leaves)
+    loss = linear_cross_entropy(hidden, table, offsets, targets, scale=0.3, workspace=Workspace())
+    loss.backward()
+    torch.testing.assert_close(loss, 0.3 * nats.sum())
+    for leaf, gradient in zip(leaves, expected, strict=True):
+        torch.testing.assert_close(leaf.grad, gradient, rtol=1e-5, atol=1e-6)
+    found = token_nats(hidden, table, offsets, targets, workspace=Workspace())
+    torch.testing.assert_close(found, nats.detach(), rtol=1e-5, atol=1e-5)
+    assert not found[targets == IGNORED].any()
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_table_at_both_ends_gets_the_sum(chunks, sparse):
+    """The lookup's gradient arrives after the loss has written its own, sparse or dense."""
+    table = nn.Parameter(draw(VOCABULARY, WIDTH, seed=2))
+    tokens, targets = draw_targets().flip(0), draw_targets()
+    plain = plain_nats(F.embedding(tokens, table).tanh(), table, None, targets).sum()
+    (expected,) = torch.autograd.grad(plain, table)
+    hidden = F.embedding(tokens, table, sparse=sparse).tanh()
+    linear_cross_entropy(hidden, table, None, targets, scale=1.0, workspace=Workspace()).backward()
+    assert not table.grad.is_sparse
+    torch.testing.assert_close(table.grad, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_table_that_is_computed_passes_its_gradient_on(chunks):
+    """A tie may score with a function of a parameter; the parameter gets what autograd would give it."""
+    hidden, table, offsets = draw_inputs(bias=True)
+    mixing, targets, workspace = nn.Parameter(draw(WIDTH, WIDTH, seed=9)), draw_targets(num_ignored=3), Workspace()
+    leaves = (hidden, table, mixing, offsets)
+    expected = torch.autograd.grad(0.3 * plain_nats(hidden, table @ mixing, offsets, targets).sum(), leaves)
+    for _ in range(2):
+        for leaf in leaves:
+            leaf.grad = None
+        linear_cross_entropy(hidden, table @ mixing, offsets, targets, scale=0.3, workspace=workspace).backward()
+        for leaf, gradient in zip(leaves, expected, strict=True):
+            torch.testing.assert_close(leaf.grad, gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_what_needs_no_gradient_gets_none_and_hidden_vectors_still_do(chunks):
+    """A tie may score with a table that is never trained; an optimizer must not find a gradient there."""
+    hidden, table, offsets = draw_inputs(bias=True)
+    targets = draw_targets(num_ignored=3)
+    (expected,) = torch.autograd.grad(plain_nats(hidden, table, offsets, targets).sum(), hidden)
+    for frozen, trained in ((table, offsets), (offsets, table)):
+        hidden.grad = None
+        frozen.requires_grad_(False), trained.requires_grad_(True)
+        linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=Workspace()).backward()
+        assert frozen.grad is None and trained.grad is not None
+        torch.testing.assert_close(hidden.grad, expected, rtol=1e-5, atol=1e-6)
+        trained.grad = None
+
+
+def test_without_autograd_there_is_a_loss_and_no_gradient(chunks):
+    hidden, table, offsets = draw_inputs(bias=True)
+    targets = draw_targets(num_ignored=3)
+    with torch.no_grad():
+        loss = linear_cross_entropy(hidden, table, offsets, targets, scale=0.3, workspace=Workspace())
+    torch.testing.assert_close(loss, 0.3 * plain_nats(hidden, table, offsets, targets).sum().detach())
+    assert table.grad is offsets.grad is hidden.grad is None
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+def test_gradients_add_up_over_two_calls_and_begin_anew_after(chunks, bias):
+    hidden, table, offsets = draw_inputs(bias=bias)
+    targets, workspace = draw_targets(), Workspace()
+    leaves = [leaf for leaf in (hidden, table, offsets) if leaf is not None]
+    expected = torch.autograd.grad(plain_nats(hidden, table, offsets, targets).sum(), leaves)
+    for repetition in range(3):
+        for leaf in leaves:
+            leaf.grad = None
+        for rows in (slice(0, 9), slice(9, TOKENS)):
+            loss = linear_cross_entropy(hidden[rows], table, offsets, targets[rows], scale=1.0, workspace=workspace)
+            loss.backward()
+        for leaf, gradient in zip(leaves, expected, strict=True):
+            torch.testing.assert_close(leaf.grad, gradient, rtol=1e-5, atol=1e-5, msg=f"repetition {repetition}")
+
+
+def test_a_gradient_that_was_no_number_is_forgotten():
+    hidden, table, offsets = draw_inputs(bias=True)
+    targets, workspace = draw_targets(), Workspace()
+    expected = torch.autograd.grad(plain_nats(hidden, table, offsets, targets).sum(), (table, offsets))
+    linear_cross_entropy(hidden * float("nan"), table, offsets, targets, scale=1.0, workspace=workspace)
+    assert table.grad.isnan().any() and offsets.grad.isnan().any()
+    table.grad = offsets.grad = None
+    linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=workspace)
+    torch.testing.assert_close(table.grad, expected[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(offsets.grad, expected[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+def test_bfloat16_stays_within_two_percent(chunks, bias):
+    """bfloat16 has 8 significant bits, so 2^-8 a product; 2 % of the largest gradient bounds what adds up."""
+    hidden, table, offsets = draw_inputs(bias=bias)
+    rounded = nn.Parameter(hidden.detach().bfloat16())
+    targets = draw_targets(num_ignored=3)
+    nats = plain_nats(hidden, table, offsets, targets)
+    leaves = [leaf for leaf in (hidden, table, offsets) if leaf is not None]
+    expected = torch.autograd.grad(nats.sum(), leaves)
+    loss = linear_cross_entropy(rounded, table, offsets, targets, scale=1.0, workspace=Workspace())
+    loss.backward()
+    assert loss.dtype == table.grad.dtype == torch.float32
+    torch.testing.assert_close(loss, nats.sum(), rtol=0.01, atol=0)
+    found = [leaf.grad for leaf in (rounded, table, offsets) if leaf is not None]
+    for gradient, exact in zip(found, expected, strict=True):
+        assert (gradient.float() - exact).abs().max() < 0.02 * exact.abs().max()
+    per_token = token_nats(rounded, table, offsets, targets, workspace=Workspace())
+    assert per_token.dtype == torch.float32
+    torch.testing.assert_close(per_token, nats.detach(), rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+def test_improbable_targets_keep_their_nats(chunks, bias):
+    """Above 88 nats, exp underflows in float32: a logarithm of the probability would be infinite."""
+    hidden, table, offsets = draw_inputs(bias=bias, spread=150.0)
+    targets = draw_targets(num_ignored=2)
+    nats = plain_nats(hidden, table, offsets, targets)
+    assert (nats > 90).sum() > 5
+    expected = torch.autograd.grad(nats.sum(), (hidden, table))
+    loss = linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=Workspace())
+    loss.backward()
+    torch.testing.assert_close(loss, nats.sum())
+    torch.testing.assert_close(hidden.grad, expected[0], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(table.grad, expected[1], rtol=1e-5, atol=1e-2)
+    found = token_nats(hidden, table, offsets, targets, workspace=Workspace())
+    torch.testing.assert_close(found, nats.detach(), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("shift", [-500.0, -100.0, -45.0, 45.0, 68.0, 100.0, 500.0])
+@pytest.mark.parametrize("whole", [True, False], ids=["all rows", "one row"])
+def test_scores_that_are_all_large_or_all_small_change_nothing(chunks, shift, whole):
+    """A constant added to every score of a token leaves its probabilities as they are, where exp would overflow."""
+    hidden, table, _ = draw_inputs(bias=False)
+    with torch.no_grad():  # a coordinate that every word shares adds the same to all its scores
+        table[:, 0] = 1.0
+        hidden[slice(None) if whole else slice(7, 8), 0] = shift
+    targets = draw_targets(num_ignored=2)
+    nats = plain_nats(hidden.double(), table.double(), None, targets)
+    expected = torch.autograd.grad(nats.sum(), (hidden, table))
+    loss = linear_cross_entropy(hidden, table, None, targets, scale=1.0, workspace=Workspace())
+    loss.backward()
+    torch.testing.assert_close(loss.double(), nats.sum(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(hidden.grad, expected[0], rtol=1e-3, atol=3e-4)
+    torch.testing.assert_close(table.grad[:, 1:], expected[1][:, 1:], rtol=1e-3, atol=3e-4)
+    found = token_nats(hidden, table, None, targets, workspace=Workspace())
+    torch.testing.assert_close(found.double(), nats.detach(), rtol=1e-4, atol=3e-4)
+
+
+@pytest.mark.parametrize(("score", "offset"), [(-50.0, 50.0), (-103.0, 73.0), (-300.0, 300.0), (80.0, -104.0)])
+def test_a_bias_that_makes_up_for_a_score_counts(chunks, score, offset):
+    """exp(score) times exp(bias) would lose a word where one of the two underflows although the sum is as the others."""
+    hidden, table, offsets = draw_inputs(bias=True)
+    with torch.no_grad():
+        hidden[:, 0], table[:, 0], table[7] = 1.0, score + offset, 0.0
+        table[7, 0], offsets[7] = score, offset
+    nats = plain_nats(hidden.double(), table.double(), offsets.double(), draw_targets())
+    found = token_nats(hidden, table, offsets, draw_targets(), workspace=Workspace())
+    torch.testing.assert_close(found.double(), nats.detach(), rtol=1e-5, atol=1e-4)
+
+
+def test_a_loss_that_is_scaled_afterwards_is_refused():
+    hidden, table, _ = draw_inputs(bias=False)
+    loss = linear_cross_entropy(hidden, table, None, draw_targets(), scale=1.0, workspace=Workspace())
+    with pytest.raises(RuntimeError, match="scale"):
+        (loss / 2).backward()
+
+
+def test_the_loss_of_nothing_is_nothing():
+    hidden, table, _ = draw_inputs(bias=False)
+    loss = linear_cross_entropy(hidden[:0], table, None, draw_targets()[:0], scale=1.0, workspace=Workspace())
+    assert loss == 0
+    assert token_nats(hidden[:0], table, None, draw_targets()[:0], workspace=Workspace()).shape == (0,)
+
+
+def test_chunks_are_even_and_leave_nothing_out():
+    for num_rows in (0, 1, 255, 256, 257, 5000):
+        spans = list(split_rows(num_rows, num_columns=50_000))
+        assert [row for span in spans for row in range(span.start, span.stop)] == list(range(num_rows))
+        sizes = {span.stop - span.start for span in spans[:-1]}
+        assert len(sizes) <= 1
+
+
+def test_tiles_cover_the_vocabulary():
+    for num_rows, size in ((1, 50_257), (64, 10_000), (700, 33_278), (2048, 33_278), (1, 1)):
+        spans = list(split_columns(size, hidden=torch.empty(num_rows, 4)))
+        assert [word for span in spans for word in range(span.start, span.stop)] == list(range(size))
+
+
+@pytest.mark.parametrize("num_rows", [20, 64, 256, 683, 700, 1024, 2048, 4096])
+def test_rows_of_a_tile_are_an_odd_number_of_cache_lines_and_tiles_fit(num_rows):
+    first, *_ = split_columns(1_000_000, hidden=torch.empty(num_rows, 4))
+    num_lines, rest = divmod(4 * first.stop, 64)
+    assert rest == 0 and num_lines % 2 == 1
+    assert 4 * num_rows * first.stop <= module.TILE_BYTES < 4 * num_rows * (first.stop + 2 * 16)
+
+
+def test_buffers_are_reused_within_a_model_and_never_shared_with_a_copy(make_arm):
+    from tiebench.models.language_model import build_model, initialise_model
+
+    model = build_model(make_arm("tied"), vocabulary_size=VOCABULARY)
+    initialise_model(model, seed=1)
+    tokens = torch.arange(10).view(2, 5)
+
+    def read_gradient(trained: nn.Module) -> Tensor:
+        trained.zero_grad(set_to_none=True)
+        hidden, _ = trained.encode(tokens[:, :-1])
+        trained.lexicon.loss(hidden, tokens[:, 1:]).backward()
+        return trained.lexicon.table.grad
+
+    first = read_gradient(model)
+    kept, place = first.clone(), first.data_ptr()
+    twin = copy.deepcopy(model)
+    assert twin.lexicon.workspace is not model.lexicon.workspace
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.mul_(2)
+    other = read_gradient(twin)
+    assert other.data_ptr() != place and not torch.equal(other, kept)
+    assert torch.equal(first, kept), "training the copy wrote into the model's gradient"
+    assert read_gradient(model).data_ptr() == place
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+def test_training_works_after_an_evaluation_in_inference_mode(bias):
+    """A buffer that is first made in inference mode could not be written to in training."""
+    hidden, table, offsets = draw_inputs(bias=bias)
+    targets, workspace = draw_targets(), Workspace()
+    with torch.inference_mode():
+        token_nats(hidden, table, offsets, targets, workspace=workspace)
+    linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=workspace).backward()
+    first = table.grad.clone()
+    with torch.inference_mode():
+        token_nats(hidden, table, offsets, targets, workspace=workspace)
+    table.grad = None
+    linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=workspace).backward()
+    assert torch.equal(table.grad, first)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_step_takes_no_fresh_memory_for_scores_and_a_bounded_buffer(dtype, fresh_memory):
+    """600 rows of 100,000 scores are 240 MB: two chunks in the same 128 MiB, made once; tables are not copied anew."""
+    size, width = 100_000, 4
+    workspace, limit = Workspace(), min(size * width * 2, 600 * size // 100)
+    table, bias = nn.Parameter(draw(size, width, seed=2)), nn.Parameter(draw(size, seed=3))
+    hidden = nn.Parameter(draw(600, width, seed=1).to(dtype))
+    targets = torch.arange(600)
+    assert len(list(split_rows(600, num_columns=size))) == 2
+
+    def train() -> None:
+        table.grad = bias.grad = hidden.grad = None
+        linear_cross_entropy(hidden, table, bias, targets, scale=1.0, workspace=workspace).backward()
+
+    def score() -> None:
+        token_nats(hidden, table, bias, targets, workspace=workspace)
+
+    for step in (train, score):
+        step()
+        with fresh_memory() as fresh:
+            step()
+        assert 0 < fresh.most_bytes < limit, fresh.by
+    scores = [row for (purpose, *_), row in workspace._scratch.items() if purpose in ("exponentials", "factors")]
+    assert 0 < max(row.nbytes for row in scores) <= 128 * 2**20
+
+
+def test_scoring_keeps_one_tile_of_scores_at_a_time():
+    workspace, hidden, table = Workspace(), draw(2048, 4, seed=1), draw(50_000, 4, seed=2)
+    token_nats(hidden, table, None, torch.arange(2048), workspace=workspace)
+    (scores,) = workspace._scratch.values()
+    assert scores.nbytes <= module.TILE_BYTES < 2048 * 50_000
+
+
+def test_a_sure_target_has_no_less_than_no_nats_in_bfloat16():
+    """Its score of 259 is 260 in bfloat16, in the sum and by itself."""
+    hidden, table = torch.tensor([[7.0, 1.0]]).bfloat16(), torch.tensor([[37.0, 0.0], [0.0, 1.0]])
+    nats = token_nats(hidden, table, None, torch.tensor([0]), workspace=Workspace())
+    assert nats.item() == 0.0
+    loss = linear_cross_entropy(hidden, nn.Parameter(table), None, torch.tensor([0]), scale=1.0, workspace=Workspace())
+    assert loss.item() == 0.0
+
+
+def test_models_that_share_scratch_find_the_same_and_keep_their_gradients():
+    hidden, table, offsets = draw_inputs(bias=True)
+    targets, first, second = draw_targets(), Workspace(), Workspace()
+    second.share_scratch(first)
+    other = nn.Parameter(table.detach() * 2)
+    expected = [torch.autograd.grad(plain_nats(hidden, leaf, None, targets).sum(), leaf)[0] for leaf in (table, other)]
+    for _ in range(2):
+        table.grad = other.grad = None
+        for leaf, workspace in ((table, first), (other, second)):
+            linear_cross_entropy(hidden, leaf, None, targets, scale=1.0, workspace=workspace).backward()
+        for leaf, gradient in zip((table, other), expected, strict=True):
+            torch.testing.assert_close(leaf.grad, gradient, rtol=1e-5, atol=1e-5)
+    assert len(first._scratch) == 1 and first._scratch is second._scratch

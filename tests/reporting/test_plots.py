@@ -1,0 +1,59 @@
+import subprocess
+import sys
+
+import pytest
+
+from tiebench.errors import UsageError
+from tiebench.reporting.plots import plot_curves
+from tiebench.results.record import CurvePoint
+
+
+def make_curve(*perplexities):
+    return [
+        CurvePoint(step=n, epoch=float(n), tokens=n * 929_589, seconds=1.0, learning_rate=1.0, valid_perplexity=found)
+        for n, found in enumerate(perplexities, start=1)
+    ]
+
+
+CURVES = {
+    "untied": [make_curve(300.0, 180.0, 121.0), make_curve(310.0, 190.0, 123.0)],
+    "tied": [make_curve(290.0, 170.0, 117.5), make_curve(280.0, 174.0)],
+}
+
+
+@pytest.mark.parametrize(("suffix", "opening"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
+def test_the_suffix_chooses_the_format(tmp_path, suffix, opening):
+    file = plot_curves(CURVES, file=tmp_path / f"curves{suffix}", title="ptb-lstm-small")
+    assert file.read_bytes().startswith(opening)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_same_curves_make_the_same_file(tmp_path):
+    once, twice = (plot_curves(CURVES, file=tmp_path / name, title="ptb") for name in ("once.svg", "twice.svg"))
+    assert once.read_bytes() == twice.read_bytes()
+
+
+def test_the_legend_tells_arms_and_their_best(tmp_path):
+    page = plot_curves(CURVES, file=tmp_path / "curves.svg", title="ptb-lstm-small").read_text()
+    for label in ("untied  122.0", "tied  172.0", "ptb-lstm-small", "training tokens (millions)", "range over seeds"):
+        assert f"<!-- {label}" in page or label in page, label
+
+
+def test_another_suffix_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="cannot draw a '.gif' file"):
+        plot_curves(CURVES, file=tmp_path / "curves.gif", title="ptb")
+
+
+def test_nothing_to_draw_is_said(tmp_path):
+    with pytest.raises(UsageError, match="no learning curve"):
+        plot_curves({"tied": [[]]}, file=tmp_path / "curves.png", title="ptb")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_results_load_neither_torch_nor_what_draws():
+    modules = "record store comparison tables render report plots".split()
+    imports = "; ".join(f"import tiebench.results.{name}" for name in modules)
+    heavy = "{'torch', 'numpy', 'scipy', 'rich', 'tabulate', 'matplotlib', 'filelock'}"
+    program = f"import sys; {imports}; print(sorted({heavy} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

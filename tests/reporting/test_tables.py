@@ -1,0 +1,121 @@
+import csv
+import io
+import json
+
+import pytest
+
+from tiebench.errors import UsageError
+from tiebench.comparison.pairing import compare_arms
+from tiebench.reporting.render import FORMATS, format_cell, format_number, render_table
+from tiebench.reporting.tables import Column, Table, comparison_table, runs_table
+
+
+@pytest.fixture
+def table(three_seeds):
+    return comparison_table(compare_arms(three_seeds, token_nats=lambda record: None))
+
+
+@pytest.fixture
+def awkward():
+    columns = (Column("arm"), Column("cost in $", "number"), Column("p", "p"))
+    rows = (("50% | a_b & <c>", 1.5, None), ("plain", None, 0.25))
+    return Table("R&D_1", columns, rows, caption="100 % of #1", notes=("a_b < c",))
+
+
+def test_only_roles_that_differ_have_a_column(table):
+    names = [column.name for column in table.columns]
+    assert names == ["arm", "input", "output", "shared", "parameters", "train", "valid", "test", "test change", "p"]
+
+
+def test_text_is_what_a_person_reads(table):
+    text = render_table(table, width=200)
+    row = next(line for line in text.splitlines() if line.startswith("tied"))
+    assert row.split("  ")[0] == "tied"
+    assert "2,653,200" in row and "110.4 ± 0.5 (3)" in row and "-3.6 % [-4.5, -2.6]" in row and "0.004" in row
+    untied = next(line for line in text.splitlines() if line.startswith("untied"))
+    assert untied.rstrip().endswith("–"), "what is missing is a dash"
+    assert "\x1b" not in text
+    assert "\x1b" in render_table(table, colour=True)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_narrow_terminal_cuts_no_cell(table, width):
+    lines = render_table(table, width=width).splitlines()
+    assert max(map(len, lines)) <= width
+    for row in table.rows:
+        for cell, column in zip(row, table.columns):
+            assert any(format_cell(cell, column) in line for line in lines)
+
+
+def test_csv_holds_every_digit_and_parses_back(table, three_seeds):
+    untied, tied = csv.DictReader(io.StringIO(render_table(table, format="csv")))
+    expected = compare_arms(three_seeds, token_nats=lambda record: None)
+    assert float(tied["test"]) == expected.arms[1].perplexity["test"].mean
+    assert float(tied["test_change_percent_low"]) == expected.contrasts[0].differences["test"].percent_interval[0]
+    assert tied["input"] == "0", "a true zero is a zero"
+    assert untied["test_change_percent"] == untied["p"] == "", "what is missing is empty"
+
+
+def test_json_parses_and_missing_is_null(table):
+    content = json.loads(render_table(table, format="json"))
+    untied, tied = content["rows"]
+    assert untied["p"] is None and untied["test_change_percent_low"] is None
+    assert tied["parameters"] == 2_653_200 and tied["test_n"] == 3
+    assert content["caption"] == table.caption and content["notes"] == list(table.notes)
+
+
+def test_latex_uses_booktabs_and_escapes(table, awkward):
+    latex = render_table(awkward, format="latex")
+    for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lrr}", r"\end{table}"):
+        assert part in latex
+    assert r"50\% | a\_b \& " in latex
+    assert r"\caption{R\&D\_1. 100 \% of \#1}" in latex
+    assert r"a\_b $<$ c" in latex
+    assert r"cost in \$" in latex
+    assert "--" in latex and "–" not in latex
+    assert r"$\pm$" in render_table(table, format="latex")
+
+
+def test_html_escapes(awkward):
+    page = render_table(awkward, format="html")
+    assert "50% | a_b &amp; &lt;c&gt;" in page
+    assert "<caption>R&amp;D_1. 100 % of #1</caption>" in page
+
+
+def test_a_bar_stays_inside_its_markdown_cell(awkward):
+    rows = [line for line in render_table(awkward, format="markdown").splitlines() if line.startswith("|")]
+    assert {line.replace(r"\|", "").count("|") for line in rows} == {4}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_draws_a_table_without_rows(format):
+    text = render_table(runs_table([]), format=format)
+    assert text.endswith("\n") and not text.endswith("\n\n")
+
+
+def test_an_unknown_format_is_answered(table):
+    with pytest.raises(UsageError, match="did you mean 'markdown'"):
+        render_table(table, format="markdwon")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(52_310.4, "52,310"), (138.72, "138.7"), (45.214, "45.21"), (1.4371, "1.437")]
+)
+def test_smaller_numbers_have_more_decimals(value, text):
+    assert format_number(value) == text
+
+
+def test_runs_have_a_row_per_arm(three_seeds):
+    records = [record for found in three_seeds.values() for record in found]
+    untied, tied = csv.DictReader(io.StringIO(render_table(runs_table(records), format="csv")))
+    assert (untied["arm"], untied["seeds"], tied["arm"]) == ("untied", "3", "tied")
+    assert [tied[role] for role in ("input", "output", "shared", "total")] == ["0", "0", "2000000", "2653200"]
+    assert float(tied["test_by_word"]) > float(tied["test"])
+    assert tied["bits_per_byte"] == "", "a lossy vocabulary has none"
+
+
+def test_a_figure_that_one_seed_lacks_is_missing(make_record):
+    records = [make_record("tied", 1), make_record("tied", 2, training=None)]
+    (row,) = csv.DictReader(io.StringIO(render_table(runs_table(records), format="csv")))
+    assert row["train"] == ""
+    assert float(row["valid"]) == pytest.approx(120.7)
