@@ -105,7 +105,7 @@ def _describe_experiment(corpus: dict[str, str], **blocks: Any) -> str:
     content = {
         "corpus": dict(corpus),
         "architecture": {"type": "lstm", "layers": 1, "width": 16},
-        "lexicon": {"init": {"uniform": 0.1}},
+        "embedding": {"init": {"uniform": 0.1}},
         "training": copy.deepcopy(TRAINING),
         "seeds": [1],
         "arms": {"untied": {"tie": False}, "tied": {"tie": True}},
@@ -131,14 +131,14 @@ def trained_once(tiny_corpus: dict, tmp_path_factory: pytest.TempPathFactory) ->
     from tiebench.experiment.loading import load_experiment
     from tiebench.results.store import Store
     from tiebench.execution.worker_pool import execute_runs
-    from tiebench.training.callbacks import Observer
+    from tiebench.training.callbacks import Callback
     from tiebench.execution.settings import Settings
 
     folder = tmp_path_factory.mktemp("trained")
     (folder / "tiny.yaml").write_text(_describe_experiment(tiny_corpus, seeds=[1, 2]), "utf-8")
     runs = load_experiment(folder / "tiny.yaml").plan_runs()
     settings = Settings(store=Store(folder / "results"), device="cpu")
-    execute_runs(runs, settings=settings, watch=lambda run, index: Observer())
+    execute_runs(runs, settings=settings, watch=lambda run, index: Callback())
     return folder
 
 

@@ -51,7 +51,7 @@ def test_every_arm_can_be_built(file):
             size = spec.vocabulary.size or VOCABULARY_SIZES.get(spec.corpus["type"], ANY_SIZE)
         model = build_on_meta(spec, vocabulary_size=size)
         counts = count_parameters(model)
-        table = size * (spec.lexicon.width or model.architecture.width)
+        table = size * (spec.embedding.width or model.architecture.width)
         if spec.tie["type"] in ("tied", "untied"):
             expected = {"tied": (0, 0, table), "untied": (table, table, 0)}[spec.tie["type"]]
             assert (counts.input, counts.output, counts.shared) == expected, arm

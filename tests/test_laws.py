@@ -67,7 +67,7 @@ def take_gradients(model: LanguageModel) -> dict[str, Tensor]:
     model.zero_grad(set_to_none=True)
     inputs, targets = draw_batch()
     hidden, _ = model.encode(inputs)
-    model.lexicon.loss(hidden, targets, scale=1 / targets.numel()).backward()
+    model.embedding.loss(hidden, targets, scale=1 / targets.numel()).backward()
     dense = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     return {name: (grad.to_dense() if grad.is_sparse else grad).clone() for name, grad in dense.items()}
 
@@ -84,8 +84,8 @@ def take_plain_gradients(model: LanguageModel) -> dict[str, Tensor]:
 def share_values(tied: LanguageModel, untied: LanguageModel) -> None:
     """Give the untied model the tied one's values everywhere, its one table twice."""
     with torch.no_grad():
-        untied.lexicon.input_table.copy_(tied.lexicon.input_table)
-        untied.lexicon.output_table.copy_(tied.lexicon.output_table)
+        untied.embedding.input_embedding.copy_(tied.embedding.input_embedding)
+        untied.embedding.output_embedding.copy_(tied.embedding.output_embedding)
         theirs = dict(tied.named_parameters())
         for name, parameter in untied.named_parameters():
             if name in theirs:
@@ -94,21 +94,21 @@ def share_values(tied: LanguageModel, untied: LanguageModel) -> None:
 
 def check_laws(tied: LanguageModel, untied: LanguageModel) -> None:
     """What must hold of a tied and an untied model whatever was done to them."""
-    assert tied.lexicon.input_table is tied.lexicon.output_table
-    assert untied.lexicon.input_table is not untied.lexicon.output_table
-    assert untied.lexicon.input_table.data_ptr() != untied.lexicon.output_table.data_ptr()
+    assert tied.embedding.input_embedding is tied.embedding.output_embedding
+    assert untied.embedding.input_embedding is not untied.embedding.output_embedding
+    assert untied.embedding.input_embedding.data_ptr() != untied.embedding.output_embedding.data_ptr()
     for model in (tied, untied):
         total = count_parameters(model).total
         assert total == sum(tensor.numel() for tensor in model.state_dict().values())
         assert model(draw_batch()[0]).shape == (3, 6, VOCABULARY)
-    table = tied.lexicon.input_table.numel()
+    table = tied.embedding.input_embedding.numel()
     assert count_parameters(untied).total - count_parameters(tied).total == table == VOCABULARY * WIDTH
     assert count_parameters(tied).shared == table and count_parameters(untied).shared == 0
     share_values(tied, untied)
     shared, apart = take_gradients(tied), take_gradients(untied)
-    both = apart["lexicon.input"] + apart["lexicon.output"]
-    assert apart["lexicon.input"].norm() > 1e-3 * both.norm()  # neither end is lost in the other
-    torch.testing.assert_close(shared["lexicon.table"], both, rtol=1e-4, atol=1e-6)
+    both = apart["embedding.input"] + apart["embedding.output"]
+    assert apart["embedding.input"].norm() > 1e-3 * both.norm()  # neither end is lost in the other
+    torch.testing.assert_close(shared["embedding.table"], both, rtol=1e-4, atol=1e-6)
 
 
 def by_deepcopy(model: LanguageModel, spec: ArmSpec) -> LanguageModel:
@@ -141,9 +141,9 @@ def by_one_step(model: LanguageModel, options: SGD | AdamW) -> LanguageModel:
     inputs, targets = draw_batch()
     optimizer.zero_grad()
     hidden, _ = model.encode(inputs)
-    model.lexicon.loss(hidden, targets, scale=0.1).backward()
+    model.embedding.loss(hidden, targets, scale=0.1).backward()
     optimizer.step(0.1)
-    model.lexicon.sparse_lookup = False
+    model.embedding.sparse_lookup = False
     return model
 
 
@@ -180,17 +180,17 @@ def test_at_one_seed_arms_begin_with_one_input_table_and_one_body(tie, architect
         build(make_arm("untied", architecture=architecture)),
         build(make_arm(tie, architecture=architecture)),
     )
-    assert torch.equal(model.lexicon.input_table, untied.lexicon.input_table)
+    assert torch.equal(model.embedding.input_embedding, untied.embedding.input_embedding)
     bodies = untied.architecture.state_dict(), model.architecture.state_dict()
     assert all(torch.equal(bodies[0][name], bodies[1][name]) for name in bodies[0].keys() | bodies[1].keys())
     other = build(make_arm(tie, architecture=architecture), seed=2)
-    assert not torch.equal(other.lexicon.input_table, model.lexicon.input_table)
+    assert not torch.equal(other.embedding.input_embedding, model.embedding.input_embedding)
 
 
 def test_an_untied_output_table_is_drawn_independently(make_arm):
-    lexicon = build_model(make_arm("untied"), vocabulary_size=2000)
-    initialise_model(lexicon, seed=1)
-    tables = torch.stack([lexicon.lexicon.input_table.flatten(), lexicon.lexicon.output_table.flatten()])
+    embedding = build_model(make_arm("untied"), vocabulary_size=2000)
+    initialise_model(embedding, seed=1)
+    tables = torch.stack([embedding.embedding.input_embedding.flatten(), embedding.embedding.output_embedding.flatten()])
     correlation = torch.corrcoef(tables)[0, 1].abs()
     assert correlation < 4 / tables.shape[1] ** 0.5, "four standard errors of independent draws"
 
@@ -229,7 +229,7 @@ def test_weights_of_another_tie_are_refused(ours, theirs, make_arm, tmp_path: Pa
     write_weights(build(make_arm(theirs)), tmp_path, signature="00000000")
     reader = build(make_arm(ours))
     before = copy.deepcopy(reader.state_dict())
-    with pytest.raises(TiebenchError, match="another model.*lexicon"):
+    with pytest.raises(TiebenchError, match="another model.*embedding"):
         read_weights(reader, tmp_path)
     assert all(torch.equal(before[name], tensor) for name, tensor in reader.state_dict().items())
 
@@ -237,12 +237,12 @@ def test_weights_of_another_tie_are_refused(ours, theirs, make_arm, tmp_path: Pa
 @pytest.mark.parametrize("switch", SWITCHES)
 @pytest.mark.parametrize("tie", ties.names())
 def test_the_fused_loss_is_the_cross_entropy_of_the_logits(tie, switch, make_arm):
-    model = perturb(build(make_arm(tie, lexicon=SWITCHES[switch])))
+    model = perturb(build(make_arm(tie, embedding=SWITCHES[switch])))
     inputs, targets = draw_batch()
     hidden, _ = model.encode(inputs)
-    plain = F.cross_entropy(model.lexicon.logits(hidden).flatten(0, 1), targets.flatten(), reduction="none")
-    torch.testing.assert_close(model.lexicon.nats(hidden, targets).flatten(), plain, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(model.lexicon.loss(hidden, targets), plain.sum(), rtol=1e-5, atol=1e-4)
+    plain = F.cross_entropy(model.embedding.logits(hidden).flatten(0, 1), targets.flatten(), reduction="none")
+    torch.testing.assert_close(model.embedding.nll(hidden, targets).flatten(), plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(model.embedding.loss(hidden, targets), plain.sum(), rtol=1e-5, atol=1e-4)
     fused, expected = take_gradients(model), take_plain_gradients(model)
     assert fused.keys() == expected.keys() == {name for name, _ in model.named_parameters()}
     for name in expected:
@@ -253,26 +253,26 @@ def test_the_fused_loss_is_the_cross_entropy_of_the_logits(tie, switch, make_arm
 
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_every_switch_costs_both_ties_the_same(switch, make_arm):
-    tied, untied = (build(make_arm(tie, lexicon=SWITCHES[switch])) for tie in ("tied", "untied"))
-    table_width = SWITCHES[switch].get("width", WIDTH)
+    tied, untied = (build(make_arm(tie, embedding=SWITCHES[switch])) for tie in ("tied", "untied"))
+    embedding_width = SWITCHES[switch].get("width", WIDTH)
     counts = [count_parameters(model) for model in (tied, untied)]
-    assert counts[1].total - counts[0].total == VOCABULARY * table_width
-    assert counts[0].lexicon == counts[1].lexicon
+    assert counts[1].total - counts[0].total == VOCABULARY * embedding_width
+    assert counts[0].embedding == counts[1].embedding
     for name, parameter in untied.named_parameters():
-        if name not in ("lexicon.input", "lexicon.output"):
+        if name not in ("embedding.input", "embedding.output"):
             assert torch.equal(parameter, tied.get_parameter(name))
-    assert torch.equal(untied.lexicon.input_table, tied.lexicon.input_table)
+    assert torch.equal(untied.embedding.input_embedding, tied.embedding.input_embedding)
 
 
 def test_scales_do_what_they_say(make_arm):
-    lexicon = build(make_arm("untied", lexicon=SWITCHES["named scales"])).lexicon
+    embedding = build(make_arm("untied", embedding=SWITCHES["named scales"])).embedding
     tokens, hidden = draw_batch()[0], torch.randn(2, WIDTH)
-    torch.testing.assert_close(lexicon.embed(tokens), lexicon.input_table[tokens] * WIDTH**0.5)
-    torch.testing.assert_close(lexicon.logits(hidden), hidden @ lexicon.output_table.t() / WIDTH**0.5)
+    torch.testing.assert_close(embedding.embed(tokens), embedding.input_embedding[tokens] * WIDTH**0.5)
+    torch.testing.assert_close(embedding.logits(hidden), hidden @ embedding.output_embedding.t() / WIDTH**0.5)
 
 
 def test_output_init_fills_only_the_second_table(make_arm):
-    plain = build(make_arm("untied")).lexicon
-    other = build(make_arm("untied", lexicon={"output_init": {"normal": 0.001}})).lexicon
-    assert torch.equal(plain.input_table, other.input_table)
-    assert other.output_table.std() < 0.002 < plain.output_table.std()
+    plain = build(make_arm("untied")).embedding
+    other = build(make_arm("untied", embedding={"output_init": {"normal": 0.001}})).embedding
+    assert torch.equal(plain.input_embedding, other.input_embedding)
+    assert other.output_embedding.std() < 0.002 < plain.output_embedding.std()

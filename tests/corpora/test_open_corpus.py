@@ -42,7 +42,7 @@ def test_reopening_reads_no_text(write_corpus, monkeypatch):
     for split in SPLITS:
         os.utime(block[split], (long_ago, long_ago))
     first = open_corpus(block)
-    monkeypatch.setattr(census, "read_pieces", lambda file: pytest.fail(f"{file} was read again"))
+    monkeypatch.setattr(statistics, "read_pieces", lambda file: pytest.fail(f"{file} was read again"))
     assert open_corpus(block) == first
 
 

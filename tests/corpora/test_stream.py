@@ -53,13 +53,13 @@ def test_large_vocabularies_get_wider_ids(write_corpus):
     assert ids.dtype == np.dtype("<u4") and vocabulary.token(ids[70_000]) == "w69999"
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "header", "seal"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "header", "manifest"])
 def test_damaged_cache_is_written_again(damage, write_corpus, cache):
     corpus = open_corpus(write_corpus())
     vocabulary = fit_vocabulary(WORDS, corpus=corpus)
     before = open_streams(corpus, vocabulary=vocabulary)["train"].ids.tolist()
     folder = next(path for path in cache.glob("streams/*") if path.is_dir())
-    file = folder / {"header": streaming.HEADER, "seal": keeping.SEAL}.get(damage, "train.bin")
+    file = folder / {"header": streaming.HEADER, "manifest": keeping.MANIFEST}.get(damage, "train.bin")
     content = file.read_bytes()
     if damage == "remove":
         file.unlink()

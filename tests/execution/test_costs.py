@@ -24,10 +24,10 @@ def test_counts_of_the_catalogue_need_no_corpus(settings):
 
 def test_the_declared_counts_agree_with_the_text(data_dir):
     plan = Plan(load_experiment("pytorch-examples-2017-200"), ("tied",), (1,))
-    finding = inspect_arms(plan.runs, data_dir=data_dir)[0]
+    measurement = inspect_arms(plan.runs, data_dir=data_dir)[0]
     found = cost._count(plan.runs, settings=Settings(store=Store(data_dir / "none")))
-    assert (found.tokens, found.vocabulary_size) == (finding.num_tokens, 10_000)
-    assert found.flops > found.tokens * finding.flops_per_token, "scoring costs too"
+    assert (found.tokens, found.vocabulary_size) == (measurement.num_tokens, 10_000)
+    assert found.flops > found.tokens * measurement.flops_per_token, "scoring costs too"
 
 
 def test_every_arm_is_timed_or_scaled_from_one_of_its_kind(write_experiment, settings, monkeypatch):

@@ -14,7 +14,7 @@ name: sound
 description: A small one.
 corpus: pydocs
 architecture: {type: lstm, layers: 1, width: 16}
-lexicon: {init: {uniform: 0.1}}
+embedding: {init: {uniform: 0.1}}
 training:
   epochs: 2
   batch_size: 4
@@ -24,7 +24,7 @@ seeds: [3, 1]
 arms:
   untied: {tie: false}
   tied: {tie: true}
-  projected: {tie: true, lexicon: {projection: {penalty: 0.15}}}
+  projected: {tie: true, embedding: {projection: {penalty: 0.15}}}
 """
 
 
@@ -49,10 +49,10 @@ def test_arms_share_what_stands_above_them():
     assert [arm.tie["type"] for arm in experiment.arms.values()] == ["untied", "tied", "tied"]
     assert all(arm.training == experiment.arms["tied"].training for arm in experiment.arms.values())
     assert experiment.arms["tied"].training.optimizer.learning_rate == 0.3
-    assert experiment.arms["projected"].lexicon.projection.penalty == 0.15
-    assert experiment.arms["projected"].lexicon.init == experiment.arms["tied"].lexicon.init
-    assert experiment.arms["tied"].lexicon.projection is None
-    assert experiment.declared == ("lexicon.projection.penalty", "tie")
+    assert experiment.arms["projected"].embedding.output_projection.penalty == 0.15
+    assert experiment.arms["projected"].embedding.init == experiment.arms["tied"].embedding.init
+    assert experiment.arms["tied"].embedding.output_projection is None
+    assert experiment.declared == ("embedding.output_projection.penalty", "tie")
 
 
 def test_runs_come_seed_by_seed_in_the_order_of_the_file():
@@ -86,10 +86,10 @@ def test_what_is_left_out_has_its_defaults(tmp_path):
 
 
 def test_overrides_reach_every_arm_and_are_remembered(tmp_path):
-    overrides = ("training.steps=5", "arms.tied.lexicon.width=8", "name=other")
+    overrides = ("training.steps=5", "arms.tied.embedding.width=8", "name=other")
     experiment = load_experiment(write(tmp_path), overrides=overrides)
     assert {(arm.training.epochs, arm.training.steps) for arm in experiment.arms.values()} == {(None, 5)}
-    assert {name: arm.lexicon.width for name, arm in experiment.arms.items()} == {
+    assert {name: arm.embedding.width for name, arm in experiment.arms.items()} == {
         "untied": None,
         "tied": 8,
         "projected": None,
@@ -132,7 +132,7 @@ def test_everything_that_is_wrong_is_said_once_with_its_line():
         "architecture.layers: this key is needed",
         "training.window: found 'ten'; expected a whole number",
         "training.optimizer.type: found 'sdg'; did you mean 'sgd'?",
-        "arms.projected.lexicon.projection.penalty: found 'much'; expected a number",
+        "arms.projected.embedding.output_projection.penalty: found 'much'; expected a number",
     ):
         assert fragment in said, said
 

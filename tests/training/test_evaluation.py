@@ -40,7 +40,7 @@ def train_briefly(streams, vocabulary_size):
             piece = torch.from_numpy(rows[step * 60 : step * 60 + 61]).view(1, -1)
             optimizer.zero_grad()
             hidden, _ = model.encode(piece[:, :-1])
-            model.lexicon.loss(hidden, piece[:, 1:], scale=1 / 60).backward()
+            model.embedding.loss(hidden, piece[:, 1:], scale=1 / 60).backward()
             optimizer.step(2.0)
         return model
 
@@ -54,7 +54,7 @@ def cut(stream: TokenStream, num_tokens: int) -> TokenStream:
 def score_token_by_token(model: LanguageModel, ids: np.ndarray) -> list[float]:
     """An LSTM language model, one token after the other, in plain torch: no function of tiebench's."""
     weights = {name: tensor.detach().double() for name, tensor in model.state_dict().items()}
-    table, scoring = weights["lexicon.input"], weights["lexicon.output"]
+    table, scoring = weights["embedding.input"], weights["embedding.output"]
     part = {name.removeprefix("architecture.layers.0."): tensor for name, tensor in weights.items()}
     hidden = cell = torch.zeros(table.shape[1], dtype=torch.float64)
     nats = []
@@ -77,10 +77,10 @@ def test_an_lstm_is_scored_as_a_plain_loop_over_the_text_scores_it(streams, trai
     model = train_briefly(spec)
     expected = score_token_by_token(model, stream.ids)
     score = score_stream(model, stream, spec=spec)
-    assert len(expected) == stream.num_tokens == len(score.token_nats)
-    assert score.nats == pytest.approx(math.fsum(expected), rel=1e-6)
+    assert len(expected) == stream.num_tokens == len(score.token_nll)
+    assert score.nll == pytest.approx(math.fsum(expected), rel=1e-6)
     assert score.perplexity == pytest.approx(math.exp(math.fsum(expected) / len(expected)), rel=1e-6)
-    np.testing.assert_allclose(score.token_nats, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(score.token_nll, expected, rtol=1e-4, atol=1e-5)
     assert len(set(np.round(expected, 3))) > 100  # a model that says something
 
 
@@ -91,7 +91,7 @@ def test_the_state_is_carried_across_the_pieces_of_a_long_split(streams, train_b
     monkeypatch.setattr(evaluation, "TOKENS_AT_ONCE", 7)
     counted: list[int] = []
     pieces = score_stream(model, stream, spec=spec, advance=counted.append)
-    np.testing.assert_allclose(pieces.token_nats, whole.token_nats, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(pieces.token_nll, whole.token_nll, rtol=1e-4, atol=1e-5)
     assert sum(counted) == stream.num_tokens and len(counted) == math.ceil(stream.num_tokens / 7)
 
 
@@ -107,7 +107,7 @@ def test_rows_of_a_batched_evaluation_drop_nothing(num_rows, streams, train_brie
         for start in range(0, stream.num_tokens, columns)
         for nats in score_token_by_token(model, stream.ids[start : start + columns + 1])
     ]
-    np.testing.assert_allclose(score.token_nats, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(score.token_nll, expected, rtol=1e-4, atol=1e-5)
     assert score.protocol["batch_size"] == num_rows
 
 
@@ -133,7 +133,7 @@ def test_windows_score_every_token_once_with_its_context(
         expected += nats[scored - start :].tolist()
         scored = end
     assert len(expected) == num_tokens
-    np.testing.assert_allclose(score.token_nats, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(score.token_nll, expected, rtol=1e-4, atol=1e-5)
     assert score.protocol["context"] == min(context, num_tokens)
 
 
@@ -141,7 +141,7 @@ def test_a_longer_context_is_really_seen(streams, train_briefly, make_arm):
     """With stride 1, all but the first window's tokens see a full context: the windows of stride 10 see less."""
     arms = [make_arm(architecture="gpt2", evaluation={"context": 10, "stride": stride}) for stride in (10, 1)]
     model = train_briefly(arms[0])
-    scores = [score_stream(model, streams["test"], spec=spec).token_nats for spec in arms]
+    scores = [score_stream(model, streams["test"], spec=spec).token_nll for spec in arms]
     assert np.allclose(scores[0][:10], scores[1][:10], atol=1e-5)
     assert not np.allclose(scores[0][10:], scores[1][10:], atol=1e-3)
 
@@ -165,10 +165,10 @@ def test_scoring_leaves_the_model_as_it_was(streams, train_briefly, make_arm, ma
         model.train(training)
         scores.append(score_stream(model, streams["valid"], spec=spec))
         assert model.training is training
-    assert np.array_equal(scores[0].token_nats, scores[1].token_nats), "dropout acted in evaluation"
+    assert np.array_equal(scores[0].token_nll, scores[1].token_nll), "dropout acted in evaluation"
     ids = torch.from_numpy(streams["train"].ids[:31].astype(np.int64)).view(1, -1)
     hidden, _ = model.encode(ids[:, :-1])
-    model.lexicon.loss(hidden, ids[:, 1:]).backward()
+    model.embedding.loss(hidden, ids[:, 1:]).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
@@ -177,7 +177,7 @@ def test_an_evaluation_carries_what_its_figures_are_to_be_divided_by(streams, tr
     found = describe_score(score_stream(train_briefly(spec), stream, spec=spec), split="test", stream=stream)
     assert (found.tokens, found.words, found.bytes) == (stream.num_tokens, stream.num_words, stream.num_bytes)
     assert found.words < found.tokens  # the ends of lines
-    assert found.perplexity == pytest.approx(math.exp(found.nats / found.tokens))
+    assert found.perplexity == pytest.approx(math.exp(found.nll / found.tokens))
     assert found.word_perplexity > found.perplexity
 
 
@@ -185,8 +185,8 @@ def test_an_evaluation_carries_what_its_figures_are_to_be_divided_by(streams, tr
 def test_scoring_leaves_no_graph_and_no_gradient(architecture, streams, vocabulary_size, make_arm, monkeypatch):
     model = build_model(make_arm("tied", architecture=architecture), vocabulary_size=vocabulary_size)
     initialise_model(model, seed=1)
-    seen, score = [], model.lexicon.nats
-    monkeypatch.setattr(model.lexicon, "nats", lambda hidden, targets: (seen.append(hidden), score(hidden, targets))[1])
+    seen, score = [], model.embedding.nll
+    monkeypatch.setattr(model.embedding, "nll", lambda hidden, targets: (seen.append(hidden), score(hidden, targets))[1])
     score_stream(model, cut(streams["valid"], 50), spec=make_arm("tied", architecture=architecture))
     assert seen and not any(hidden.requires_grad for hidden in seen)
     assert all(parameter.grad is None for parameter in model.parameters()) and torch.is_grad_enabled()

@@ -19,7 +19,7 @@ def train(write_experiment, tmp_path):
         config = write_experiment(arms=None, tie=True, evaluation=evaluation, training={**TRAINING, **training})
         store = Store(tmp_path / str(evaluation))
         record = execute_run(load_experiment(config).plan_runs()[0], settings=Settings(store=store, device="cpu"))
-        return record, store.curve(record), open_model(record, store.folder_of(record)).lexicon.input_table
+        return record, store.curve(record), open_model(record, store.folder_of(record)).embedding.input_embedding
 
     return run_through
 
@@ -29,7 +29,7 @@ def test_the_last_checkpoint_is_scored_and_kept(train):
     assert min(point.valid_perplexity for point in curve) < curve[-1].valid_perplexity
     assert record.best.step == curve[-1].step == record.cost.steps
     assert record.evaluations["valid"].perplexity == pytest.approx(curve[-1].valid_perplexity, rel=1e-9)
-    assert record.training_perplexity == pytest.approx(math.exp(curve[-1].train_nats_per_token))
+    assert record.training_perplexity == pytest.approx(math.exp(curve[-1].train_nll_per_token))
     best, same_curve, other_table = train({"checkpoint": None})
     assert [point.valid_perplexity for point in same_curve] == [point.valid_perplexity for point in curve]
     assert best.best.step < record.best.step and not (table == other_table).all()

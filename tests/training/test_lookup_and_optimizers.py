@@ -56,9 +56,9 @@ def step_plainly(model: nn.Module, optimizer, batch, *, clip_norm: float | None,
     """The textbook's step: dense lookup, all scores, autograd, torch's own clipping and optimizer."""
     inputs, targets = batch
     optimizer.zero_grad()
-    vectors = F.embedding(inputs, model.lexicon.input_table)
+    vectors = F.embedding(inputs, model.embedding.input_embedding)
     hidden, _ = model.architecture(vectors, None)
-    scores = F.linear(hidden, model.lexicon.output_table, model.lexicon.output_bias)
+    scores = F.linear(hidden, model.embedding.output_embedding, model.embedding.output_bias)
     F.cross_entropy(scores.flatten(0, 1), targets.flatten()).backward()
     limit = float("inf") if clip_norm is None else clip_norm
     norm = torch.nn.utils.clip_grad_norm_(list(model.parameters()), limit)
@@ -72,7 +72,7 @@ def step_fused(model: LanguageModel, optimizer, batch, *, learning_rate: float) 
     inputs, targets = batch
     optimizer.zero_grad()
     hidden, _ = model.encode(inputs)
-    model.lexicon.loss(hidden, targets, scale=1 / targets.numel()).backward()
+    model.embedding.loss(hidden, targets, scale=1 / targets.numel()).backward()
     return float(optimizer.step(learning_rate))
 
 
@@ -80,7 +80,7 @@ def step_fused(model: LanguageModel, optimizer, batch, *, learning_rate: float) 
 @pytest.mark.parametrize("tie", ["tied", "untied"])
 def test_every_step_is_that_of_plain_torch(tie, name, make_arm):
     options = OPTIONS[name]
-    model = build(make_arm(tie, lexicon={"output_bias": True}))
+    model = build(make_arm(tie, embedding={"output_bias": True}))
     plain = copy.deepcopy(model)
     ours, theirs = build_optimizer(model, options), build_plain(plain, options)
     for index, batch in enumerate(draw_batches()):
@@ -97,7 +97,7 @@ def test_momentum_belongs_to_its_parameter(make_arm):
     """A parameter that gets its first gradient later has a momentum of its own, also after a checkpoint."""
     found = []
     for resumed in (False, True):
-        model = build(make_arm("untied", lexicon={"output_bias": True}))
+        model = build(make_arm("untied", embedding={"output_bias": True}))
         options = OPTIONS["sgd, momentum and decay"]
         optimizer, plain = build_optimizer(model, options), copy.deepcopy(model)
         theirs = torch.optim.SGD(
@@ -132,7 +132,7 @@ def test_only_plain_sgd_on_two_tables_leaves_the_gradient_sparse(make_arm):
         for name in ("sgd", "sgd, momentum", "sgd, decay", "adamw"):
             model = build(make_arm(tie))
             step_fused(model, build_optimizer(model, OPTIONS[name]), draw_batches()[0], learning_rate=0.1)
-            found[tie, name] = model.lexicon.input_table.grad.is_sparse
+            found[tie, name] = model.embedding.input_embedding.grad.is_sparse
     assert [key for key, is_sparse in found.items() if is_sparse] == [("untied", "sgd")]
 
 
@@ -140,11 +140,11 @@ class Doubled(Tied):
     """Both tables are computed from one parameter."""
 
     @property
-    def input_table(self) -> Tensor:
+    def input_embedding(self) -> Tensor:
         return 2 * self.table
 
     @property
-    def output_table(self) -> Tensor:
+    def output_embedding(self) -> Tensor:
         return 2 * self.table
 
 
@@ -153,15 +153,15 @@ def test_tables_may_be_computed(precision, make_arm):
     """Twice the table is the table of twice the size: the same loss, and twice the gradient."""
     spec = make_arm("tied")
     plain, model = build(spec), build(spec)
-    model.lexicon = Doubled(spec.lexicon, vocabulary_size=VOCABULARY, width=model.architecture.width)
+    model.embedding = Doubled(spec.embedding, vocabulary_size=VOCABULARY, width=model.architecture.width)
     with torch.no_grad():
-        model.lexicon.table.copy_(plain.lexicon.table / 2)
+        model.embedding.table.copy_(plain.embedding.table / 2)
     gradients, norms = [], []
     for trained in (plain, model):
         optimizer = build_optimizer(trained, OPTIONS["sgd"])
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
             norms.append(step_fused(trained, optimizer, draw_batches()[0], learning_rate=0.0))
-        gradients.append(trained.lexicon.table.grad)
+        gradients.append(trained.embedding.table.grad)
     exact = {"rtol": 1e-5, "atol": 1e-7} if precision == "fp32" else {"rtol": 0.05, "atol": 2e-4}
     torch.testing.assert_close(gradients[1], 2 * gradients[0], **exact)
     assert norms[1] > norms[0]
@@ -169,11 +169,11 @@ def test_tables_may_be_computed(precision, make_arm):
 
 def test_under_autocast_the_scores_are_products_in_its_precision(make_arm):
     """A transformer's last norm leaves float32, and products into a buffer are not cast by themselves."""
-    model = build(make_arm("tied", lexicon={"projection": {}}))
+    model = build(make_arm("tied", embedding={"projection": {}}))
     hidden = torch.randn(3, 4, model.architecture.width)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert model.lexicon.read(hidden).dtype == torch.bfloat16
-    assert model.lexicon.read(hidden).dtype == torch.float32
+        assert model.embedding.read(hidden).dtype == torch.bfloat16
+    assert model.embedding.read(hidden).dtype == torch.float32
 
 
 def test_an_optimizer_goes_on_from_its_state(make_arm):

@@ -20,9 +20,9 @@ from tiebench.results.store import Store
 from tiebench.training import trainer as trainer_module
 from tiebench.training.checkpoints import read_weights
 from tiebench.models.language_model import build_model, initialise_model
-from tiebench.training.callbacks import Observer
+from tiebench.training.callbacks import Callback
 from tiebench.execution.settings import Settings
-from tiebench.execution.run import execute_run, open_model, prepare_material
+from tiebench.execution.run import execute_run, open_model, load_data
 from tiebench.training.trainer import Trainer, plan_steps
 
 BATCH, WINDOW = 4, 10
@@ -49,10 +49,10 @@ def load_run(write_experiment):
 def train(load_run, tmp_path):
     """Train one arm; returns its record and its curve."""
 
-    def run_through(*, observer: Observer | None = None, **blocks):
+    def run_through(*, callback: Callback | None = None, **blocks):
         run = load_run(**blocks)
         store = Store(tmp_path / "results")
-        record = execute_run(run, settings=Settings(store=store, device="cpu"), observer=observer)
+        record = execute_run(run, settings=Settings(store=store, device="cpu"), callback=callback)
         return record, store.curve(record)
 
     return run_through
@@ -64,10 +64,10 @@ def open_trainer(load_run, tmp_path):
 
     def open_one(**blocks) -> Trainer:
         run = load_run(**blocks)
-        material = prepare_material(run)
-        model = build_model(run.spec, vocabulary_size=material.vocabulary.size)
+        data = load_data(run)
+        model = build_model(run.spec, vocabulary_size=data.vocabulary.size)
         initialise_model(model, seed=run.seed)
-        return Trainer(run, model, streams=material.streams, folder=tmp_path / "fresh", observer=Observer())
+        return Trainer(run, model, streams=data.streams, folder=tmp_path / "fresh", callback=Callback())
 
     return open_one
 
@@ -90,8 +90,8 @@ def test_training_is_that_of_a_plain_loop(tie, open_trainer, tmp_path):
     body = torch.nn.LSTM(16, 16, batch_first=True)
     for name in list(body._parameters):
         body._parameters[name] = weights[f"architecture.layers.0.{name}"]
-    looked_up = weights["lexicon.table" if tie else "lexicon.input"]
-    scoring = weights["lexicon.table" if tie else "lexicon.output"]
+    looked_up = weights["embedding.table" if tie else "embedding.input"]
+    scoring = weights["embedding.table" if tie else "embedding.output"]
     optimizer = torch.optim.SGD(weights.values(), lr=1.0)
     ids = torch.from_numpy(trainer.streams["train"].ids.astype("int64"))
     columns = (len(ids) - 1) // BATCH
@@ -115,7 +115,7 @@ def test_training_is_that_of_a_plain_loop(tie, open_trainer, tmp_path):
             nats += loss.item() * BATCH if epoch == 1 else 0.0
     progress = trainer.fit()
     assert progress.step == num_steps == 2 * NUM_STEPS
-    assert progress.curve[1]["train_nats_per_token"] == pytest.approx(nats / (BATCH * columns), rel=1e-5)
+    assert progress.curve[1]["train_nll_per_token"] == pytest.approx(nats / (BATCH * columns), rel=1e-5)
     for name, tensor in list_weights(trainer).items():
         torch.testing.assert_close(
             tensor, weights[name].detach(), rtol=1e-3, atol=2e-5, msg=lambda text: f"{name}: {text}"
@@ -136,19 +136,19 @@ def test_micro_batches_leave_the_training_as_it_is(tie, architecture, reduction,
             "reduction": reduction,
             "objective": {"type": objective},
         }
-        lexicon = {"init": {"uniform": 0.1}, "output_bias": True, "projection": {"penalty": 0.1}}
-        trainer = open_trainer(tie=tie, architecture=make_block(architecture), lexicon=lexicon, training=training)
+        embedding = {"init": {"uniform": 0.1}, "output_bias": True, "projection": {"penalty": 0.1}}
+        trainer = open_trainer(tie=tie, architecture=make_block(architecture), embedding=embedding, training=training)
         for _ in range(3):
             trainer._step()
-        found.append((list_weights(trainer), trainer.progress.nats_since_evaluation))
+        found.append((list_weights(trainer), trainer.progress.nll_since_evaluation))
     start = list_weights(
-        open_trainer(tie=tie, architecture=make_block(architecture), lexicon=lexicon, training=training)
+        open_trainer(tie=tie, architecture=make_block(architecture), embedding=embedding, training=training)
     )
     for weights, nats in found[1:]:
         assert nats == pytest.approx(found[0][1], rel=1e-5)
         for name, tensor in weights.items():
             torch.testing.assert_close(tensor, found[0][0][name], rtol=1e-4, atol=2e-6)
-    assert not torch.equal(found[0][0]["lexicon.output_bias"], start["lexicon.output_bias"])
+    assert not torch.equal(found[0][0]["embedding.output_bias"], start["embedding.output_bias"])
 
 
 # Budgets
@@ -186,7 +186,7 @@ def test_a_plateau_divides_the_rate_of_the_steps_that_follow(train):
 # What is kept and written down
 
 
-class Listening(Observer):
+class Listening(Callback):
     """Remembers the stages of a run and the tokens of each."""
 
     def __init__(self) -> None:
@@ -195,21 +195,21 @@ class Listening(Observer):
     def start_stage(self, name, *, total_tokens, done_tokens=0) -> None:
         self.stages.append([name, total_tokens, done_tokens])
 
-    def advance(self, num_tokens, *, nats_per_token=None) -> None:
+    def advance(self, num_tokens, *, nll_per_token=None) -> None:
         self.stages[-1][2] += num_tokens
 
 
 def test_the_best_weights_are_scored_and_the_test_split_once(train, tmp_path):
-    observer = Listening()
+    callback = Listening()
     optimizer = {"type": "adamw", "learning_rate": 0.05}  # learns the little text by heart
-    record, curve = train(training={"epochs": 8, "evaluate_every": 12, "optimizer": optimizer}, observer=observer)
+    record, curve = train(training={"epochs": 8, "evaluate_every": 12, "optimizer": optimizer}, callback=callback)
     best = min(curve, key=lambda point: point.valid_perplexity)
     assert best.step < curve[-1].step, "the best is not simply the last"
     assert record.best.step == best.step
     assert record.evaluations["valid"].perplexity == pytest.approx(best.valid_perplexity, rel=1e-9)
-    assert record.training_perplexity == pytest.approx(math.exp(best.train_nats_per_token))
-    assert [stage for stage, *_ in observer.stages].count("test") == 1
-    assert all(done == total for stage, total, done in observer.stages if stage != "train")
+    assert record.training_perplexity == pytest.approx(math.exp(best.train_nll_per_token))
+    assert [stage for stage, *_ in callback.stages].count("test") == 1
+    assert all(done == total for stage, total, done in callback.stages if stage != "train")
     folder = Store(tmp_path / "results").folder_of(record)
     model = open_model(record, folder)
     assert not model.training
@@ -233,14 +233,14 @@ def test_the_record_says_what_was_read_and_what_it_took(train, tmp_path):
 
 
 def test_a_surprising_first_loss_is_a_warning(train):
-    record, _ = train(training={"steps": 1, "optimizer": SGD}, lexicon={"init": {"uniform": 30.0}})
-    assert len(record.warnings) == 1 and "lexicon.init" in record.warnings[0]
+    record, _ = train(training={"steps": 1, "optimizer": SGD}, embedding={"init": {"uniform": 30.0}})
+    assert len(record.warnings) == 1 and "embedding.init" in record.warnings[0]
 
 
 def test_equal_seeds_equal_runs_and_other_seeds_other_ones(train, make_block):
     blocks = {"architecture": make_block("lstm", dropout=0.4), "training": {"steps": 5, "optimizer": SGD}}
     first, again, other = (
-        train(**blocks, name=name, seeds=[seed])[0].evaluations["test"].nats
+        train(**blocks, name=name, seeds=[seed])[0].evaluations["test"].nll
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     assert first == again != other
@@ -270,7 +270,7 @@ def test_compiled_training_is_the_training(tie, open_trainer, make_block):
         torch._dynamo.reset(), counters.clear()
         for _ in range(3):
             trainer._step()
-        found.append((list_weights(trainer), trainer.progress.nats_since_evaluation))
+        found.append((list_weights(trainer), trainer.progress.nll_since_evaluation))
         assert (counters["stats"]["unique_graphs"] > 0) == compiled
     (plain, nats), (weights, compiled_nats) = found
     assert compiled_nats == pytest.approx(nats, rel=1e-6)
@@ -300,7 +300,7 @@ def test_a_loss_that_is_shown_is_of_the_steps_whose_losses_were_read(open_traine
         monkeypatch.setitem(trainer_module.READ_EVERY_STEPS, "cpu", every)
         trainer = open_trainer(training={"steps": 9, "optimizer": SGD})
         seen = []
-        trainer.observer.advance = lambda number, *, nats_per_token, seen=seen: seen.append(nats_per_token)
+        trainer.callback.advance = lambda number, *, nll_per_token, seen=seen: seen.append(nll_per_token)
         for _ in range(9):
             trainer._step()
         shown[every] = seen

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from tiebench.errors import UsageError
 from tiebench.experiment.yaml_file import Document
-from tiebench.registry import did_you_mean
+from tiebench.errors import did_you_mean
 
 MESSAGES = {
     "int_type": "a whole number",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from tiebench.errors import UsageError
-from tiebench.registry import did_you_mean
+from tiebench.errors import did_you_mean
 from tiebench.reporting.tables import Column, Table
 from tiebench.comparison.captions import format_p
 
