@@ -12,12 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tiebench.files import write_text
 from tiebench.claims.papers import ALL, load_papers
+from tiebench.claims.verdicts import Evidence, judge_papers, plan_papers
+from tiebench.files import write_text
 from tiebench.reporting.claims_table import render_claims
 from tiebench.reporting.pages import render_results_readme
 from tiebench.results.store import Store
-from tiebench.claims.verdicts import Evidence, judge_papers, plan_papers
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```\n\$ (tiebench .*)\n(?:.*\n)*?```\n")

@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 import tiebench
 from tiebench import cli, registry
 from tiebench.experiment import bundled
-from tiebench.results.record import read_record
+from tiebench.experiment.schema import ARCHITECTURES, CORPORA, TIES
 from tiebench.reporting.render import format_number
+from tiebench.results.record import read_record
 from tiebench.results.store import Store
 
 RUNNING = {"--set", "--seed", "--device", "--results", "--data-dir", "--jobs", "--json", "--quiet", "-q"}
@@ -302,9 +303,9 @@ def test_bench_says_what_it_is_at_before_it_is(run):
 
 def test_lists_are_complete(run, trained_once):
     listed = json.loads(run("list", "--json", "--results", trained_once / "results").stdout)
-    assert list(listed["corpora"]) == registry.corpora.names()
-    assert list(listed["architectures"]) == registry.architectures.names()
-    assert list(listed["ties"]) == registry.ties.names()
+    assert list(listed["corpora"]) == list(CORPORA)
+    assert list(listed["architectures"]) == registry.list(ARCHITECTURES)
+    assert list(listed["ties"]) == registry.list(TIES)
     assert "quickstart" in listed["configs"] and len(listed["claims"]) > 0
     assert len(listed["runs"]) == 4 and all("finished, test perplexity" in text for text in listed["runs"].values())
     for kind, entries in listed.items():

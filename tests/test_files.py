@@ -1,6 +1,6 @@
 import pytest
 
-from tiebench.files import write_text, open_atomic
+from tiebench.files import open_atomic, write_text
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):

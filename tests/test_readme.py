@@ -63,13 +63,13 @@ def test_the_example_tie_is_whole():
     options = entry["Options"](type="negated")
     embedding = entry["build"](options, schema.EmbeddingConfig(), vocabulary_size=30, width=8)
     torch.manual_seed(1)
-    embedding.table.data.normal_()
+    embedding.shared.data.normal_()
     tokens, targets = torch.randint(0, 30, (2, 2, 5))
     embedding.loss(embedding.embed(tokens), targets, scale=0.5).backward()
-    found, embedding.table.grad = embedding.table.grad.clone(), None
+    found, embedding.shared.grad = embedding.shared.grad.clone(), None
     logits = embedding.logits(embedding.embed(tokens))
     (0.5 * F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")).backward()
-    torch.testing.assert_close(found, embedding.table.grad, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found, embedding.shared.grad, atol=1e-5, rtol=1e-5)
 
 
 def test_the_printed_outputs_are_those_of_the_published_records(tmp_path):

@@ -152,4 +152,4 @@ def test_the_in_table_is_the_one_that_embeds(trained):
     written = {arm: load_file(store.folder_of(record) / WEIGHTS_FILE) for arm, record in records.items()}
     assert (tables["in"] == written["untied"]["embedding.input"]).all()
     assert (tables["out"] == written["untied"]["embedding.output"]).all()
-    assert (tables["tied"] == written["tied"]["embedding.table"]).all()
+    assert (tables["tied"] == written["tied"]["embedding.shared"]).all()

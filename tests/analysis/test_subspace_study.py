@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tiebench.analysis.embedding_measures import measure_subspace_distance
+from tiebench.analysis.subspace_study import Study, describe_run, mix_losses, parse_beta, run_study, train_model
 from tiebench.errors import UsageError
 from tiebench.execution.run import load_data
-from tiebench.analysis.subspace_study import Study, describe_run, mix_losses, parse_beta, run_study, train_model
-from tiebench.analysis.embedding_measures import measure_subspace_distance
 
 SMALL = Study(num_tokens=400, width=12, num_passes=40, batch_size=4, window=10, learning_rate=1e-2)
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tiebench.claims.papers import ALL, load_papers, read_claims
+from tiebench.claims.verdicts import Evidence, judge_papers, plan_papers
 from tiebench.cli.app import app
 from tiebench.errors import UsageError
 from tiebench.experiment.bundled import list_claim_files
 from tiebench.experiment.loading import load_experiment
-from tiebench.claims.papers import ALL, load_papers, read_claims
 from tiebench.reporting.claims_table import claims_table, render_claims
+from tiebench.reporting.render import render_table
 from tiebench.results.measurements import Measurement, add_measurements, identify_run, read_measurements
 from tiebench.results.record import write_record
-from tiebench.reporting.render import render_table
 from tiebench.results.store import Store
-from tiebench.claims.verdicts import Evidence, judge_papers, plan_papers
 
 EXPERIMENT = """
 name: ptb-lstm-small
@@ -64,7 +64,7 @@ def judge(tmp_path, make_record):
     def publish(file, tests, *, signature=None, changes=()):
         planned = load_experiment(file.with_name("experiment.yaml"))
         for (arm, seed), test in tests.items():
-            run = planned.plan_runs(arms=[arm], seeds=[seed])[0]
+            run = planned.list_runs(arms=[arm], seeds=[seed])[0]
             all_changes = [("signature", signature or run.signature), *changes]
             record = make_record(arm, seed, test=test, changes=all_changes)
             write_record(record, store.folder_of(record))
@@ -266,7 +266,7 @@ def test_every_experiment_of_a_paper_has_the_claim_that_tying_regularises():
 
 
 def test_the_page_on_results_opens_with_the_claims(tmp_path, make_record):
-    run = load_experiment("press-wolf-2017-small").plan_runs(arms=["tied"], seeds=[1])[0]
+    run = load_experiment("press-wolf-2017-small").list_runs(arms=["tied"], seeds=[1])[0]
     changes = [("experiment", run.experiment), ("signature", run.signature)]
     record = make_record("tied", 1, test=112.0, valid=117.0, training=36.0, changes=changes)
     write_record(record, Store(tmp_path).folder_of(record))

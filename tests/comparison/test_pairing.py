@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tiebench.errors import UsageError
 from tiebench.comparison.pairing import compare_arms, difference_table, group_by_arm, measure_spread
+from tiebench.errors import UsageError
 
 
 def no_nats(record):
@@ -190,8 +190,8 @@ def test_the_caption_holds_what_is_shared_and_not_what_differs(make_record):
 
 def test_the_difference_table_has_the_leaves_that_differ():
     specs = {
-        "untied": {"tie": {"type": "untied"}, "embedding": {"projection": None, "width": 200}, "epochs": 13},
-        "tied": {"tie": {"type": "tied"}, "embedding": {"projection": {"penalty": 0.15}, "width": 200}, "epochs": 13},
+        "untied": {"tie": {"type": "untied"}, "embedding": {"output_projection": None, "width": 200}, "epochs": 13},
+        "tied": {"tie": {"type": "tied"}, "embedding": {"output_projection": {"penalty": 0.15}, "width": 200}, "epochs": 13},
     }
     assert difference_table(specs) == [
         ("embedding.output_projection.penalty", {"untied": None, "tied": 0.15}),

@@ -10,16 +10,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tiebench.training.packing import Pack
 
 from tiebench.errors import UsageError
-from tiebench.reporting.render import render_table
 from tiebench.execution import bench, workloads
-from tiebench.training import evaluation
-from tiebench.execution.bench import SpeedMeasurement, build_trainer, measure_arm, measure_ceiling, tabulate_measurements
-from tiebench.models.language_model import build_on_meta, count_parameters
-from tiebench.training.packing import Pack
-from tiebench.training.trainer import Trainer
+from tiebench.execution.bench import (
+    SpeedMeasurement,
+    build_trainer,
+    measure_arm,
+    measure_ceiling,
+    tabulate_measurements,
+)
 from tiebench.execution.workloads import WORKLOADS, describe_run, draw_stream, list_parts, open_workload
+from tiebench.models.language_model import build_on_meta, count_parameters
+from tiebench.reporting.render import render_table
+from tiebench.training import evaluation
+from tiebench.training.trainer import Trainer
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 MEASUREMENT = SpeedMeasurement(

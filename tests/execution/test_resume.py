@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from tiebench.errors import TiebenchError
+from tiebench.execution.run import execute_run, lock_run_dir
+from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
 from tiebench.results.record import read_curve, read_record
 from tiebench.results.store import Store, find_state
 from tiebench.training import trainer
 from tiebench.training.checkpoints import CHECKPOINT_FILE, WEIGHTS_FILE
-from tiebench.execution.settings import Settings
-from tiebench.execution.run import execute_run, lock_run_dir
 from tiebench.training.trainer import Trainer
 
 DRIVER = Path(__file__).with_name("killed_training.py")
@@ -140,7 +140,7 @@ def test_a_signal_from_outside_is_answered_with_a_checkpoint_and_130(number, wri
 
 
 def load_run(config: Path):
-    (run,) = load_experiment(config).plan_runs()
+    (run,) = load_experiment(config).list_runs()
     return run
 
 
@@ -171,7 +171,7 @@ def interrupted(write_experiment, tmp_path, monkeypatch):
 def test_the_lock_is_released_by_an_interruption(interrupted):
     run, settings, folder = interrupted
     assert find_state(folder) == "interrupted" and not (folder / ".owner").exists()
-    assert execute_run(run, settings=settings).cost.steps == NUM_STEPS
+    assert execute_run(run, settings=settings).usage.steps == NUM_STEPS
 
 
 def test_a_run_goes_on_with_its_number_of_threads_and_leaves_others_theirs(write_experiment, tmp_path, monkeypatch):
@@ -198,7 +198,7 @@ def test_a_damaged_checkpoint_is_recognised_and_said(damage, interrupted):
         execute_run(run, settings=settings)
     assert "--force" in caught.value.hint
     forced = Settings(store=settings.store, device="cpu", force=True)
-    assert execute_run(run, settings=forced).cost.steps == NUM_STEPS
+    assert execute_run(run, settings=forced).usage.steps == NUM_STEPS
 
 
 def test_an_unfinished_run_of_another_spec_is_not_continued(interrupted, write_experiment):

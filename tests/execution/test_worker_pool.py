@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from tiebench.errors import TiebenchError, UsageError
+from tiebench.execution import worker_pool as fleet_module
+from tiebench.execution.settings import Settings
+from tiebench.execution.worker_pool import PipeCallback, choose_num_jobs, count_cores, execute_runs
 from tiebench.experiment.loading import load_experiment
 from tiebench.results.store import Store, find_state
-from tiebench.execution import worker_pool as fleet_module
-from tiebench.execution.worker_pool import PipeCallback, choose_num_jobs, count_cores, execute_runs
-from tiebench.training.signals import catch_signals
 from tiebench.training.callbacks import Callback
-from tiebench.execution.settings import Settings
+from tiebench.training.signals import catch_signals
 from tiebench.training.trainer import Interrupted
 
 DROPOUT = {"type": "lstm", "layers": 1, "width": 16, "dropout": 0.3}
@@ -49,7 +49,7 @@ class Fleet:
     """Runs of one experiment into one folder."""
 
     def __init__(self, config: Path, results: Path) -> None:
-        self.runs = load_experiment(config).plan_runs()
+        self.runs = load_experiment(config).list_runs()
         self.settings = Settings(store=Store(results), device="cpu", num_threads=1)
         self.callbacks: dict[str, Watching] = {}
 

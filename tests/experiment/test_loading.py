@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tiebench.errors import UsageError
+from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment.loading import load_experiment, resolve_document
 from tiebench.experiment.yaml_file import parse_document
-from tiebench.registry import did_you_mean
 
 TEXT = """\
 name: sound
@@ -24,7 +23,7 @@ seeds: [3, 1]
 arms:
   untied: {tie: false}
   tied: {tie: true}
-  projected: {tie: true, embedding: {projection: {penalty: 0.15}}}
+  projected: {tie: true, embedding: {output_projection: {penalty: 0.15}}}
 """
 
 
@@ -46,7 +45,7 @@ def write(tmp_path: Path, text: str = TEXT) -> Path:
 def test_arms_share_what_stands_above_them():
     experiment = resolve()
     assert list(experiment.arms) == ["untied", "tied", "projected"]
-    assert [arm.tie["type"] for arm in experiment.arms.values()] == ["untied", "tied", "tied"]
+    assert [arm.tie.type for arm in experiment.arms.values()] == ["untied", "tied", "tied"]
     assert all(arm.training == experiment.arms["tied"].training for arm in experiment.arms.values())
     assert experiment.arms["tied"].training.optimizer.learning_rate == 0.3
     assert experiment.arms["projected"].embedding.output_projection.penalty == 0.15
@@ -57,13 +56,13 @@ def test_arms_share_what_stands_above_them():
 
 def test_runs_come_seed_by_seed_in_the_order_of_the_file():
     experiment = resolve()
-    assert [(run.seed, run.arm) for run in experiment.plan_runs()] == [
+    assert [(run.seed, run.arm) for run in experiment.list_runs()] == [
         (seed, arm) for seed in (3, 1) for arm in ("untied", "tied", "projected")
     ]
-    chosen = experiment.plan_runs(arms=["tied", "tied"], seeds=[9, 9, 3])
+    chosen = experiment.list_runs(arms=["tied", "tied"], seeds=[9, 9, 3])
     assert [run.name for run in chosen] == ["sound/tied/seed-9", "sound/tied/seed-3"]
     with pytest.raises(UsageError, match="x.yaml has no arm 'tide'") as caught:
-        experiment.plan_runs(arms=["tide"])
+        experiment.list_runs(arms=["tide"])
     assert "did you mean 'tied'" in caught.value.hint
 
 
@@ -95,7 +94,7 @@ def test_overrides_reach_every_arm_and_are_remembered(tmp_path):
         "projected": None,
     }
     assert experiment.altered == overrides and experiment.name == "other"
-    assert all(run.altered == overrides for run in experiment.plan_runs())
+    assert all(run.altered == overrides for run in experiment.list_runs())
     with pytest.raises(UsageError, match="arm 'untied' sets tie itself"):
         load_experiment(write(tmp_path), overrides=("tie=true",))
 

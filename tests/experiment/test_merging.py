@@ -30,8 +30,8 @@ def test_of_keys_that_exclude_each_other_the_later_wins(group):
 
 
 def test_null_takes_a_block_away():
-    assert merge({"projection": {"penalty": 1.0}}, {"projection": None}) == {"projection": None}
-    assert merge({"projection": None}, {"projection": {"penalty": 1.0}}) == {"projection": {"penalty": 1.0}}
+    assert merge({"output_projection": {"penalty": 1.0}}, {"output_projection": None}) == {"output_projection": None}
+    assert merge({"output_projection": None}, {"output_projection": {"penalty": 1.0}}) == {"output_projection": {"penalty": 1.0}}
 
 
 def test_shorthands():
@@ -69,24 +69,24 @@ def test_an_override_goes_into_the_shared_part():
     [
         (("tie",), "tied"),
         (("tie", "type"), "tied"),
-        (("embedding", "projection"), "projected"),
-        (("embedding", "projection", "penalty"), "projected"),
+        (("embedding", "output_projection"), "projected"),
+        (("embedding", "output_projection", "penalty"), "projected"),
     ],
 )
 def test_an_override_that_an_arm_would_undo_is_refused(path, arm):
-    data = {"arms": {arm: {"tie": True} if arm == "tied" else {"embedding": {"projection": {"penalty": 0.1}}}}}
+    data = {"arms": {arm: {"tie": True} if arm == "tied" else {"embedding": {"output_projection": {"penalty": 0.1}}}}}
     with pytest.raises(UsageError, match=rf"arm '{arm}' sets {'.'.join(path)} itself") as caught:
         apply_override(data, path, 1)
     assert f"--set arms.{arm}.{'.'.join(path)}=" in caught.value.hint
 
 
 def test_an_arm_that_sets_a_neighbour_is_no_obstacle():
-    data = {"embedding": {"width": 8}, "arms": {"projected": {"embedding": {"projection": {"penalty": 0.1}}}}}
+    data = {"embedding": {"width": 8}, "arms": {"projected": {"embedding": {"output_projection": {"penalty": 0.1}}}}}
     assert apply_override(data, ("embedding", "width"), 16)["embedding"] == {"width": 16}
 
 
 def test_paths_of_a_block():
-    assert list_paths({"tie": {"type": "tied"}, "embedding": {"projection": {"penalty": 1}, "width": 2}}) == [
+    assert list_paths({"tie": {"type": "tied"}, "embedding": {"output_projection": {"penalty": 1}, "width": 2}}) == [
         "tie.type",
         "embedding.output_projection.penalty",
         "embedding.width",

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from tiebench.registry import ties
-from tiebench.models.language_model import build_model, initialise_model
+from tiebench.experiment.schema import TIES
 from tiebench.layers.word_dropout import draw_word_mask
+from tiebench.models.language_model import build_model, initialise_model
 
 WORDS = torch.tensor([[5, 7, 5, 5, 9, 7, 2, 9], [5, 5, 7, 1, 9, 1, 7, 3]])
 
@@ -52,7 +52,7 @@ def test_words_and_rows_are_independent_and_dropped_as_often_as_asked():
         assert places.mean(1).std().item() == pytest.approx(expected, rel=0.3)
 
 
-@pytest.mark.parametrize("tie", ties.names())
+@pytest.mark.parametrize("tie", list(TIES))
 def test_the_lexicon_drops_whole_rows_of_its_table(tie, make_model):
     embedding = make_model(tie).embedding
     mask = draw_word_mask(WORDS, probability=0.5, generator=seeded())

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tiebench.training.objective import measure_similarity_divergence
 from tiebench.losses import linear_cross_entropy as module
 from tiebench.losses.augmented_loss import NUM_BUFFERS, augmented_cross_entropy
 from tiebench.losses.linear_cross_entropy import IGNORED
 from tiebench.losses.workspace import Workspace
+from tiebench.training.objective import measure_similarity_divergence
 
 TOKENS, WIDTH, VOCABULARY = 23, 6, 41
 SETTINGS = {"temperature": 3.0, "gamma": 0.6, "scale": 0.3}
@@ -55,13 +55,13 @@ def test_loss_and_every_gradient(chunks, tied, with_bias, num_ignored):
     bias = draw(VOCABULARY, seed=3) if with_bias else None
     targets, workspace = draw_targets(num_ignored), Workspace()
     leaves = [leaf for leaf in (hidden, table, bias) if leaf is not None]
-    loss, nats = compute_plainly(hidden, table, bias, targets, input_embedding=input_embedding)
+    loss, nats = compute_plainly(hidden, table, bias, targets, input_table=input_embedding)
     expected = torch.autograd.grad(loss, leaves)
     for _ in range(2):  # the second time in the first one's buffers
         for leaf in leaves:
             leaf.grad = None
         found, found_nats = augmented_cross_entropy(
-            hidden, table, bias, targets, input_embedding=input_embedding, workspace=workspace, **SETTINGS
+            hidden, table, bias, targets, input_table=input_embedding, workspace=workspace, **SETTINGS
         )
         found.backward()
         torch.testing.assert_close(found, loss)
@@ -74,10 +74,10 @@ def test_loss_and_every_gradient(chunks, tied, with_bias, num_ignored):
 
 def test_a_computed_table_gets_its_gradient():
     hidden, root, targets = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2), draw_targets()
-    loss, _ = compute_plainly(hidden, -root, None, targets, input_embedding=root)
+    loss, _ = compute_plainly(hidden, -root, None, targets, input_table=root)
     (expected,) = torch.autograd.grad(loss, root)
     found, _ = augmented_cross_entropy(
-        hidden, -root, None, targets, input_embedding=root, workspace=Workspace(), **SETTINGS
+        hidden, -root, None, targets, input_table=root, workspace=Workspace(), **SETTINGS
     )
     found.backward()
     torch.testing.assert_close(root.grad, expected, rtol=1e-5, atol=1e-6)
@@ -87,11 +87,11 @@ def test_gradients_add_up_over_calls():
     table, workspace = draw(VOCABULARY, WIDTH, seed=2), Workspace()
     for seed in (1, 6):
         augmented_cross_entropy(
-            draw(TOKENS, WIDTH, seed=seed), table, None, draw_targets(), input_embedding=table, workspace=workspace, **SETTINGS
+            draw(TOKENS, WIDTH, seed=seed), table, None, draw_targets(), input_table=table, workspace=workspace, **SETTINGS
         )[0].backward()
     total = table.grad.clone()
     losses = [
-        compute_plainly(draw(TOKENS, WIDTH, seed=seed), table, None, draw_targets(), input_embedding=table)[0]
+        compute_plainly(draw(TOKENS, WIDTH, seed=seed), table, None, draw_targets(), input_table=table)[0]
         for seed in (1, 6)
     ]
     torch.testing.assert_close(total, torch.autograd.grad(sum(losses), table)[0], rtol=1e-5, atol=1e-6)
@@ -101,9 +101,9 @@ def test_large_scores_are_no_trouble():
     hidden, table = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2)
     with torch.no_grad():
         hidden *= 300
-    loss, _ = compute_plainly(hidden, table, None, draw_targets(), input_embedding=table)
+    loss, _ = compute_plainly(hidden, table, None, draw_targets(), input_table=table)
     found, _ = augmented_cross_entropy(
-        hidden, table, None, draw_targets(), input_embedding=table, workspace=Workspace(), **SETTINGS
+        hidden, table, None, draw_targets(), input_table=table, workspace=Workspace(), **SETTINGS
     )
     torch.testing.assert_close(found, loss)
 
@@ -111,7 +111,7 @@ def test_large_scores_are_no_trouble():
 def test_a_factor_afterwards_is_refused():
     hidden, table = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2)
     loss, _ = augmented_cross_entropy(
-        hidden, table, None, draw_targets(), input_embedding=table, workspace=Workspace(), **SETTINGS
+        hidden, table, None, draw_targets(), input_table=table, workspace=Workspace(), **SETTINGS
     )
     with pytest.raises(RuntimeError, match="give the factor as `scale`"):
         (2 * loss).backward()
@@ -126,7 +126,7 @@ def test_a_step_takes_no_fresh_memory_for_scores(fresh_memory):
     def train() -> None:
         table.grad = hidden.grad = None
         loss, _ = augmented_cross_entropy(
-            hidden, table, None, targets, input_embedding=table, workspace=workspace, **SETTINGS
+            hidden, table, None, targets, input_table=table, workspace=workspace, **SETTINGS
         )
         loss.backward()
 
@@ -140,7 +140,7 @@ def test_a_step_takes_no_fresh_memory_for_scores(fresh_memory):
 def test_what_needs_no_gradient_gets_none_and_under_no_grad_nothing_does(chunks):
     hidden, table, bias = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2), draw(VOCABULARY, seed=3)
     targets, options = draw_targets(), {"input_embedding": table, "workspace": Workspace(), **SETTINGS}
-    expected, nats = compute_plainly(hidden, table, bias, targets, input_embedding=table)
+    expected, nats = compute_plainly(hidden, table, bias, targets, input_table=table)
     with torch.no_grad():
         found = augmented_cross_entropy(hidden, table, bias, targets, **options)
     torch.testing.assert_close(found, (expected.detach(), nats.detach()))
@@ -151,5 +151,5 @@ def test_what_needs_no_gradient_gets_none_and_under_no_grad_nothing_does(chunks)
         loss.backward()
         assert frozen.grad is None and trained.grad is not None
         trained.grad = None
-    (wanted,) = torch.autograd.grad(compute_plainly(hidden, table, bias, targets, input_embedding=table)[0], hidden)
+    (wanted,) = torch.autograd.grad(compute_plainly(hidden, table, bias, targets, input_table=table)[0], hidden)
     torch.testing.assert_close(hidden.grad, 2 * wanted, rtol=1e-4, atol=1e-5)

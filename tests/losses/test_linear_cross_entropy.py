@@ -13,7 +13,7 @@ from tiebench.losses.linear_cross_entropy import (
     linear_cross_entropy,
     split_columns,
     split_rows,
-    token_nll,
+    token_nats,
 )
 from tiebench.losses.workspace import Workspace
 
@@ -67,7 +67,7 @@ def test_loss_and_every_gradient(chunks, bias, num_ignored):
     torch.testing.assert_close(loss, 0.3 * nats.sum())
     for leaf, gradient in zip(leaves, expected, strict=True):
         torch.testing.assert_close(leaf.grad, gradient, rtol=1e-5, atol=1e-6)
-    found = token_nll(hidden, table, offsets, targets, workspace=Workspace())
+    found = token_nats(hidden, table, offsets, targets, workspace=Workspace())
     torch.testing.assert_close(found, nats.detach(), rtol=1e-5, atol=1e-5)
     assert not found[targets == IGNORED].any()
 
@@ -166,7 +166,7 @@ def test_bfloat16_stays_within_two_percent(chunks, bias):
     found = [leaf.grad for leaf in (rounded, table, offsets) if leaf is not None]
     for gradient, exact in zip(found, expected, strict=True):
         assert (gradient.float() - exact).abs().max() < 0.02 * exact.abs().max()
-    per_token = token_nll(rounded, table, offsets, targets, workspace=Workspace())
+    per_token = token_nats(rounded, table, offsets, targets, workspace=Workspace())
     assert per_token.dtype == torch.float32
     torch.testing.assert_close(per_token, nats.detach(), rtol=0.02, atol=0.05)
 
@@ -184,7 +184,7 @@ def test_improbable_targets_keep_their_nats(chunks, bias):
     torch.testing.assert_close(loss, nats.sum())
     torch.testing.assert_close(hidden.grad, expected[0], rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(table.grad, expected[1], rtol=1e-5, atol=1e-2)
-    found = token_nll(hidden, table, offsets, targets, workspace=Workspace())
+    found = token_nats(hidden, table, offsets, targets, workspace=Workspace())
     torch.testing.assert_close(found, nats.detach(), rtol=1e-5, atol=1e-4)
 
 
@@ -204,7 +204,7 @@ def test_scores_that_are_all_large_or_all_small_change_nothing(chunks, shift, wh
     torch.testing.assert_close(loss.double(), nats.sum(), rtol=1e-5, atol=0)
     torch.testing.assert_close(hidden.grad, expected[0], rtol=1e-3, atol=3e-4)
     torch.testing.assert_close(table.grad[:, 1:], expected[1][:, 1:], rtol=1e-3, atol=3e-4)
-    found = token_nll(hidden, table, None, targets, workspace=Workspace())
+    found = token_nats(hidden, table, None, targets, workspace=Workspace())
     torch.testing.assert_close(found.double(), nats.detach(), rtol=1e-4, atol=3e-4)
 
 
@@ -216,7 +216,7 @@ def test_a_bias_that_makes_up_for_a_score_counts(chunks, score, offset):
         hidden[:, 0], table[:, 0], table[7] = 1.0, score + offset, 0.0
         table[7, 0], offsets[7] = score, offset
     nats = plain_nats(hidden.double(), table.double(), offsets.double(), draw_targets())
-    found = token_nll(hidden, table, offsets, draw_targets(), workspace=Workspace())
+    found = token_nats(hidden, table, offsets, draw_targets(), workspace=Workspace())
     torch.testing.assert_close(found.double(), nats.detach(), rtol=1e-5, atol=1e-4)
 
 
@@ -231,7 +231,7 @@ def test_the_loss_of_nothing_is_nothing():
     hidden, table, _ = draw_inputs(bias=False)
     loss = linear_cross_entropy(hidden[:0], table, None, draw_targets()[:0], scale=1.0, workspace=Workspace())
     assert loss == 0
-    assert token_nll(hidden[:0], table, None, draw_targets()[:0], workspace=Workspace()).shape == (0,)
+    assert token_nats(hidden[:0], table, None, draw_targets()[:0], workspace=Workspace()).shape == (0,)
 
 
 def test_chunks_are_even_and_leave_nothing_out():
@@ -267,7 +267,7 @@ def test_buffers_are_reused_within_a_model_and_never_shared_with_a_copy(make_arm
         trained.zero_grad(set_to_none=True)
         hidden, _ = trained.encode(tokens[:, :-1])
         trained.embedding.loss(hidden, tokens[:, 1:]).backward()
-        return trained.embedding.table.grad
+        return trained.embedding.shared.grad
 
     first = read_gradient(model)
     kept, place = first.clone(), first.data_ptr()
@@ -288,11 +288,11 @@ def test_training_works_after_an_evaluation_in_inference_mode(bias):
     hidden, table, offsets = draw_inputs(bias=bias)
     targets, workspace = draw_targets(), Workspace()
     with torch.inference_mode():
-        token_nll(hidden, table, offsets, targets, workspace=workspace)
+        token_nats(hidden, table, offsets, targets, workspace=workspace)
     linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=workspace).backward()
     first = table.grad.clone()
     with torch.inference_mode():
-        token_nll(hidden, table, offsets, targets, workspace=workspace)
+        token_nats(hidden, table, offsets, targets, workspace=workspace)
     table.grad = None
     linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=workspace).backward()
     assert torch.equal(table.grad, first)
@@ -313,7 +313,7 @@ def test_a_step_takes_no_fresh_memory_for_scores_and_a_bounded_buffer(dtype, fre
         linear_cross_entropy(hidden, table, bias, targets, scale=1.0, workspace=workspace).backward()
 
     def score() -> None:
-        token_nll(hidden, table, bias, targets, workspace=workspace)
+        token_nats(hidden, table, bias, targets, workspace=workspace)
 
     for step in (train, score):
         step()
@@ -326,7 +326,7 @@ def test_a_step_takes_no_fresh_memory_for_scores_and_a_bounded_buffer(dtype, fre
 
 def test_scoring_keeps_one_tile_of_scores_at_a_time():
     workspace, hidden, table = Workspace(), draw(2048, 4, seed=1), draw(50_000, 4, seed=2)
-    token_nll(hidden, table, None, torch.arange(2048), workspace=workspace)
+    token_nats(hidden, table, None, torch.arange(2048), workspace=workspace)
     (scores,) = workspace._scratch.values()
     assert scores.nbytes <= module.TILE_BYTES < 2048 * 50_000
 
@@ -334,7 +334,7 @@ def test_scoring_keeps_one_tile_of_scores_at_a_time():
 def test_a_sure_target_has_no_less_than_no_nats_in_bfloat16():
     """Its score of 259 is 260 in bfloat16, in the sum and by itself."""
     hidden, table = torch.tensor([[7.0, 1.0]]).bfloat16(), torch.tensor([[37.0, 0.0], [0.0, 1.0]])
-    nats = token_nll(hidden, table, None, torch.tensor([0]), workspace=Workspace())
+    nats = token_nats(hidden, table, None, torch.tensor([0]), workspace=Workspace())
     assert nats.item() == 0.0
     loss = linear_cross_entropy(hidden, nn.Parameter(table), None, torch.tensor([0]), scale=1.0, workspace=Workspace())
     assert loss.item() == 0.0

@@ -2,8 +2,8 @@ import csv
 
 import pytest
 
-from tiebench.results.record import write_record
 from tiebench.reporting.pages import refresh_tables, render_results_readme
+from tiebench.results.record import write_record
 from tiebench.results.store import Store
 
 

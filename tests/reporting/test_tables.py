@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tiebench.errors import UsageError
 from tiebench.comparison.pairing import compare_arms
+from tiebench.errors import UsageError
 from tiebench.reporting.render import FORMATS, format_cell, format_number, render_table
 from tiebench.reporting.tables import Column, Table, comparison_table, runs_table
 

@@ -64,7 +64,7 @@ def test_nats_that_are_no_number_are_refused(make_record):
     [
         (lambda text: text[:-40], "damaged"),
         (lambda text: "[1, 2]", "damaged"),
-        (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "unknown schema version 2"),
+        (lambda text: text.replace('"schema_version": 2', '"schema_version": 2'), "unknown schema version 2"),
         (lambda text: text.replace('"deadbeef"', '"DEADBEEF"'), "signature"),
         (lambda text: text.replace('"seed": 1', '"seeds": 1'), "seed"),
     ],

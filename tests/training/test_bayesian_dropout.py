@@ -6,11 +6,11 @@ import signal
 import pytest
 import torch
 
+from tiebench.execution.run import execute_run, open_model
+from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
 from tiebench.results.store import Store
 from tiebench.training.callbacks import Callback
-from tiebench.execution.settings import Settings
-from tiebench.execution.run import execute_run, open_model
 
 GAL = {"type": "lstm", "layers": 2, "width": 16, "variational": True, "masks": "per_gate", "dropout": 0.4}
 WORDS = {"init": {"uniform": 0.1}, "output_bias": True, "word_dropout": 0.3}
@@ -21,7 +21,7 @@ TRAINING = {"epochs": 1, "batch_size": 4, "window": 10, "optimizer": {"type": "s
 def plan(write_experiment):
     def make(**blocks):
         blocks = {"architecture": GAL, "embedding": WORDS, "training": TRAINING} | blocks
-        return {run.arm: run for run in load_experiment(write_experiment(**blocks)).plan_runs()}
+        return {run.arm: run for run in load_experiment(write_experiment(**blocks)).list_runs()}
 
     return make
 
@@ -67,7 +67,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(plan, train):
 def test_each_of_the_two_dropouts_changes_the_run(plan, train, off):
     both, one = train(plan()["tied"], "both"), train(plan(**off)["tied"], "one")
     assert both.training_perplexity != pytest.approx(one.training_perplexity, rel=1e-3)
-    assert both.cost.flops_per_token == one.cost.flops_per_token and both.parameters == one.parameters
+    assert both.usage.flops_per_token == one.usage.flops_per_token and both.parameters == one.parameters
 
 
 def test_a_trained_model_gives_the_same_scores_each_time(plan, train, tmp_path):

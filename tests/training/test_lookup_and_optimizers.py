@@ -7,22 +7,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tiebench.experiment.schema import SGD, AdamW
+from tiebench.experiment.training_config import AdamWConfig, SGDConfig
 from tiebench.models.language_model import LanguageModel, build_model, initialise_model
 from tiebench.training.optimizers import build_optimizer, measure_norm
 from tiebench.tying.tied import Tied
 
 VOCABULARY, NUM_STEPS = 53, 5
 OPTIONS = {
-    "sgd": SGD(type="sgd", learning_rate=0.5),
-    "sgd, clipped": SGD(type="sgd", learning_rate=0.5, clip_norm=0.1),
-    "sgd, hardly clipped": SGD(type="sgd", learning_rate=0.5, clip_norm=1000.0),
-    "sgd, momentum": SGD(type="sgd", learning_rate=0.3, momentum=0.9, clip_norm=0.1),
-    "sgd, decay": SGD(type="sgd", learning_rate=0.3, weight_decay=0.05, clip_norm=0.1),
-    "sgd, momentum and decay": SGD(type="sgd", learning_rate=0.3, momentum=0.5, weight_decay=0.05),
-    "adamw": AdamW(type="adamw", learning_rate=0.01, weight_decay=0.1),
-    "adamw, epsilon": AdamW(type="adamw", learning_rate=0.01, weight_decay=0.1, epsilon=1e-6),
-    "adamw, clipped": AdamW(type="adamw", learning_rate=0.01, betas=(0.8, 0.95), epsilon=1e-4, clip_norm=0.1),
+    "sgd": SGDConfig(type="sgd", learning_rate=0.5),
+    "sgd, clipped": SGDConfig(type="sgd", learning_rate=0.5, clip_norm=0.1),
+    "sgd, hardly clipped": SGDConfig(type="sgd", learning_rate=0.5, clip_norm=1000.0),
+    "sgd, momentum": SGDConfig(type="sgd", learning_rate=0.3, momentum=0.9, clip_norm=0.1),
+    "sgd, decay": SGDConfig(type="sgd", learning_rate=0.3, weight_decay=0.05, clip_norm=0.1),
+    "sgd, momentum and decay": SGDConfig(type="sgd", learning_rate=0.3, momentum=0.5, weight_decay=0.05),
+    "adamw": AdamWConfig(type="adamw", learning_rate=0.01, weight_decay=0.1),
+    "adamw, epsilon": AdamWConfig(type="adamw", learning_rate=0.01, weight_decay=0.1, epsilon=1e-6),
+    "adamw, clipped": AdamWConfig(type="adamw", learning_rate=0.01, betas=(0.8, 0.95), epsilon=1e-4, clip_norm=0.1),
 }
 # At the default epsilon of 1e-8 Adam divides gradients near zero by themselves: rounding in the ninth digit becomes
 # 1.8e-6 in a parameter with our loss and 0.6e-6 with plain float32, both measured against float64.
@@ -41,9 +41,9 @@ def draw_batches() -> list[tuple[Tensor, Tensor]]:
     return [(rows[:, :-1], rows[:, 1:]) for rows in ids]
 
 
-def build_plain(model: nn.Module, options: SGD | AdamW) -> torch.optim.Optimizer:
+def build_plain(model: nn.Module, options: SGDConfig | AdamWConfig) -> torch.optim.Optimizer:
     parameters = list(model.parameters())
-    if isinstance(options, SGD):
+    if isinstance(options, SGDConfig):
         return torch.optim.SGD(parameters, momentum=options.momentum, weight_decay=options.weight_decay)
     groups = [
         {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": options.weight_decay},
@@ -155,13 +155,13 @@ def test_tables_may_be_computed(precision, make_arm):
     plain, model = build(spec), build(spec)
     model.embedding = Doubled(spec.embedding, vocabulary_size=VOCABULARY, width=model.architecture.width)
     with torch.no_grad():
-        model.embedding.table.copy_(plain.embedding.table / 2)
+        model.embedding.shared.copy_(plain.embedding.shared / 2)
     gradients, norms = [], []
     for trained in (plain, model):
         optimizer = build_optimizer(trained, OPTIONS["sgd"])
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
             norms.append(step_fused(trained, optimizer, draw_batches()[0], learning_rate=0.0))
-        gradients.append(trained.embedding.table.grad)
+        gradients.append(trained.embedding.shared.grad)
     exact = {"rtol": 1e-5, "atol": 1e-7} if precision == "fp32" else {"rtol": 0.05, "atol": 2e-4}
     torch.testing.assert_close(gradients[1], 2 * gradients[0], **exact)
     assert norms[1] > norms[0]

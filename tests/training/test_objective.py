@@ -78,7 +78,7 @@ def test_the_reported_nats_do_not_depend_on_the_scale(make_arm):
 @pytest.mark.parametrize("form", ["paper", "code"])
 def test_the_penalty_in_both_forms(form, reduction, make_arm):
     """Press & Wolf 2017, section 3: lambda ||P||, or what their program has: half its square over the batch size."""
-    embedding = {"projection": {"penalty": 0.15, "form": form}}
+    embedding = {"output_projection": {"penalty": 0.15, "form": form}}
     spec = make_arm(embedding=embedding, training={**BUDGET, "reduction": reduction})
     model = build(spec)
     with torch.no_grad():

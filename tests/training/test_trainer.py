@@ -8,21 +8,20 @@ import sys
 
 import pytest
 import torch
+from blocks import open_block
 from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
-from tiebench.corpora.corpus import open_corpus
-from tiebench.errors import TiebenchError
+from tiebench.execution.run import execute_run, load_data, open_model
+from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
-from tiebench.experiment.schema import Training
+from tiebench.experiment.training_config import TrainingConfig
+from tiebench.models.language_model import build_model, initialise_model
 from tiebench.results.record import read_curve, read_record
 from tiebench.results.store import Store
 from tiebench.training import trainer as trainer_module
-from tiebench.training.checkpoints import read_weights
-from tiebench.models.language_model import build_model, initialise_model
 from tiebench.training.callbacks import Callback
-from tiebench.execution.settings import Settings
-from tiebench.execution.run import execute_run, open_model, load_data
+from tiebench.training.checkpoints import read_weights
 from tiebench.training.trainer import Trainer, plan_steps
 
 BATCH, WINDOW = 4, 10
@@ -39,7 +38,7 @@ def load_run(write_experiment):
     def load(*, training: dict, tie: bool = True, **blocks):
         (run,) = load_experiment(
             write_experiment(arms=None, tie=tie, training={**BUDGET, **training}, **blocks)
-        ).plan_runs()
+        ).list_runs()
         return run
 
     return load
@@ -90,8 +89,8 @@ def test_training_is_that_of_a_plain_loop(tie, open_trainer, tmp_path):
     body = torch.nn.LSTM(16, 16, batch_first=True)
     for name in list(body._parameters):
         body._parameters[name] = weights[f"architecture.layers.0.{name}"]
-    looked_up = weights["embedding.table" if tie else "embedding.input"]
-    scoring = weights["embedding.table" if tie else "embedding.output"]
+    looked_up = weights["embedding.shared" if tie else "embedding.input"]
+    scoring = weights["embedding.shared" if tie else "embedding.output"]
     optimizer = torch.optim.SGD(weights.values(), lr=1.0)
     ids = torch.from_numpy(trainer.streams["train"].ids.astype("int64"))
     columns = (len(ids) - 1) // BATCH
@@ -136,7 +135,7 @@ def test_micro_batches_leave_the_training_as_it_is(tie, architecture, reduction,
             "reduction": reduction,
             "objective": {"type": objective},
         }
-        embedding = {"init": {"uniform": 0.1}, "output_bias": True, "projection": {"penalty": 0.1}}
+        embedding = {"init": {"uniform": 0.1}, "output_bias": True, "output_projection": {"penalty": 0.1}}
         trainer = open_trainer(tie=tie, architecture=make_block(architecture), embedding=embedding, training=training)
         for _ in range(3):
             trainer._step()
@@ -159,20 +158,20 @@ def test_micro_batches_leave_the_training_as_it_is(tie, architecture, reduction,
     [({"epochs": 3}, 3 * 24), ({"steps": 7}, 7), ({"tokens": 200}, 5), ({"tokens": 201}, 6), ({"tokens": 1}, 1)],
 )
 def test_a_budget_is_a_number_of_steps(budget, num_steps):
-    assert plan_steps(Training.model_validate({**BUDGET, **budget, "optimizer": SGD}), steps_per_epoch=24) == num_steps
+    assert plan_steps(TrainingConfig.model_validate({**BUDGET, **budget, "optimizer": SGD}), steps_per_epoch=24) == num_steps
 
 
 def test_the_last_step_is_always_evaluated(train):
     record, curve = train(training={"steps": 7, "evaluate_every": 3, "optimizer": SGD})
     assert [point.step for point in curve] == [3, 6, 7]
-    assert record.cost.steps == 7 and record.cost.tokens == 7 * BATCH * WINDOW
+    assert record.usage.steps == 7 and record.usage.tokens == 7 * BATCH * WINDOW
     assert [point.epoch for point in curve] == pytest.approx([3 / NUM_STEPS, 6 / NUM_STEPS, 7 / NUM_STEPS])
 
 
 def test_early_stopping_counts_evaluations_without_gain(train):
     record, curve = train(training={"epochs": 9, "early_stopping": {"patience": 2}, "optimizer": STANDING_STILL})
     assert [point.step for point in curve] == [NUM_STEPS, 2 * NUM_STEPS, 3 * NUM_STEPS]
-    assert record.best.step == NUM_STEPS and record.cost.steps == 3 * NUM_STEPS
+    assert record.checkpoint.step == NUM_STEPS and record.usage.steps == 3 * NUM_STEPS
 
 
 def test_a_plateau_divides_the_rate_of_the_steps_that_follow(train):
@@ -205,7 +204,7 @@ def test_the_best_weights_are_scored_and_the_test_split_once(train, tmp_path):
     record, curve = train(training={"epochs": 8, "evaluate_every": 12, "optimizer": optimizer}, callback=callback)
     best = min(curve, key=lambda point: point.valid_perplexity)
     assert best.step < curve[-1].step, "the best is not simply the last"
-    assert record.best.step == best.step
+    assert record.checkpoint.step == best.step
     assert record.evaluations["valid"].perplexity == pytest.approx(best.valid_perplexity, rel=1e-9)
     assert record.training_perplexity == pytest.approx(math.exp(best.train_nll_per_token))
     assert [stage for stage, *_ in callback.stages].count("test") == 1
@@ -218,16 +217,16 @@ def test_the_best_weights_are_scored_and_the_test_split_once(train, tmp_path):
 
 def test_the_record_says_what_was_read_and_what_it_took(train, tmp_path):
     record, curve = train(training={"epochs": 2, "optimizer": SGD}, evaluation={"train": True})
-    corpus = open_corpus(record.spec["corpus"])
+    corpus = open_block(record.spec["corpus"])
     assert record.corpus.checksum == corpus.checksum
     assert set(record.evaluations) == {"train", "valid", "test"}
     for split, found in record.evaluations.items():
         text = corpus.files[split].read_text("utf-8")
         assert found.tokens == len(text.split()) + text.count("\n") == record.corpus.splits[split].tokens
         assert found.words == len(text.split()) and found.bytes == len(text.encode())
-    assert record.cost.first_loss_nats == pytest.approx(math.log(record.vocabulary.size), rel=0.05)
+    assert record.usage.first_loss_nats == pytest.approx(math.log(record.vocabulary.size), rel=0.05)
     assert record.warnings == []
-    assert record.cost.tokens == sum(1 for _ in range(2)) * (record.corpus.splits["train"].tokens // BATCH) * BATCH
+    assert record.usage.tokens == sum(1 for _ in range(2)) * (record.corpus.splits["train"].tokens // BATCH) * BATCH
     folder = Store(tmp_path / "results").folder_of(record)
     assert read_record(folder) == record and read_curve(folder) == curve
 

@@ -5,12 +5,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tiebench.claims.papers import EMBEDDINGS, STUDIES, Claim, PaperClaims
+from tiebench.claims.verdicts import Evidence
 from tiebench.errors import TiebenchError
-from tiebench.claims.papers import STUDIES, EMBEDDINGS, Claim, PaperClaims
 from tiebench.results.measurements import Finding, add_findings, identify_run
 from tiebench.results.record import Record
 from tiebench.results.store import Store
-from tiebench.claims.verdicts import Evidence
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from tiebench.analysis.embedding_measures import measure_subspace_distance
 from tiebench.errors import UsageError
+from tiebench.execution import environment
+from tiebench.execution.run import load_data
 from tiebench.experiment.loading import resolve_document
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.yaml_file import Document
-from tiebench.results.measurements import Finding
-from tiebench.execution import environment
 from tiebench.models.language_model import LanguageModel, build_model, initialise_model
+from tiebench.results.measurements import Finding
 from tiebench.training.objective import measure_similarity_divergence
-from tiebench.execution.run import load_data
-from tiebench.analysis.embedding_measures import measure_subspace_distance
 
 NAME = "subspace-alignment"
 

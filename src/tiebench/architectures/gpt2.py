@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tiebench.experiment.architecture_config import GPT2Config
 from tiebench.layers.dropout import choose_probability
 from tiebench.layers.transformer import Attention, PreNormBlock, Transformer
-from tiebench.experiment.architecture_config import GPT2Config
 
 
 def build(config: GPT2Config) -> "GPT2":

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tiebench.experiment.architecture_config import LlamaConfig
 from tiebench.layers.dropout import choose_probability
 from tiebench.layers.transformer import Attention, PreNormBlock, Rotation, Transformer
-from tiebench.experiment.architecture_config import LlamaConfig
 
 
 def build(config: LlamaConfig) -> "Llama":

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tiebench.layers.dropout import Dropout, choose_probability
-from tiebench.layers.initialisation import fill_from
 from tiebench.experiment.architecture_config import LSTMConfig
 from tiebench.experiment.block import InitConfig
+from tiebench.layers.dropout import Dropout, choose_probability
+from tiebench.layers.initialisation import fill_from
 
 LayerState = tuple[torch.Tensor, torch.Tensor]
 NUM_GATES = 4

@@ -10,12 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from tiebench.errors import UsageError
+from tiebench.errors import UsageError, did_you_mean
+from tiebench.experiment.block import Block
 from tiebench.experiment.bundled import list_claim_files
 from tiebench.experiment.problems import explain_problems, raise_problems
-from tiebench.experiment.block import Block
 from tiebench.experiment.yaml_file import read_document
-from tiebench.errors import did_you_mean
 
 Measure = Literal[
     "test perplexity", "valid perplexity", "train perplexity", "running train perplexity", "overfitting", "parameters",

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
-from tiebench.experiment.loading import Experiment, load_experiment
-from tiebench.experiment.run_spec import RunSpec
-from tiebench.experiment.block import Block
 from tiebench.claims.papers import Claim, PaperClaims
 from tiebench.comparison.pairing import Spread, measure_spread
+from tiebench.experiment.block import Block
+from tiebench.experiment.loading import Experiment, load_experiment
+from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.measurements import Finding, is_current, read_findings
 from tiebench.results.record import RECORD_FILE, Record, read_record
 from tiebench.results.store import Store

@@ -14,9 +14,9 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Validate an experiment: build every arm without memory, count it, and show in what the arms differ."""
-    from tiebench.experiment.loading import load_experiment
     from tiebench.comparison.pairing import difference_table
     from tiebench.execution.counting import count_arms
+    from tiebench.experiment.loading import load_experiment
 
     experiment = load_experiment(config, overrides=overrides)
     runs = experiment.list_runs(arms=arms, seeds=[experiment.seeds[0]])

@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from tiebench.cli.options import NO_LIST, RESULTS, AsJson, DataDir, Device, Force, Format, Jobs, Overrides, Quiet, Results, Seeds
+from tiebench.cli.options import (
+    NO_LIST,
+    RESULTS,
+    AsJson,
+    DataDir,
+    Device,
+    Force,
+    Format,
+    Jobs,
+    Overrides,
+    Quiet,
+    Results,
+    Seeds,
+)
 from tiebench.cli.output import print_comparisons
 from tiebench.cli.workflow import announce_quickstart, check_output, gather_settings, keep_seeds, train_arms
 from tiebench.errors import UsageError

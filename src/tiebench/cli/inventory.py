@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from tiebench.claims.papers import describe_paper
 from tiebench.experiment.block import Block
 from tiebench.experiment.bundled import list_claim_files, list_configs
 from tiebench.experiment.schema import ARCHITECTURES, CORPORA, TIES
 from tiebench.experiment.yaml_file import read_document
-from tiebench.claims.papers import describe_paper
 from tiebench.results.record import read_record
 from tiebench.results.store import Store, find_state
 

@@ -12,11 +12,11 @@ from tiebench.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
     from tiebench.claims.papers import PaperClaims
-    from tiebench.results.record import Record
     from tiebench.claims.verdicts import ClaimResult
     from tiebench.execution.costs import Cost
     from tiebench.execution.counting import ArmCount
     from tiebench.execution.settings import Settings
+    from tiebench.results.record import Record
 
 
 def print_comparisons(
@@ -24,8 +24,8 @@ def print_comparisons(
 ) -> None:
     from tiebench.comparison.pairing import compare_arms
     from tiebench.reporting.plots import plot_curves
-    from tiebench.results.selection import put_baseline_first
     from tiebench.reporting.tables import comparison_table
+    from tiebench.results.selection import put_baseline_first
 
     groups = [put_baseline_first(group) for group in groups]
     if plot is not None and len(groups) > 1:

@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from tiebench.cli.options import NO_LIST, RESULTS, AsJson, DataDir, Device, Format, Jobs, Overrides, Quiet, Results, Seeds
+from tiebench.cli.options import (
+    NO_LIST,
+    RESULTS,
+    AsJson,
+    DataDir,
+    Device,
+    Format,
+    Jobs,
+    Overrides,
+    Quiet,
+    Results,
+    Seeds,
+)
 from tiebench.cli.output import print_claims, print_costs
 from tiebench.cli.workflow import check_output, complete_runs, gather_settings
 
@@ -26,9 +38,9 @@ def reproduce(
     quiet: Quiet = False,
 ) -> None:
     """Check a paper's claims: run what is missing, then print published beside measured, with a verdict on each."""
+    from tiebench.analysis.measuring import complete_measurements, list_missing_studies
     from tiebench.claims.papers import load_papers
     from tiebench.claims.verdicts import Evidence, judge_papers, plan_papers
-    from tiebench.analysis.measuring import complete_measurements, list_missing_studies
 
     check_output(format)
     settings = gather_settings(results, device=device, data_dir=data_dir, force=False)

@@ -1,6 +1,20 @@
 """`tiebench train`: train every arm of an experiment at every seed."""
 
-from tiebench.cli.options import NO_LIST, RESULTS, ArmNames, AsJson, Config, DataDir, Device, Force, Jobs, Overrides, Quiet, Results, Seeds
+from tiebench.cli.options import (
+    NO_LIST,
+    RESULTS,
+    ArmNames,
+    AsJson,
+    Config,
+    DataDir,
+    Device,
+    Force,
+    Jobs,
+    Overrides,
+    Quiet,
+    Results,
+    Seeds,
+)
 from tiebench.cli.output import print_runs
 from tiebench.cli.workflow import complete_runs, gather_settings
 

@@ -4,19 +4,19 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tiebench.errors import UsageError
 from tiebench.cli.output import print_counts, print_note
+from tiebench.errors import UsageError
 
 if TYPE_CHECKING:
+    from tiebench.execution.settings import Settings
     from tiebench.experiment.loading import Experiment
     from tiebench.experiment.run_spec import RunSpec
     from tiebench.results.record import Record
-    from tiebench.execution.settings import Settings
 
 
 def gather_settings(results: Path, *, device: str, data_dir: Path | None, force: bool) -> "Settings":
-    from tiebench.results.store import Store
     from tiebench.execution.settings import Settings
+    from tiebench.results.store import Store
 
     if results.exists() and not results.is_dir():
         raise UsageError(f"--results {results} is a file", "name a folder")

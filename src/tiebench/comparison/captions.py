@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tiebench.comparison.statistics import BLOCK_TOKENS, NUM_RESAMPLES
 from tiebench.experiment.differences import find_differences
 from tiebench.results.record import SPLITS, Record
-from tiebench.comparison.statistics import BLOCK_TOKENS, NUM_RESAMPLES
 
 if TYPE_CHECKING:
     from tiebench.comparison.pairing import Contrast, Difference

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import computed_field
 
-from tiebench.experiment.block import Block
+from tiebench.comparison.captions import describe_common, describe_contrast, describe_method
 from tiebench.comparison.checks import check_comparable, find_common_seeds, find_split_names
-from tiebench.experiment.differences import find_differences
-from tiebench.results.record import SPLITS, Parameters, Record
 from tiebench.comparison.statistics import (
     Estimate,
     adjust_holm,
@@ -21,7 +19,9 @@ from tiebench.comparison.statistics import (
     estimate_over_text,
     sample_deviation,
 )
-from tiebench.comparison.captions import describe_common, describe_contrast, describe_method
+from tiebench.experiment.block import Block
+from tiebench.experiment.differences import find_differences
+from tiebench.results.record import SPLITS, Parameters, Record
 
 if TYPE_CHECKING:
     import numpy as np

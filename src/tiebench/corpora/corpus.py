@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tiebench.corpora.text_statistics import TextStatistics, read_statistics
 from tiebench.corpora.reading import read_lines
+from tiebench.corpora.text_statistics import TextStatistics, read_statistics
 from tiebench.errors import TiebenchError
 
 SPLITS = ("train", "valid", "test")

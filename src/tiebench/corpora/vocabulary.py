@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from tiebench.corpora.cache import keep_folder
-from tiebench.corpora.text_statistics import END_OF_LINE
 from tiebench.corpora.corpus import Corpus
 from tiebench.corpora.reading import read_lines, read_pieces
+from tiebench.corpora.text_statistics import END_OF_LINE
 from tiebench.errors import TiebenchError
-from tiebench.files import write_text
 from tiebench.experiment.corpus_config import BPEConfig, VocabularyConfig, WordsConfig
+from tiebench.files import write_text
 
 UNKNOWN = "<unk>"
 VERSION = 1  # of fitting: raise it when the same text and options would give another vocabulary

@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 
-from tiebench.reporting.tables import Column, Table
 from tiebench.execution import environment
-from tiebench.training.evaluation import score_stream
-from tiebench.models.language_model import build_model, count_flops_per_token, count_parameters, initialise_model
-from tiebench.training.callbacks import Callback
-from tiebench.training.trainer import Trainer
 from tiebench.execution.workloads import Workload, list_parts, open_workload
+from tiebench.models.language_model import build_model, count_flops_per_token, count_parameters, initialise_model
+from tiebench.reporting.tables import Column, Table
+from tiebench.training.callbacks import Callback
+from tiebench.training.evaluation import score_stream
+from tiebench.training.trainer import Trainer
 
 WARM_UP_STEPS = 3
 MIN_STEPS = 5

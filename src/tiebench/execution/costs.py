@@ -17,23 +17,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from tiebench.analysis.subspace_study import Study, describe_run
+from tiebench.claims.verdicts import ClaimRuns
 from tiebench.corpora.catalogue import CATALOGUE
 from tiebench.corpora.corpus import SPLITS
 from tiebench.corpora.stream import TokenStream
 from tiebench.errors import TiebenchError
-from tiebench.experiment.run_spec import RunSpec
-from tiebench.results.record import RECORD_FILE
-from tiebench.reporting.tables import Column, Table
-from tiebench.claims.verdicts import ClaimRuns
-from tiebench.training.batches import Batches
 from tiebench.execution.bench import build_trainer
 from tiebench.execution.environment import choose_device, keep_threads
-from tiebench.models.language_model import build_on_meta, count_flops_per_token
-from tiebench.execution.settings import Settings
 from tiebench.execution.run_data import load_data
-from tiebench.analysis.subspace_study import Study, describe_run
-from tiebench.training.trainer import Trainer, plan_steps
+from tiebench.execution.settings import Settings
 from tiebench.execution.workloads import Workload, draw_stream
+from tiebench.experiment.run_spec import RunSpec
+from tiebench.models.language_model import build_on_meta, count_flops_per_token
+from tiebench.reporting.tables import Column, Table
+from tiebench.results.record import RECORD_FILE
+from tiebench.training.batches import Batches
+from tiebench.training.trainer import Trainer, plan_steps
 
 TIMING_SECONDS = 60.0
 STEP_SECONDS = 1.0

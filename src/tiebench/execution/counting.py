@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiebench.execution.run_data import load_data
 from tiebench.experiment.run_spec import RunSpec
+from tiebench.losses.linear_cross_entropy import BUFFER_BYTES
+from tiebench.models.language_model import build_on_meta, count_flops_per_token, count_parameters
 from tiebench.results.record import Parameters
 from tiebench.training.batches import Batches
-from tiebench.models.language_model import build_on_meta, count_flops_per_token, count_parameters
-from tiebench.execution.run_data import load_data
 from tiebench.training.trainer import plan_steps
-from tiebench.losses.linear_cross_entropy import BUFFER_BYTES
 
 BYTES = 4
 

@@ -13,14 +13,12 @@ from filelock import FileLock, Timeout
 
 from tiebench.corpora.vocabulary import save_vocabulary
 from tiebench.errors import TiebenchError, UsageError
-from tiebench.experiment.run_spec import RunSpec
-from tiebench.results import record as records
-from tiebench.files import write_text
-from tiebench.results.record import Record
-from tiebench.results.store import LOCK_FILE
 from tiebench.execution import environment
-from tiebench.training.checkpoints import read_weights, remove_checkpoint
-from tiebench.training.evaluation import Score, describe_score, score_stream
+from tiebench.execution.finished import find_finished
+from tiebench.execution.run_data import RunData, load_data
+from tiebench.execution.settings import Settings
+from tiebench.experiment.run_spec import RunSpec
+from tiebench.files import write_text
 from tiebench.models.language_model import (
     LanguageModel,
     build_model,
@@ -28,11 +26,13 @@ from tiebench.models.language_model import (
     count_parameters,
     initialise_model,
 )
+from tiebench.results import record as records
+from tiebench.results.record import Record
+from tiebench.results.store import LOCK_FILE
 from tiebench.training.callbacks import Callback
-from tiebench.execution.finished import find_finished
-from tiebench.execution.run_data import RunData, load_data
-from tiebench.execution.settings import Settings
-from tiebench.training.trainer import SURPRISING_FIRST_LOSS, TrainState, Trainer
+from tiebench.training.checkpoints import read_weights, remove_checkpoint
+from tiebench.training.evaluation import Score, describe_score, score_stream
+from tiebench.training.trainer import SURPRISING_FIRST_LOSS, Trainer, TrainState
 
 SPEC_FILE = "spec.yaml"
 VOCABULARY_FILE = "vocabulary.json"

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from tiebench.corpora.vocabulary import load_vocabulary
 from tiebench.errors import UsageError
-from tiebench.results.record import read_record
-from tiebench.models.language_model import LanguageModel
 from tiebench.execution.run import VOCABULARY_FILE, open_model
+from tiebench.models.language_model import LanguageModel
+from tiebench.results.record import read_record
 
 
 @torch.inference_mode()

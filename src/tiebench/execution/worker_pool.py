@@ -20,12 +20,12 @@ from typing import Any
 import torch
 
 from tiebench.errors import TiebenchError
+from tiebench.execution.run import execute_run
+from tiebench.execution.settings import Settings
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import Record
-from tiebench.training.signals import Interrupted, catch_signals
 from tiebench.training.callbacks import Callback
-from tiebench.execution.settings import Settings
-from tiebench.execution.run import execute_run
+from tiebench.training.signals import Interrupted, catch_signals
 
 Watch = Callable[[RunSpec, int], Callback]
 POLL_SECONDS = 0.2

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from tiebench.corpora.stream import TokenStream
-from tiebench.errors import UsageError
+from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment.bundled import list_configs
 from tiebench.experiment.loading import load_experiment, resolve_document
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.yaml_file import Document
-from tiebench.errors import did_you_mean
 
 NUM_TOKENS = {"train": 300_000, "valid": 60_000}
 ZIPF_SHIFT = 2.7

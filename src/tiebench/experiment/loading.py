@@ -6,14 +6,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tiebench.errors import UsageError
+from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment import schema
 from tiebench.experiment.bundled import find_config
 from tiebench.experiment.merging import apply_override, expand_shorthands, list_paths, merge, parse_override
 from tiebench.experiment.problems import Problem, explain_problems, raise_problems
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.yaml_file import Document, read_document
-from tiebench.errors import did_you_mean
 
 TOP_KEYS = ("name", "description", "seeds", "arms")
 

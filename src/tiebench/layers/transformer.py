@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tiebench.layers.dropout import Dropout
-from tiebench.layers.initialisation import fill_from
 from tiebench.errors import TiebenchError
 from tiebench.experiment.block import InitConfig
+from tiebench.layers.dropout import Dropout
+from tiebench.layers.initialisation import fill_from
 
 Rotation = tuple[torch.Tensor, torch.Tensor]
 RESIDUAL_ENDS = ("attention.output.weight", "mlp.down.weight")

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tiebench.layers.dropout import set_generator
 from tiebench.errors import TiebenchError, UsageError
+from tiebench.experiment.architecture_config import ArchitectureConfig
+from tiebench.experiment.embedding_config import EmbeddingConfig, TieConfig
 from tiebench.experiment.schema import ArmSpec
-from tiebench.results.record import Parameters
+from tiebench.layers.dropout import set_generator
 from tiebench.models.generators import open_generator
+from tiebench.results.record import Parameters
 from tiebench.tying.token_embedding import TokenEmbedding
 
 
@@ -41,11 +43,24 @@ class LanguageModel(nn.Module):
 
 def build_model(spec: ArmSpec, *, vocabulary_size: int) -> LanguageModel:
     """An uninitialised model on the current default device. Raises UsageError for options that do not go together."""
-    architecture = _import_type("architectures", spec.architecture.type).build(spec.architecture)
-    tie = _import_type("tying", spec.tie.type)
-    embedding = tie.build(spec.tie, spec.embedding, vocabulary_size=vocabulary_size, width=architecture.width)
+    architecture = build_architecture(spec.architecture)
+    embedding = build_embedding(
+        spec.tie, config=spec.embedding, vocabulary_size=vocabulary_size, width=architecture.width
+    )
     _check_lengths(spec, architecture)
     return LanguageModel(embedding, architecture)
+
+
+def build_architecture(config: ArchitectureConfig) -> nn.Module:
+    """An uninitialised architecture: vectors `(batch, time, width)` to vectors of the same shape, and a state."""
+    return _import_type("architectures", config.type).build(config)
+
+
+def build_embedding(
+    tie: TieConfig, *, config: EmbeddingConfig, vocabulary_size: int, width: int
+) -> TokenEmbedding:
+    """An uninitialised token embedding. Raises UsageError for options that mean nothing under this tie."""
+    return _import_type("tying", tie.type).build(tie, config, vocabulary_size=vocabulary_size, width=width)
 
 
 def _import_type(room: str, name: str) -> ModuleType:

@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import replace
 
 from tiebench.claims.papers import PaperClaims
+from tiebench.claims.verdicts import ClaimResult
 from tiebench.comparison.pairing import Spread
 from tiebench.reporting.render import MISSING, format_cell, format_number, render_table
 from tiebench.reporting.tables import Column, Table
-from tiebench.claims.verdicts import ClaimResult
 
 SPREAD = Column("measured", "spread")
 COLUMNS = ("claim", "source", "measure", "published", "measured")

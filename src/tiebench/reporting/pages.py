@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tiebench.comparison.pairing import compare_arms, group_by_arm
 from tiebench.errors import UsageError
 from tiebench.files import write_text
-from tiebench.comparison.pairing import compare_arms, group_by_arm
-from tiebench.results.record import SPLITS, Record
 from tiebench.reporting.render import render_table
-from tiebench.results.store import Store
 from tiebench.reporting.tables import ROLES, Table, comparison_table, runs_table
+from tiebench.results.record import SPLITS, Record
+from tiebench.results.store import Store
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiebench.errors import UsageError
-from tiebench.errors import did_you_mean
+from tiebench.errors import UsageError, did_you_mean
 from tiebench.files import open_atomic
-from tiebench.results.record import CurvePoint
 from tiebench.reporting.render import format_number
+from tiebench.results.record import CurvePoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from tiebench.errors import TiebenchError
 from tiebench.experiment.block import Block
 from tiebench.experiment.schema import ArmSpec
-from tiebench.files import write_text, open_atomic
+from tiebench.files import open_atomic, write_text
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from tiebench.errors import UsageError
-from tiebench.errors import did_you_mean
+from tiebench.errors import UsageError, did_you_mean
 from tiebench.results.record import RECORD_FILE, Record, read_record
 from tiebench.results.store import Store
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tiebench.errors import UsageError
+from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment.schema import NAME
-from tiebench.errors import did_you_mean
 from tiebench.results.record import RECORD_FILE, CurvePoint, Record, read_curve, read_record, read_token_nll
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from tiebench.corpora.stream import TokenStream
 from tiebench.experiment.schema import ArmSpec
-from tiebench.results import record
-from tiebench.models.language_model import LanguageModel
 from tiebench.losses.linear_cross_entropy import IGNORED
+from tiebench.models.language_model import LanguageModel
+from tiebench.results import record
 
 TOKENS_AT_ONCE = 2048
 WINDOWS_AT_ONCE = 8

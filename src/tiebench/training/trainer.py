@@ -12,17 +12,17 @@ from torch import Tensor
 from tiebench.corpora.stream import TokenStream
 from tiebench.errors import TiebenchError
 from tiebench.experiment.run_spec import RunSpec
+from tiebench.models.generators import open_generator
+from tiebench.models.language_model import LanguageModel, compile_encode
 from tiebench.results.record import CurvePoint, write_curve
 from tiebench.training.batches import Batches
+from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import read_checkpoint, write_checkpoint, write_weights
 from tiebench.training.evaluation import MAX_NLL, score_stream
-from tiebench.training.signals import Interrupted, catch_signals
-from tiebench.models.language_model import LanguageModel, compile_encode
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
-from tiebench.training.callbacks import Callback
 from tiebench.training.optimizers import build_optimizer
 from tiebench.training.schedules import scale_learning_rate
-from tiebench.models.generators import open_generator
+from tiebench.training.signals import Interrupted, catch_signals
 
 CHECKPOINT_SECONDS = 60.0
 SURPRISING_FIRST_LOSS = 1.3

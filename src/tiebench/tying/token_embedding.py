@@ -152,7 +152,7 @@ class TokenEmbedding(nn.Module, ABC):
             self.output_embedding,
             self.output_bias,
             targets.flatten(),
-            input_embedding=self.input_embedding,
+            input_table=self.input_embedding,
             temperature=temperature,
             gamma=gamma,
             scale=scale,
