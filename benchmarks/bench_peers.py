@@ -1,6 +1,6 @@
 """The same workloads in other programs beside ours, interleaved in fresh processes: ratios with their spread.
 
-    python scripts/bench_peers.py --word-language-model DIR --nano-gpt DIR
+    python benchmarks/bench_peers.py --word-language-model DIR --nano-gpt DIR
 
 DIR is the folder with the program's model.py. Every process gets the same number of threads. On a CPU a peer runs as
 shipped, and once more with the settings of allocator and OpenMP that tiebench makes for itself; on CUDA it runs as
@@ -38,8 +38,8 @@ def build_word_language_model(run: Any, vocabulary_size: int, ids: Any, *, folde
     import torch
 
     options, training = run.spec.architecture, run.spec.training
-    width, tied, window = options["width"], run.spec.tie["type"] == "tied", training.window
-    model = load_model(folder).RNNModel("LSTM", vocabulary_size, width, width, 2, options["dropout"], tied)
+    width, tied, window = options.width, run.spec.tie.type == "tied", training.window
+    model = load_model(folder).RNNModel("LSTM", vocabulary_size, width, width, 2, options.dropout, tied)
     model.to(ids.device)
     criterion, place = torch.nn.NLLLoss(), {"train": 0, "score": 0}
     rows = {"train": training.batch_size, "score": EVALUATION_BATCH}
@@ -81,7 +81,7 @@ def build_nano_gpt(run: Any, vocabulary_size: int, ids: Any, *, folder: Path) ->
 
     options, asked = run.spec.architecture, run.spec.training.optimizer
     module = load_model(folder)
-    sizes = {"n_layer": options["layers"], "n_head": options["heads"], "n_embd": options["width"]}
+    sizes = {"n_layer": options.layers, "n_head": options.heads, "n_embd": options.width}
     config = module.GPTConfig(block_size=run.spec.training.window, vocab_size=vocabulary_size, bias=True, **sizes)
     model = module.GPT(config)
     model.to(ids.device)
@@ -97,9 +97,9 @@ def build_hugging_face(run: Any, vocabulary_size: int, ids: Any, *, folder: Path
     from transformers import GPT2Config, GPT2LMHeadModel
 
     options, asked = run.spec.architecture, run.spec.training.optimizer
-    sizes = {"n_layer": options["layers"], "n_head": options["heads"], "n_embd": options["width"]}
+    sizes = {"n_layer": options.layers, "n_head": options.heads, "n_embd": options.width}
     quiet = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
-    tied = run.spec.tie["type"] == "tied"
+    tied = run.spec.tie.type == "tied"
     model = GPT2LMHeadModel(
         GPT2Config(vocab_size=vocabulary_size, n_positions=run.spec.training.window, use_cache=False,
                    tie_word_embeddings=tied, bos_token_id=0, eos_token_id=0, **sizes, **quiet)

@@ -1,6 +1,6 @@
 """How cost grows: memory over vocabulary and corpus, time over width, tokenising, start-up. Each point is a process.
 
-    python scripts/plot_costs.py [--largest-mb 1000] [--text FILE]
+    python benchmarks/plot_costs.py [--largest-mb 1000] [--text FILE]
 
 Writes costs.json and costs.svg into results/ and rewrites performance.md.
 """

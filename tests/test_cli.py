@@ -19,7 +19,7 @@ import yaml
 from typer.testing import CliRunner
 
 import tiebench
-from tiebench import cli, registry
+from tiebench.cli.app import app, main
 from tiebench.experiment import bundled
 from tiebench.experiment.schema import ARCHITECTURES, CORPORA, TIES
 from tiebench.reporting.render import format_number
@@ -35,6 +35,7 @@ OPTIONS = {
     "list": {"--results", "--json"},
     "show": {"--json"},
     "bench": {"--seconds", "--threads", "--device", "--data-dir", "--json"},
+    "schema": set(),
     "sample": {"--prompt", "--tokens", "--temperature", "--seed", "--json"},
 }
 
@@ -45,7 +46,7 @@ def run(monkeypatch, tmp_path) -> Callable[..., Any]:
     monkeypatch.chdir(tmp_path)
 
     def invoke(*arguments: Any, exit_code: int = 0):
-        answer = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+        answer = CliRunner().invoke(app, [str(argument) for argument in arguments])
         assert answer.exit_code == exit_code, (answer.output, answer.exception)
         return answer
 
@@ -61,7 +62,7 @@ def read_times(results: Path) -> dict[Path, int]:
 
 def test_the_options_are_frozen():
     """A new knob is a field in the YAML. An option that is really needed is entered here, after thought."""
-    commands = typer.main.get_command(cli.app).commands
+    commands = typer.main.get_command(app).commands
     found = {
         name: {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
         for name, command in commands.items()
@@ -71,13 +72,13 @@ def test_the_options_are_frozen():
 
 @pytest.mark.parametrize("command, jobs", [("train", "1"), ("compare", "auto"), ("reproduce", "auto")])
 def test_what_needs_many_runs_takes_all_cores_unless_told_otherwise(command, jobs):
-    options = typer.main.get_command(cli.app).commands[command].params
+    options = typer.main.get_command(app).commands[command].params
     assert next(option.default for option in options if option.name == "jobs") == jobs
 
 
 def test_both_entry_points_are_the_same_program():
     (script,) = entry_points(group="console_scripts", name="tiebench")
-    assert script.load() is cli.main
+    assert script.load() is main
     answer = subprocess.run([sys.executable, "-m", "tiebench", "--version"], capture_output=True, text=True, check=True)
     assert answer.stdout == f"tiebench {tiebench.__version__}\n" and answer.stderr == ""
 
@@ -107,8 +108,8 @@ def test_help_names_every_command_and_nothing_asked_is_help(run):
 def test_looking_imports_no_torch(arguments, trained_once):
     program = (
         "import sys; sys.argv = ['tiebench', *sys.argv[1:]]\n"
-        "from tiebench import cli\n"
-        "try:\n    cli.main()\n"
+        "from tiebench.cli.app import main\n"
+        "try:\n    main()\n"
         "finally:\n"
         "    print([name for name in ('torch', 'matplotlib', 'datasets') if name in sys.modules], file=sys.stderr)\n"
     )
@@ -180,7 +181,7 @@ def test_an_override_is_trained_and_written_down(run, write_experiment, tmp_path
     )
     folder = tmp_path / "results" / "tiny" / "tied" / "seed-1"
     record = read_record(folder)
-    assert record.spec["training"]["epochs"] == 1 and record.spec["embedding"]["output_bias"] is True
+    assert record.spec.training.epochs == 1 and record.spec.embedding.output_bias is True
     assert yaml.safe_load((folder / "spec.yaml").read_text("utf-8"))["altered"] == [
         "training.epochs=1",
         "arms.tied.embedding.output_bias=true",
@@ -304,8 +305,8 @@ def test_bench_says_what_it_is_at_before_it_is(run):
 def test_lists_are_complete(run, trained_once):
     listed = json.loads(run("list", "--json", "--results", trained_once / "results").stdout)
     assert list(listed["corpora"]) == list(CORPORA)
-    assert list(listed["architectures"]) == registry.list(ARCHITECTURES)
-    assert list(listed["ties"]) == registry.list(TIES)
+    assert list(listed["architectures"]) == list(ARCHITECTURES)
+    assert list(listed["ties"]) == list(TIES)
     assert "quickstart" in listed["configs"] and len(listed["claims"]) > 0
     assert len(listed["runs"]) == 4 and all("finished, test perplexity" in text for text in listed["runs"].values())
     for kind, entries in listed.items():
@@ -331,7 +332,7 @@ def test_show_tells_all_of_a_run(run, trained_once):
     text = run("show", folder).stdout
     for part in (
         "spec:",
-        f"layers: {record.spec['architecture']['layers']},",
+        f"layers: {record.spec.architecture.layers},",
         "evaluations:",
         "best:",
         "cost:",

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from tiebench import cli
+from tiebench.cli.app import app
 
 MISTAKES = yaml.safe_load(Path(__file__).with_name("mistakes.yaml").read_text("utf-8"))
 
@@ -24,7 +24,7 @@ def run(monkeypatch, tmp_path) -> Callable[..., Any]:
     monkeypatch.chdir(tmp_path)
 
     def invoke(*arguments: str):
-        return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
     return invoke
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from typer.main import get_command
 
 from tiebench.cli.app import app
-from tiebench.experiment import schema
+from tiebench.experiment.embedding_config import EmbeddingConfig
 from tiebench.experiment.loading import load_experiment
 from tiebench.models.language_model import build_model, count_parameters
 
@@ -60,8 +60,7 @@ def test_the_example_tie_is_whole():
     """A tie whose output table is computed from a parameter still gets the right gradient."""
     entry: dict = {"__name__": "negated"}
     exec(re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0], entry)
-    options = entry["Options"](type="negated")
-    embedding = entry["build"](options, schema.EmbeddingConfig(), vocabulary_size=30, width=8)
+    embedding = entry["build"](None, EmbeddingConfig(), vocabulary_size=30, width=8)
     torch.manual_seed(1)
     embedding.shared.data.normal_()
     tokens, targets = torch.randint(0, 30, (2, 2, 5))

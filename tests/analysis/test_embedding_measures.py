@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.distance import pdist
 from scipy.stats import rankdata, spearmanr
 
+from tiebench.analysis import embedding_measures as measures
 from tiebench.analysis.embedding_measures import (
     WORD_PAIRS,
     correlate_judgements,
@@ -25,7 +26,7 @@ def draw():
 
 
 def test_rank_correlation_is_spearman_over_all_pairs(draw, monkeypatch):
-    monkeypatch.setattr(embedding_measures, "BLOCK_ROWS", 16)  # 100 rows: six whole blocks and a part of one
+    monkeypatch.setattr(measures, "BLOCK_ROWS", 16)  # 100 rows: six whole blocks and a part of one
     first = draw(100, 8)
     second = first[:, :6] + 0.5 * draw(100, 6)
     expected = spearmanr(pdist(first.astype("float64"), "cosine"), pdist(second.astype("float64"), "cosine")).statistic
@@ -35,7 +36,7 @@ def test_rank_correlation_is_spearman_over_all_pairs(draw, monkeypatch):
 
 
 def test_distances_are_those_of_each_pair_once(draw, monkeypatch):
-    monkeypatch.setattr(embedding_measures, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(measures, "BLOCK_ROWS", 3)
     table = draw(7, 4)
     np.testing.assert_allclose(measure_distances(table), pdist(table.astype("float64"), "cosine"), atol=1e-12)
 

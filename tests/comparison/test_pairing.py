@@ -132,14 +132,14 @@ def test_a_comparison_of_unlike_runs_names_the_field(make_record, path, value):
 
 
 def test_seeds_of_one_arm_must_agree_even_in_what_is_declared(make_record):
-    other = make_record("tied", 2, changes=[("spec.tie", {"type": "three-way"})])
+    other = make_record("tied", 2, changes=[("spec.tie", {"type": "untied"})])
     arms = {"untied": [make_record("untied", 1), make_record("untied", 2)], "tied": [make_record("tied", 1), other]}
-    with pytest.raises(UsageError, match="tie.type differs .tied, seed 1: 'tied'; tied, seed 2: 'three-way'"):
+    with pytest.raises(UsageError, match="tie.type differs .tied, seed 1: 'tied'; tied, seed 2: 'untied'"):
         compare_arms(arms, token_nll=no_nats)
 
 
 def test_a_corpus_may_lie_elsewhere(make_record):
-    moved = make_record("tied", changes=[("spec.corpus", {"type": "text", "folder": "elsewhere"})])
+    moved = make_record("tied", changes=[("spec.corpus", {"type": "text", "train": "a", "valid": "b", "test": "c"})])
     compare_arms({"untied": [make_record("untied")], "tied": [moved]}, token_nll=no_nats)
 
 

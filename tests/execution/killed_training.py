@@ -14,11 +14,12 @@ import sys
 
 import torch._dynamo  # noqa: F401  (what torch.optim imports at its first step)
 
-from tiebench import cli
-from tiebench.training import fleet, runner, trainer  # noqa: F401  (imported once, before the forks)
+from tiebench.cli.app import main
+from tiebench.execution import execute, run  # noqa: F401  (imported once, before the forks)
+from tiebench.training import trainer
 
 PLACES = {
-    "step": (trainer.Trainer, "_step"),
+    "step": (trainer.Trainer, "train_step"),
     "write": (os, "replace"),
     "score": (trainer.Trainer, "_advance_evaluation"),
 }
@@ -49,7 +50,7 @@ def attempt(config: str, results: str, moment: str | None, *, by: signal.Signals
     if moment:
         end_at(moment, by=by)
     try:
-        cli.main()
+        main()
     except SystemExit as end:
         sys.stdout.flush()
         os._exit(end.code or 0)

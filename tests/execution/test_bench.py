@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiebench.training.packing import Pack
 
 from tiebench.errors import UsageError
 from tiebench.execution import bench, workloads
@@ -25,9 +24,8 @@ from tiebench.execution.workloads import WORKLOADS, describe_run, draw_stream, l
 from tiebench.models.language_model import build_on_meta, count_parameters
 from tiebench.reporting.render import render_table
 from tiebench.training import evaluation
-from tiebench.training.trainer import Trainer
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MEASUREMENT = SpeedMeasurement(
     workload="lstm-200-ptb", arm="tied", device="cpu", precision="fp32", num_threads=2, num_parameters=2_652_000,
     flops_per_token=6_000_000, train_tokens_per_second=5_000.0, evaluation_tokens_per_second=12_000.0,
@@ -73,8 +71,8 @@ def test_the_step_that_is_timed_learns(tiny, tmp_path):
     trainer = build_trainer(open_workload(tiny, arm="untied"), device=torch.device("cpu"), folder=tmp_path)
     before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
     bench.time_training(trainer, seconds=0.0)
-    assert trainer.progress.step == bench.WARM_UP_STEPS + bench.MIN_STEPS
-    assert trainer.progress.tokens == trainer.progress.step * 4 * 5
+    assert trainer.state.step == bench.WARM_UP_STEPS + bench.MIN_STEPS
+    assert trainer.state.tokens == trainer.state.step * 4 * 5
     assert all(not torch.equal(old, new) for old, new in zip(before, trainer.model.parameters(), strict=True))
     assert not list(tmp_path.iterdir())
 
@@ -139,7 +137,7 @@ def test_the_ceiling_is_the_median_rate_of_the_fastest_shape(monkeypatch):
 
 
 def load_script(name: str, monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     return importlib.import_module(name)
 
 
@@ -241,54 +239,3 @@ def test_the_page_shows_how_cost_grows_and_only_what_was_measured(monkeypatch, t
     for part in ("a cpu, one thread", "(costs.svg)", "10,000", "350.2", "tiebench --help", "0.200"):
         assert part in text
     assert "over it" not in text
-
-
-def test_every_engine_makes_the_steps_of_all_runs(tiny, monkeypatch):
-    engines = load_script("bench_engines", monkeypatch)
-    made = []
-    step, pack = Trainer._step, Pack.step
-    monkeypatch.setattr(Trainer, "_step", lambda self: (made.append((self.run.arm, self.run.seed)), step(self))[1])
-    monkeypatch.setattr(
-        Pack, "step", lambda self: (made.extend((t.run.arm, t.run.seed) for t in self.trainers), pack(self))[1]
-    )
-    options = {"num_seeds": 2, "num_steps": 4, "device": "cpu", "threads": 1}
-    four = [("tied", 1), ("tied", 2), ("untied", 1), ("untied", 2)]
-    for engine, runs in ((engines.SOLO, [("tied", 1), ("untied", 1)]), ("1", four), ("packed", four)):
-        made.clear()
-        found = engines.take_sample(engine, tiny, **options)
-        assert {run: made.count(run) for run in sorted(set(made))} == dict.fromkeys(runs, 4 + engines.WARM_UP_STEPS)
-        assert found["seconds"] > 0 and found["peak_memory_bytes"] > 2**20 and found["num_steps"] == 4 * len(runs)
-
-
-def test_several_processes_share_the_runs_out(monkeypatch):
-    engines = load_script("bench_engines", monkeypatch)
-    assert engines.list_engines("cuda", num_runs=10) == ("solo", "1", "packed", "4")
-    options = {"num_seeds": 1, "num_steps": 2, "device": "cpu", "threads": 2}
-    found = engines.take_sample("2", "lstm-200-ptb", **options)
-    assert found["num_steps"] == 2 * 2 and found["seconds"] > 0
-    assert found["peak_memory_bytes"] > 500e6, "of two processes with torch and a model each"
-    with pytest.raises(UsageError, match="lstm-2-ptb"):
-        engines.take_sample("2", "lstm-2-ptb", **options)
-
-
-def test_the_page_compares_engines_with_one_run_alone(monkeypatch, tmp_path):
-    page = load_script("performance_page", monkeypatch)
-    hardware = {"cpu": "a cpu", "cores": 2, "threads": 2}
-    setting = {"num_runs": 10, "num_steps": 20, "hardware": hardware, "versions": {"torch": "2"}}
-    seconds = [("solo", (1.0, 2.0)), ("1", (10.0, 20.0)), ("packed", (3.0, 4.0)), ("2", (9.0, 14.0))]
-    samples = [
-        {"round": number, "workload": "w", "engine": engine, "seconds": taken[number], "peak_memory_bytes": 2**21}
-        for engine, taken in seconds for number in range(2)
-    ]
-    (tmp_path / "engines.json").write_text(json.dumps({"setting": setting, "samples": samples}), "utf-8")
-    page.refresh_page(tmp_path)
-    text = (tmp_path / "performance.md").read_text("utf-8")
-    for jobs, ratio in (("1", "10.00 (10.00 to 10.00)"), ("packed", "2.50 (2.00 to 3.00)"), ("2", "8.00 (7.00 to 9.00)")):
-        assert any(f"--jobs {jobs} " in line and ratio in line for line in text.splitlines())
-    assert "solo" not in text and "All 10 runs" in text
-
-
-def test_the_corpus_point_reads_its_stream_from_a_file(monkeypatch):
-    costs = load_script("plot_costs", monkeypatch)
-    assert costs.measure_corpus(1) > 100
-    assert set(costs.KINDS) == set(costs.TITLES)

@@ -2,7 +2,7 @@ import pytest
 
 from tiebench.claims.papers import load_papers
 from tiebench.claims.verdicts import ClaimRuns, plan_papers
-from tiebench.execution import costs
+from tiebench.execution import costs as costs_module
 from tiebench.execution.costs import costs_table, estimate_costs, read_counts, select_countable
 from tiebench.execution.counting import count_arms
 from tiebench.execution.settings import Settings
@@ -25,7 +25,7 @@ def test_counts_of_the_catalogue_need_no_corpus(settings):
 def test_the_declared_counts_agree_with_the_text(data_dir):
     plan = ClaimRuns(load_experiment("pytorch-examples-2017-200"), ("tied",), (1,))
     measurement = count_arms(plan.runs, data_dir=data_dir)[0]
-    found = costs._count(plan.runs, settings=Settings(store=Store(data_dir / "none")))
+    found = costs_module._count(plan.runs, settings=Settings(store=Store(data_dir / "none")))
     assert (found.tokens, found.vocabulary_size) == (measurement.num_tokens, 10_000)
     assert found.flops > found.tokens * measurement.flops_per_token, "scoring costs too"
 
@@ -40,12 +40,12 @@ def test_every_arm_is_timed_or_scaled_from_one_of_its_kind(write_experiment, set
         timed.append(found.run.name)
         return found.flops_per_step / 1e9
 
-    monkeypatch.setattr(cost, "_time_step", time_step)
+    monkeypatch.setattr(costs_module, "_time_step", time_step)
     costs = estimate_costs([large, small], settings=settings)
     assert timed == ["tiny/untied/seed-1", "large/tied/seed-1"], "smallest first; the tie does not change the speed"
     assert all(found.timed for found in costs)
     assert costs[1].seconds == pytest.approx(costs[1].flops / 1e9)
-    monkeypatch.setattr(cost, "TIMING_SECONDS", 0.0)
+    monkeypatch.setattr(costs_module, "TIMING_SECONDS", 0.0)
     timed.clear()
     scaled = estimate_costs([large, small], settings=settings)
     assert timed == ["tiny/untied/seed-1"], "without time, one of each kind"
@@ -61,7 +61,7 @@ def test_a_real_step_is_timed(write_experiment, settings):
 
 
 def test_a_study_has_its_cost(settings, monkeypatch):
-    monkeypatch.setattr(cost, "_time_step", lambda found, *, device: 1.0)
+    monkeypatch.setattr(costs_module, "_time_step", lambda found, *, device: 1.0)
     found = estimate_costs([], settings=settings, studies=(("beta-1", 1),))[0]
     assert (found.run.name, found.num_runs) == ("subspace-alignment/beta-1/seed-1", 1)
     assert found.tokens == 120 * 20_000 and found.seconds == pytest.approx(6000)
@@ -75,7 +75,7 @@ def test_finished_runs_cost_nothing(trained):
 
 
 def test_text_that_is_not_there_is_left_out_and_said(settings, monkeypatch):
-    monkeypatch.setattr(cost, "_time_step", lambda found, *, device: 1.0)
+    monkeypatch.setattr(costs_module, "_time_step", lambda found, *, device: 1.0)
     papers = load_papers("press-wolf-2017", only=["bbc-tied-test", "small-tied-test"])
     only = ["bbc-tied-test", "small-tied-test"]
     plans = list(plan_papers(papers, only=only, seeds=[1], overrides=[]).values())

@@ -81,9 +81,9 @@ def read_measurements(results: Path) -> dict:
     """All that a run found: everything but times, memory and provenance."""
     folder = find_only_run(results)
     record = read_record(folder).model_dump(exclude={"provenance"})
-    measured = {key: record["cost"].pop(key) for key in ("train_seconds", "evaluation_seconds", "tokens_per_second")}
+    measured = {key: record["usage"].pop(key) for key in ("train_seconds", "evaluation_seconds", "tokens_per_second")}
     assert all(value > 0 for value in measured.values())
-    record["cost"].pop("peak_memory_bytes")
+    record["usage"].pop("peak_memory_bytes")
     curve = [point.model_dump(exclude={"seconds"}) for point in read_curve(folder)]
     return {
         "record": record,
@@ -146,14 +146,14 @@ def load_run(config: Path):
 
 def interrupt_after(num_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the process be told to stop at a step, as Ctrl-C would."""
-    original = Trainer._step
+    original = Trainer.train_step
 
     def step(self) -> None:
         original(self)
-        if self.progress.step == num_steps:
+        if self.state.step == num_steps:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "train_step", step)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
@@ -11,10 +10,13 @@ import pytest
 import torch
 
 from tiebench.errors import TiebenchError, UsageError
-from tiebench.execution import worker_pool as fleet_module
+from tiebench.execution import worker_pool
+from tiebench.execution.execute import choose_num_jobs, execute
+from tiebench.execution.plan import plan_runs
 from tiebench.execution.settings import Settings
-from tiebench.execution.worker_pool import PipeCallback, choose_num_jobs, count_cores, execute_runs
+from tiebench.execution.worker_pool import PipeCallback, count_cores
 from tiebench.experiment.loading import load_experiment
+from tiebench.reporting.pages import refresh_tables
 from tiebench.results.store import Store, find_state
 from tiebench.training.callbacks import Callback
 from tiebench.training.signals import catch_signals
@@ -45,7 +47,7 @@ class Watching(Callback):
         self.finished = "reused" if reused else "trained"
 
 
-class Fleet:
+class Runs:
     """Runs of one experiment into one folder."""
 
     def __init__(self, config: Path, results: Path) -> None:
@@ -59,29 +61,31 @@ class Fleet:
             self.callbacks[run.arm] = Watching(run, at_second_evaluation=at_second_evaluation)
             return self.callbacks[run.arm]
 
-        return execute_runs(self.runs, settings=self.settings, watch=watch, jobs=jobs)
+        plan = plan_runs(self.runs, settings=self.settings)
+        refresh = lambda record: refresh_tables(self.settings.store)  # noqa: E731
+        return execute(plan, settings=self.settings, watch=watch, jobs=jobs, on_record=refresh)
 
     def states(self) -> dict[str, str]:
         return {folder.parts[-2]: find_state(folder) for folder in self.settings.store.folders()}
 
 
 @pytest.fixture
-def open_fleet(write_experiment, tmp_path):
-    def open_one(folder: str = "results", **blocks) -> Fleet:
-        return Fleet(write_experiment(**{"architecture": DROPOUT, "training": LONG} | blocks), tmp_path / folder)
+def open_runs(write_experiment, tmp_path):
+    def open_one(folder: str = "results", **blocks) -> Runs:
+        return Runs(write_experiment(**{"architecture": DROPOUT, "training": LONG} | blocks), tmp_path / folder)
 
     return open_one
 
 
-def read_findings(fleet: Fleet) -> list[dict]:
+def read_found(pool: Runs) -> list[dict]:
     """Records without times, memory and provenance, and the learning curves without times."""
     found = []
-    for record in fleet.settings.store.records():
+    for record in pool.settings.store.records():
         content = record.model_dump(exclude={"provenance"})
         for key in ("train_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes"):
-            content["cost"].pop(key)
-        content["curve"] = [point.model_dump(exclude={"seconds"}) for point in fleet.settings.store.curve(record)]
-        content["test nats"] = fleet.settings.store.token_nll(record).tobytes()
+            content["usage"].pop(key)
+        content["curve"] = [point.model_dump(exclude={"seconds"}) for point in pool.settings.store.curve(record)]
+        content["test nats"] = pool.settings.store.token_nll(record).tobytes()
         found.append(content)
     return found
 
@@ -95,7 +99,6 @@ def read_findings(fleet: Fleet) -> list[dict]:
         ("auto", 9, "cuda", 1),
         ("auto", 1, "cpu", 1),
         ("2", 0, "cpu", 1),
-        ("packed", 9, "cpu", 1),
     ],
 )
 def test_the_number_of_jobs(asked, num_runs, device, number):
@@ -106,19 +109,19 @@ def test_the_number_of_jobs(asked, num_runs, device, number):
 def test_a_user_s_number_of_threads_is_not_exceeded(monkeypatch, tmp_path):
     """OMP_NUM_THREADS=1 makes runs comparable whatever --jobs is."""
     settings = Settings(store=Store(tmp_path), device="cpu")
-    monkeypatch.setattr(fleet_module, "count_cores", lambda: 16)
+    monkeypatch.setattr(worker_pool, "count_cores", lambda: 16)
     shares = {}
     for allowed in (1, 16):
         monkeypatch.setattr(torch, "get_num_threads", lambda allowed=allowed: allowed)
-        shares[allowed] = fleet_module.WorkerPool(settings, watch=None, num_jobs=2).settings.num_threads
+        shares[allowed] = worker_pool.WorkerPool(settings, watch=None, num_jobs=2, on_record=None).settings.num_threads
     assert shares == {1: 1, 16: 8}
 
 
-def test_side_by_side_survives_a_kill_and_finds_what_one_after_the_other_finds(open_fleet):
+def test_side_by_side_survives_a_kill_and_finds_what_one_after_the_other_finds(open_runs):
     """One of two processes is killed: the other ends well, and the same command goes on to equal figures."""
-    expected = open_fleet("in-turn")
+    expected = open_runs("in-turn")
     assert [record.arm for record in expected.train(jobs="1")] == ["untied", "tied"]
-    fleet = open_fleet("at-once")
+    pool = open_runs("at-once")
 
     def kill(run) -> None:
         if run.arm == "untied":
@@ -126,49 +129,44 @@ def test_side_by_side_survives_a_kill_and_finds_what_one_after_the_other_finds(o
             os.kill(process.pid, signal.SIGKILL)
 
     with pytest.raises(TiebenchError, match=r"the process of tiny/untied/seed-1 ended with exit code -9") as caught:
-        fleet.train(jobs="2", at_second_evaluation=kill)
+        pool.train(jobs="2", at_second_evaluation=kill)
     assert "goes on from its last checkpoint" in caught.value.hint
-    assert fleet.states() == {"tied": "finished", "untied": "interrupted"}
-    assert [callback.finished for callback in fleet.callbacks.values()] == [False, "trained"]
-    assert any("failed" in message for message in fleet.callbacks["untied"].said)
-    fleet.train(jobs="2")
-    assert fleet.callbacks["tied"].finished == "reused" and fleet.callbacks["untied"].finished == "trained"
-    assert any("going on from step" in message for message in fleet.callbacks["untied"].said)
-    assert read_findings(fleet) == read_findings(expected)
+    assert pool.states() == {"tied": "finished", "untied": "interrupted"}
+    assert [callback.finished for callback in pool.callbacks.values()] == [False, "trained"]
+    assert any("failed" in message for message in pool.callbacks["untied"].said)
+    pool.train(jobs="2")
+    assert pool.callbacks["tied"].finished == "reused" and pool.callbacks["untied"].finished == "trained"
+    assert any("going on from step" in message for message in pool.callbacks["untied"].said)
+    assert read_found(pool) == read_found(expected)
     assert multiprocessing.active_children() == []
-    table = (fleet.settings.store.root / "table.md").read_text("utf-8")
+    table = (pool.settings.store.root / "table.md").read_text("utf-8")
     assert "untied" in table and "| tied" in table
 
 
-def test_ctrl_c_checkpoints_every_process(open_fleet):
-    fleet = open_fleet(training={**LONG, "epochs": 10_000})
+def test_ctrl_c_checkpoints_every_process(open_runs):
+    pool = open_runs(training={**LONG, "epochs": 10_000})
     with pytest.raises(Interrupted, match="all runs were checkpointed"):
-        fleet.train(jobs="2", at_second_evaluation=lambda run: signal.raise_signal(signal.SIGINT))
+        pool.train(jobs="2", at_second_evaluation=lambda run: signal.raise_signal(signal.SIGINT))
     assert multiprocessing.active_children() == []
-    assert "interrupted" in fleet.states().values() and "finished" not in fleet.states().values()
+    assert "interrupted" in pool.states().values() and "finished" not in pool.states().values()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_ctrl_c_while_a_process_is_started_is_heard_by_the_parent_and_not_by_the_child(number, open_fleet, monkeypatch):
-    fleet, started, start = open_fleet(), [], SpawnProcess.start
+def test_ctrl_c_while_a_process_is_being_started_stops_all(number, open_runs, monkeypatch):
+    pool, started, start = open_runs(), [], SpawnProcess.start
 
     def start_interrupted(process) -> None:
         started.append(process)
         if len(started) == number:
             signal.raise_signal(signal.SIGINT)
         start(process)
-        status = Path(f"/proc/{process.pid}/status")
-        if status.exists():
-            blocked = status.read_text("ascii").partition("SigBlk:")[2].split()[0]
-            assert int(blocked, 16) >> (signal.SIGINT - 1) & 1
 
-    resource_tracker._resource_tracker._stop()  # the first process starts it, whatever other tests did before
     monkeypatch.setattr(SpawnProcess, "start", start_interrupted)
     with pytest.raises(Interrupted):
-        fleet.train(jobs="2")
+        pool.train(jobs="2")
     assert len(started) == number and multiprocessing.active_children() == []
-    assert "finished" not in fleet.states().values()
+    assert "finished" not in pool.states().values()
 
 
 def test_a_process_that_nobody_listens_to_is_told_to_stop():
@@ -180,53 +178,53 @@ def test_a_process_that_nobody_listens_to_is_told_to_stop():
     assert told == [True]
 
 
-def test_one_that_is_told_to_stop_stops_all(open_fleet):
+def test_one_that_is_told_to_stop_stops_all(open_runs):
     """A signal to one process: what the message says of all runs is so."""
     arms = {name: {"tie": name == "tied", "embedding": {"output_bias": name == "odd"}} for name in ("tied", "untied", "odd")}
-    fleet = open_fleet(arms=arms, training={**LONG, "epochs": 10_000})
+    pool = open_runs(arms=arms, training={**LONG, "epochs": 10_000})
 
     def tell(run) -> None:
         (process,) = [child for child in multiprocessing.active_children() if child.name == run.name]
         process.terminate()
 
     with pytest.raises(Interrupted, match="all runs were checkpointed"):
-        fleet.train(jobs="2", at_second_evaluation=tell)
+        pool.train(jobs="2", at_second_evaluation=tell)
     assert multiprocessing.active_children() == []
-    assert "finished" not in fleet.states().values() and "odd" not in fleet.states()
+    assert "finished" not in pool.states().values() and "odd" not in pool.states()
 
 
-def test_a_command_that_breaks_leaves_what_is_in_training_checkpointed(open_fleet):
+def test_a_command_that_breaks_leaves_what_is_in_training_checkpointed(open_runs):
     """The processes find out that nobody listens any more, and end as if they had been told to."""
-    fleet, children = open_fleet(training={**LONG, "epochs": 10_000}), {}
+    pool, children = open_runs(training={**LONG, "epochs": 10_000}), {}
 
     def break_down(run) -> None:
         children.update({child.name == run.name: child for child in multiprocessing.active_children()})
         raise OSError("no space left on device")
 
     with pytest.raises(OSError, match="no space left"):
-        fleet.train(jobs="2", at_second_evaluation=break_down)
+        pool.train(jobs="2", at_second_evaluation=break_down)
     assert children[True].exitcode == 0
     assert children[False].exitcode in (0, -signal.SIGTERM), "it may not have begun to train yet"
-    assert "interrupted" in fleet.states().values() and multiprocessing.active_children() == []
+    assert "interrupted" in pool.states().values() and multiprocessing.active_children() == []
 
 
-def test_an_arm_that_cannot_be_built_costs_no_training(open_fleet):
+def test_an_arm_that_cannot_be_built_costs_no_training(open_runs):
     arms = {"tied": {"tie": True}, "odd": {"tie": False, "training": {"window": 99}}}
     gpt2 = {"type": "gpt2", "layers": 1, "width": 16, "heads": 2, "positions": 32}
     for jobs in ("1", "2"):
-        fleet = open_fleet(arms=arms, architecture=gpt2)
+        pool = open_runs(arms=arms, architecture=gpt2)
         with pytest.raises(UsageError, match="training.window is 99"):
-            fleet.train(jobs=jobs)
-        assert fleet.states() == {} and fleet.callbacks == {}
+            pool.train(jobs=jobs)
+        assert pool.states() == {} and pool.callbacks == {}
 
 
-def test_one_that_fails_does_not_stop_the_others(open_fleet):
+def test_one_that_fails_does_not_stop_the_others(open_runs):
     arms = {"wild": {"tie": False, "embedding": {"init": {"uniform": 1e38}}}, "tied": {"tie": True}}
-    fleet = open_fleet(arms=arms, training=SHORT)
+    pool = open_runs(arms=arms, training=SHORT)
     with pytest.raises(TiebenchError, match="tiny/wild/seed-1: the loss became"):
-        fleet.train(jobs="1")
-    assert fleet.states()["tied"] == "finished" and fleet.callbacks["tied"].finished == "trained"
-    side_by_side = open_fleet("at-once", arms=arms, training=SHORT)
+        pool.train(jobs="1")
+    assert pool.states()["tied"] == "finished" and pool.callbacks["tied"].finished == "trained"
+    side_by_side = open_runs("at-once", arms=arms, training=SHORT)
     with pytest.raises(TiebenchError, match="tiny/wild/seed-1: the loss became") as caught:
         side_by_side.train(jobs="2")
     assert "training.optimizer.learning_rate" in caught.value.hint, "the hint travels between processes"

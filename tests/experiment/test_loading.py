@@ -80,7 +80,7 @@ def test_what_is_left_out_has_its_defaults(tmp_path):
     assert (experiment.name, experiment.seeds, experiment.description) == ("my-file", (1,), "")
     spec = experiment.arms["tied"]
     assert spec.vocabulary.type == "words" and spec.training.schedule.type == "constant"
-    assert spec.architecture["dropout"] == 0.0, "an entry's own defaults are filled in"
+    assert spec.architecture.dropout == 0.0, "an entry's own defaults are filled in"
     assert spec.evaluation.train is False
 
 

@@ -25,7 +25,7 @@ def test_the_tables_hold_every_run(store):
     assert (first["arm"], first["seed"], first["signature"], first["device"]) == ("tied", "1", "0badcafe", "cpu")
     assert float(first["test_perplexity"]) == store.records()[0].evaluations["test"].perplexity
     assert first["parameters_input"] == "0" and first["commit"] == "0123456789abcdef"
-    assert first["cost_peak_memory_bytes"] == first["train_nll"] == first["test_bits_per_byte"] == ""
+    assert first["usage_peak_memory_bytes"] == first["train_nll"] == first["test_bits_per_byte"] == ""
     page = (store.root / "table.md").read_text()
     assert "## ptb-lstm-small" in page and "110.4 ± 0.5 (3)" in page
 

@@ -27,7 +27,7 @@ def test_a_record_comes_back_as_it_was_written(make_record, tmp_path):
 
 def test_equal_records_are_equal_bytes(make_record, tmp_path):
     record = make_record()
-    turned = record.model_copy(update={"spec": dict(reversed(record.spec.items()))})
+    turned = record.model_copy(update={"evaluations": dict(reversed(record.evaluations.items()))})
     assert write_record(record, tmp_path / "a").read_bytes() == write_record(turned, tmp_path / "b").read_bytes()
 
 
@@ -64,7 +64,7 @@ def test_nats_that_are_no_number_are_refused(make_record):
     [
         (lambda text: text[:-40], "damaged"),
         (lambda text: "[1, 2]", "damaged"),
-        (lambda text: text.replace('"schema_version": 2', '"schema_version": 2'), "unknown schema version 2"),
+        (lambda text: text.replace('"schema_version": 2', '"schema_version": 3'), "unknown schema version 3"),
         (lambda text: text.replace('"deadbeef"', '"DEADBEEF"'), "signature"),
         (lambda text: text.replace('"seed": 1', '"seeds": 1'), "seed"),
     ],

@@ -76,4 +76,4 @@ def test_a_trained_model_gives_the_same_scores_each_time(plan, train, tmp_path):
         record = train(run)
         assert record.evaluations["valid"].perplexity < record.vocabulary.size, arm
         model = open_model(record, Store(tmp_path / "results").folder_of(record))
-        assert model.embedding.options.word_dropout == 0.3 and torch.equal(model(tokens), model(tokens))
+        assert model.embedding.config.word_dropout == 0.3 and torch.equal(model(tokens), model(tokens))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tiebench.corpora.stream import TokenStream, open_streams
 from tiebench.corpora.vocabulary import fit_vocabulary
-from tiebench.experiment.schema import Words
+from tiebench.experiment.corpus_config import WordsConfig
 from tiebench.models.language_model import LanguageModel, build_model, initialise_model
 from tiebench.training import evaluation
 from tiebench.training.evaluation import describe_score, plan_windows, score_stream
@@ -20,7 +20,7 @@ from tiebench.training.optimizers import build_optimizer
 @pytest.fixture(scope="module")
 def streams(tiny_corpus):
     corpus = open_block(tiny_corpus)
-    return open_streams(corpus, vocabulary=fit_vocabulary(Words(type="words"), corpus=corpus))
+    return open_streams(corpus, vocabulary=fit_vocabulary(WordsConfig(type="words"), corpus=corpus))
 
 
 @pytest.fixture(scope="module")

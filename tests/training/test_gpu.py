@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiebench.training.packing import Pack
 from torch.nn import functional
 
 from tiebench.execution.bench import build_trainer
@@ -75,14 +74,14 @@ def test_the_loss_and_its_gradients_are_those_of_the_plain_path(dtype, tolerance
 def test_the_host_never_waits_inside_a_step(name, tie, precision, device, tmp_path):
     trainer = make_trainer(name, tmp_path, tie=tie, device=device, precision=precision)
     for _ in range(3):
-        trainer._step()
+        trainer.train_step()
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(5):
-            trainer._step()
+            trainer.train_step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert trainer.progress.step == 8
+    assert trainer.state.step == 8
 
 
 @pytest.mark.parametrize("tie", [False, True], ids=["untied", "tied"])
@@ -91,25 +90,8 @@ def test_a_run_on_a_gpu_learns_what_it_learns_on_a_cpu(tie, device, tmp_path):
     for place in (device, torch.device("cpu")):
         trainer = make_trainer("gpt2", tmp_path / place.type, tie=tie, device=place)
         for _ in range(40):
-            trainer._step()
+            trainer.train_step()
         score = score_stream(trainer.model, trainer.streams["valid"], spec=trainer.run.spec)
         perplexities.append(score.perplexity)
     assert perplexities[0] == pytest.approx(perplexities[1], rel=1e-3)
     assert perplexities[0] < VOCABULARY
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_a_packed_run_equals_its_solo_run(name, device, tmp_path):
-    arms = [(tie, seed) for tie in (False, True) for seed in (1, 2)]
-    solo, packed = (
-        [make_trainer(name, tmp_path / f"{kind}-{tie}-{seed}", tie=tie, device=device, seed=seed) for tie, seed in arms]
-        for kind in ("solo", "packed")
-    )
-    pack = Pack(packed)
-    for _ in range(10):
-        pack.step()
-        for trainer in solo:
-            trainer._step()
-    for ours, alone in zip(packed, solo, strict=True):
-        for found, wanted in zip(ours.model.parameters(), alone.model.parameters(), strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)

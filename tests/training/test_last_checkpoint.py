@@ -30,7 +30,7 @@ def test_the_last_checkpoint_is_scored_and_kept(train):
     assert record.checkpoint.step == curve[-1].step == record.usage.steps
     assert record.evaluations["valid"].perplexity == pytest.approx(curve[-1].valid_perplexity, rel=1e-9)
     assert record.training_perplexity == pytest.approx(math.exp(curve[-1].train_nll_per_token))
-    best, same_curve, other_table = train({"checkpoint": None})
+    best, same_curve, other_table = train({"checkpoint": "best"})
     assert [point.valid_perplexity for point in same_curve] == [point.valid_perplexity for point in curve]
     assert best.checkpoint.step < record.checkpoint.step and not (table == other_table).all()
 
@@ -39,7 +39,7 @@ def test_plateaus_and_patience_go_by_the_best(train):
     schedule = {"type": "plateau", "factor": 0.5}
     stop = {"schedule": schedule, "early_stopping": {"patience": 3}, "epochs": 9}
     last, curve, _ = train({"checkpoint": "last"}, **stop)
-    _, same_curve, _ = train({"checkpoint": None}, **stop)
+    _, same_curve, _ = train({"checkpoint": "best"}, **stop)
     assert [(point.step, point.learning_rate) for point in curve] == [
         (point.step, point.learning_rate) for point in same_curve
     ]

@@ -118,13 +118,6 @@ def test_momentum_belongs_to_its_parameter(make_arm):
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
-def test_a_checkpoint_of_plain_sgd_from_before_momenta_had_places_is_read(make_arm):
-    model = build(make_arm("tied"))
-    optimizer = build_optimizer(model, OPTIONS["sgd"])
-    optimizer.load_state_dict({"momenta": []})
-    assert optimizer.state_dict() == {"momenta": [None] * len(list(model.parameters()))}
-    step_fused(model, optimizer, draw_batches()[0], learning_rate=0.1)
-
 
 def test_only_plain_sgd_on_two_tables_leaves_the_gradient_sparse(make_arm):
     found = {}
@@ -141,11 +134,11 @@ class Doubled(Tied):
 
     @property
     def input_embedding(self) -> Tensor:
-        return 2 * self.table
+        return 2 * self.shared
 
     @property
     def output_embedding(self) -> Tensor:
-        return 2 * self.table
+        return 2 * self.shared
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -169,11 +162,11 @@ def test_tables_may_be_computed(precision, make_arm):
 
 def test_under_autocast_the_scores_are_products_in_its_precision(make_arm):
     """A transformer's last norm leaves float32, and products into a buffer are not cast by themselves."""
-    model = build(make_arm("tied", embedding={"projection": {}}))
+    model = build(make_arm("tied", embedding={"output_projection": {}}))
     hidden = torch.randn(3, 4, model.architecture.width)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert model.embedding.read(hidden).dtype == torch.bfloat16
-    assert model.embedding.read(hidden).dtype == torch.float32
+        assert model.embedding.project_hidden(hidden).dtype == torch.bfloat16
+    assert model.embedding.project_hidden(hidden).dtype == torch.float32
 
 
 def test_an_optimizer_goes_on_from_its_state(make_arm):

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tiebench.experiment.schema import Augmented, CrossEntropy
+from tiebench.experiment.training_config import AugmentedConfig, CrossEntropyConfig
 from tiebench.models.language_model import LanguageModel, build_model, initialise_model
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty, measure_similarity_divergence
 
 VOCABULARY, BATCH, WINDOW = 11, 4, 5
 BUDGET = {"steps": 1, "batch_size": BATCH, "window": WINDOW, "optimizer": {"type": "sgd", "learning_rate": 0.1}}
-PLAIN = CrossEntropy(type="cross_entropy")
+PLAIN = CrossEntropyConfig(type="cross_entropy")
 
 # Three words with two-dimensional vectors, and the scores of two positions.
 TABLE = [[1.0, 0.0], [0.5, 2.0], [-1.0, 1.0]]
@@ -65,7 +65,7 @@ def test_the_reported_nats_do_not_depend_on_the_scale(make_arm):
     model = build(make_arm())
     ids = torch.arange(BATCH * WINDOW).view(BATCH, WINDOW) % VOCABULARY
     hidden, _ = model.encode(ids)
-    for objective in (PLAIN, Augmented(type="augmented")):
+    for objective in (PLAIN, AugmentedConfig(type="augmented")):
         reported = [compute_loss(model, hidden, ids, objective=objective, scale=scale)[1] for scale in (1.0, 0.01)]
         torch.testing.assert_close(reported[0], reported[1])
         expected = torch.nn.functional.cross_entropy(
@@ -92,7 +92,7 @@ def test_the_penalty_in_both_forms(form, reduction, make_arm):
 
 
 def test_no_penalty_where_none_was_asked_for(make_arm):
-    for embedding in ({}, {"projection": {}}, {"width": 8}):
+    for embedding in ({}, {"output_projection": {}}, {"width": 8}):
         spec = make_arm(embedding=embedding)
         assert compute_penalty(build(spec), spec.training) is None
 
@@ -127,7 +127,7 @@ def test_no_gradient_flows_through_the_target():
 @pytest.mark.parametrize("tie", ["tied", "untied"])
 def test_the_augmented_loss_is_cross_entropy_plus_gamma_tau_divergence(tie, make_arm):
     spec = make_arm(tie, embedding={"output_bias": True, "init": {"uniform": 1.0}})
-    model, objective = build(spec), Augmented(type="augmented", temperature=3.0, gamma=0.25)
+    model, objective = build(spec), AugmentedConfig(type="augmented", temperature=3.0, gamma=0.25)
     torch.nn.init.normal_(model.embedding.output_bias)
     hidden, targets = torch.randn(2, 3, 16), torch.tensor([[1, 2, 3], [4, 5, 10]])
     loss, nats = compute_loss(model, hidden, targets, objective=objective, scale=0.5)
@@ -142,6 +142,6 @@ def test_the_augmented_loss_is_cross_entropy_plus_gamma_tau_divergence(tie, make
 def test_without_weight_the_augmented_loss_has_the_plain_gradient(make_arm):
     spec = make_arm(training=BUDGET)
     plain = take_gradients(build(spec), spec.training)
-    augmented = take_gradients(build(spec), spec.training, objective=Augmented(type="augmented", gamma=0.0))
+    augmented = take_gradients(build(spec), spec.training, objective=AugmentedConfig(type="augmented", gamma=0.0))
     for one, other in zip(plain, augmented, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)

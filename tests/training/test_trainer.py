@@ -8,10 +8,10 @@ import sys
 
 import pytest
 import torch
-from blocks import open_block
 from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
+from tiebench.corpora.opening import open_corpus
 from tiebench.execution.run import execute_run, load_data, open_model
 from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
@@ -138,8 +138,8 @@ def test_micro_batches_leave_the_training_as_it_is(tie, architecture, reduction,
         embedding = {"init": {"uniform": 0.1}, "output_bias": True, "output_projection": {"penalty": 0.1}}
         trainer = open_trainer(tie=tie, architecture=make_block(architecture), embedding=embedding, training=training)
         for _ in range(3):
-            trainer._step()
-        found.append((list_weights(trainer), trainer.progress.nll_since_evaluation))
+            trainer.train_step()
+        found.append((list_weights(trainer), trainer.state.nll_since_evaluation))
     start = list_weights(
         open_trainer(tie=tie, architecture=make_block(architecture), embedding=embedding, training=training)
     )
@@ -217,7 +217,7 @@ def test_the_best_weights_are_scored_and_the_test_split_once(train, tmp_path):
 
 def test_the_record_says_what_was_read_and_what_it_took(train, tmp_path):
     record, curve = train(training={"epochs": 2, "optimizer": SGD}, evaluation={"train": True})
-    corpus = open_block(record.spec["corpus"])
+    corpus = open_corpus(record.spec.corpus)
     assert record.corpus.checksum == corpus.checksum
     assert set(record.evaluations) == {"train", "valid", "test"}
     for split, found in record.evaluations.items():
@@ -268,8 +268,8 @@ def test_compiled_training_is_the_training(tie, open_trainer, make_block):
         trainer = open_trainer(tie=tie, architecture=make_block("gpt2"), training=training)
         torch._dynamo.reset(), counters.clear()
         for _ in range(3):
-            trainer._step()
-        found.append((list_weights(trainer), trainer.progress.nll_since_evaluation))
+            trainer.train_step()
+        found.append((list_weights(trainer), trainer.state.nll_since_evaluation))
         assert (counters["stats"]["unique_graphs"] > 0) == compiled
     (plain, nats), (weights, compiled_nats) = found
     assert compiled_nats == pytest.approx(nats, rel=1e-6)
@@ -301,6 +301,6 @@ def test_a_loss_that_is_shown_is_of_the_steps_whose_losses_were_read(open_traine
         seen = []
         trainer.callback.advance = lambda number, *, nll_per_token, seen=seen: seen.append(nll_per_token)
         for _ in range(9):
-            trainer._step()
+            trainer.train_step()
         shown[every] = seen
     assert shown[4] == [shown[1][0]] * 3 + [shown[1][3]] * 4 + [shown[1][7]] * 2

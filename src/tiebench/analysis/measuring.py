@@ -1,4 +1,4 @@
-"""What claims ask of trained tables: measured once where the weights are, then kept beside the runs (`findings`)."""
+"""What claims ask of trained tables: measured once where the weights are, then kept beside the runs (`measurements`)."""
 
 from collections.abc import Callable, Iterator
 from itertools import combinations
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tiebench.claims.papers import EMBEDDINGS, STUDIES, Claim, PaperClaims
 from tiebench.claims.verdicts import Evidence
 from tiebench.errors import TiebenchError
-from tiebench.results.measurements import Finding, add_findings, identify_run
+from tiebench.results.measurements import Measurement, add_measurements, identify_run
 from tiebench.results.record import Record
 from tiebench.results.store import Store
 
@@ -38,8 +38,8 @@ def complete_measurements(
         from tiebench.analysis.subspace_study import run_study
 
         say(f"{STUDIES[claim.measure]} seed {seed}: training {subject}")
-        finding = run_study(subject, measure=claim.measure, seed=seed, data_dir=data_dir)
-        add_findings([finding], evidence.store.root / STUDIES[claim.measure])
+        measurement = run_study(subject, measure=claim.measure, seed=seed, data_dir=data_dir)
+        add_measurements([measurement], evidence.store.root / STUDIES[claim.measure])
     evidence.kept.clear()
 
 
@@ -80,8 +80,8 @@ def measure_embeddings(
 
 def _find_pairs(claim: Claim, evidence: Evidence) -> list[tuple[Record, Record]]:
     """The runs of both arms at each seed where both have weights and the measure is not there yet."""
-    records, findings = evidence.read(claim.experiment)
-    known = {found.seed for found in findings if found.measure == claim.measure and found.is_about(claim.arms)}
+    records, measurements = evidence.read(claim.experiment)
+    known = {found.seed for found in measurements if found.measure == claim.measure and found.is_about(claim.arms)}
     weighty = {
         (record.arm, record.seed): record
         for record in records
@@ -106,11 +106,11 @@ def _measure_pair(claim: Claim, untied: Record, tied: Record, *, store: Store, s
         return
     place = environment.choose_device("cpu")
     made = environment.describe_provenance(started=started, device=place)
-    findings = [
-        Finding(measure=claim.measure, of=of, seed=untied.seed, value=value, runs=runs, facts=facts, provenance=made)
+    measurements = [
+        Measurement(measure=claim.measure, of=of, seed=untied.seed, value=value, runs=runs, facts=facts, provenance=made)
         for of, value, facts in found
     ]
-    add_findings(findings, store.root / untied.experiment)
+    add_measurements(measurements, store.root / untied.experiment)
 
 
 def _read_words(folder: Path) -> dict[str, int]:

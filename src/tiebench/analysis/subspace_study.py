@@ -24,7 +24,7 @@ from tiebench.experiment.loading import resolve_document
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.yaml_file import Document
 from tiebench.models.language_model import LanguageModel, build_model, initialise_model
-from tiebench.results.measurements import Finding
+from tiebench.results.measurements import Measurement
 from tiebench.training.objective import measure_similarity_divergence
 
 NAME = "subspace-alignment"
@@ -50,7 +50,7 @@ class Study:
 
 def run_study(
     subject: str, *, measure: str, seed: int, data_dir: Path | None = None, study: Study = Study()
-) -> Finding:
+) -> Measurement:
     """The subspace distance at `beta-0`, `beta-0.5`, `beta-1` ... after training. Raises TiebenchError without PTB."""
     beta, started = parse_beta(subject), environment.utc_now()
     run = describe_run(study, subject=subject, seed=seed)
@@ -62,7 +62,7 @@ def run_study(
     value = measure_subspace_distance(*tables)
     place = environment.choose_device("cpu")
     made = environment.describe_provenance(started=started, device=place)
-    return Finding(measure=measure, of=subject, seed=seed, value=value, facts=facts, provenance=made)
+    return Measurement(measure=measure, of=subject, seed=seed, value=value, facts=facts, provenance=made)
 
 
 def parse_beta(subject: str) -> float:

@@ -17,7 +17,7 @@ from tiebench.comparison.pairing import Spread, measure_spread
 from tiebench.experiment.block import Block
 from tiebench.experiment.loading import Experiment, load_experiment
 from tiebench.experiment.run_spec import RunSpec
-from tiebench.results.measurements import Finding, is_current, read_findings
+from tiebench.results.measurements import Measurement, is_current, read_measurements
 from tiebench.results.record import RECORD_FILE, Record, read_record
 from tiebench.results.store import Store
 
@@ -62,43 +62,43 @@ class ClaimRuns:
 
 @dataclass
 class Evidence:
-    """The finished runs and findings of the experiments that claims name, read once each."""
+    """The finished runs and measurements of the experiments that claims name, read once each."""
 
     store: Store
     plans: dict[str, ClaimRuns]
     seeds: tuple[int, ...] = ()
-    kept: dict[str, tuple[list[Record], list[Finding]]] = field(default_factory=dict)
+    kept: dict[str, tuple[list[Record], list[Measurement]]] = field(default_factory=dict)
 
-    def read(self, place: str) -> tuple[list[Record], list[Finding]]:
-        """The records and the findings of an experiment (by the name that claims use) or of a study."""
+    def read(self, place: str) -> tuple[list[Record], list[Measurement]]:
+        """The records and the measurements of an experiment (by the name that claims use) or of a study."""
         if place not in self.kept:
             plan = self.plans.get(place)
             folder = self.store.root / (plan.experiment.name if plan else place)
             records = [read_record(file.parent) for file in sorted(folder.glob(f"*/seed-*/{RECORD_FILE}"))]
             records = [record for record in records if self._wants(record.seed)]
-            findings = [finding for finding in read_findings(folder) if self._wants(finding.seed)]
-            self.kept[place] = records, [finding for finding in findings if is_current(finding, records)]
+            measurements = [measurement for measurement in read_measurements(folder) if self._wants(measurement.seed)]
+            self.kept[place] = records, [measurement for measurement in measurements if is_current(measurement, records)]
         return self.kept[place]
 
     def measure(self, claim: Claim, subject: str) -> BySeed:
         """Seed to figure, for the seeds that have one."""
         if claim.place is None:
             return {}
-        records, findings = self.project_hidden(claim.place)
+        records, measurements = self.read(claim.place)
         if claim.measure in _RECORD_MEASURES:
             read = _RECORD_MEASURES[claim.measure]
             found = {record.seed: read(record) for record in records if record.arm == subject}
             return {seed: value for seed, value in found.items() if value is not None}
         arms, asked = claim.arms if claim.is_about_embeddings else [], (claim.measure, subject)
-        fitting = [finding for finding in findings if finding.is_about(arms)]
-        return {finding.seed: finding.value for finding in fitting if (finding.measure, finding.of) == asked}
+        fitting = [measurement for measurement in measurements if measurement.is_about(arms)]
+        return {measurement.seed: measurement.value for measurement in fitting if (measurement.measure, measurement.of) == asked}
 
     def is_altered(self, claim: Claim) -> bool:
         """Whether anything was changed: by an override, or in a run that stands where the claim's should."""
         plan = self.plans.get(claim.experiment or "")
         if plan is None:
             return False
-        records = [record for record in self.project_hidden(claim.experiment)[0] if record.arm in claim.arms]
+        records = [record for record in self.read(claim.experiment)[0] if record.arm in claim.arms]
         return bool(plan.experiment.altered) or any(not _is_as_planned(record, plan.experiment) for record in records)
 
     def _wants(self, seed: int) -> bool:

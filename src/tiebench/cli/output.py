@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from tiebench.errors import CheckFailed, UsageError
 if TYPE_CHECKING:
     from tiebench.claims.papers import PaperClaims
     from tiebench.claims.verdicts import ClaimResult
-    from tiebench.execution.costs import Cost
+    from tiebench.execution.costs import CostEstimate
     from tiebench.execution.counting import ArmCount
     from tiebench.execution.settings import Settings
     from tiebench.results.record import Record
@@ -43,7 +44,7 @@ def print_comparisons(
         print_note(f"drew {file}")
 
 
-def print_costs(costs: list["Cost"], *, device: str, format: str, only_cost: bool) -> None:
+def print_costs(costs: list["CostEstimate"], *, device: str, format: str, only_cost: bool) -> None:
     """What is still to do and how long it will take: the whole table, or what adds it up on stderr."""
     from tiebench.execution.costs import costs_table
 
@@ -77,7 +78,7 @@ def print_runs(records: list["Record"], *, as_json: bool) -> None:
         print_table(runs_table(records))
 
 
-def print_counts(counts: list["ArmCount"], *, title: str, caption: str, to_stderr: bool = False) -> None:
+def print_counts(counts: Sequence["ArmCount"], *, title: str, caption: str, to_stderr: bool = False) -> None:
     """What was counted without training: a row for each arm."""
     from tiebench.reporting.tables import ROLES, Column, Table
 

@@ -23,7 +23,7 @@ def show(
         return
     print_runs([record], as_json=False)
     evaluations = {split: found.model_dump() for split, found in record.evaluations.items()}
-    for name, block in (("spec", record.spec), ("evaluations", evaluations), ("best", record.best.model_dump()), ("cost", record.cost.model_dump()),
+    for name, block in (("spec", record.spec.model_dump(mode="json")), ("evaluations", evaluations), ("checkpoint", record.checkpoint.model_dump()), ("usage", record.usage.model_dump()),
                         ("corpus", record.corpus.model_dump()), ("provenance", record.provenance.model_dump())):
         typer.echo(f"{name}:")
         for key, value in block.items():

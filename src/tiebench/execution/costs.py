@@ -230,7 +230,7 @@ def _time_step(cost: CostEstimate, *, device: str) -> float:
 
 def _time(trainer: Trainer, read_clock: Callable[[], float]) -> float:
     started = read_clock()
-    trainer._step()
+    trainer.train_step()
     trainer._read_nll()
     return read_clock() - started
 

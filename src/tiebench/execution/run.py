@@ -113,7 +113,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         arm=run.arm,
         seed=run.seed,
         signature=run.signature,
-        spec=run.resolved,
+        spec=run.spec,
         declared=list(run.declared),
         corpus=_describe_corpus(data),
         vocabulary=records.VocabularyFacts(

@@ -35,7 +35,7 @@ class Problem:
 
 
 def explain_problems(error: ValidationError, *, model: type[BaseModel]) -> list[Problem]:
-    """pydantic's findings as problems, with suggestions for unknown keys; one for each path."""
+    """pydantic's measurements as problems, with suggestions for unknown keys; one for each path."""
     problems: dict[tuple, Problem] = {}
     for item in error.errors():
         path, found = _strip_tags(item["loc"], model), item["input"]
@@ -77,7 +77,8 @@ def _explain(item: dict[str, Any], path: tuple, model: type[BaseModel]) -> str:
         known = _fields_at(model, path[:-1], item["loc"])
         return f"unknown key; {did_you_mean(str(path[-1]), known)}" if known else "unknown key"
     if kind == "missing":
-        return "this key is needed"
+        types = _types_at(model, path)
+        return f"this key is needed; {did_you_mean('', types)}" if types else "this key is needed"
     if kind in ("union_tag_invalid", "literal_error"):
         expected = context.get("expected_tags") or context.get("expected", "")
         names = [name.strip(" '") for name in expected.replace(" or ", ",").split(",") if name.strip(" '")]
@@ -125,6 +126,17 @@ def _tags(members: list[type[BaseModel]]) -> set[str]:
         if "type" in member.model_fields:
             names.update(get_args(member.model_fields["type"].annotation))
     return names
+
+
+def _types_at(model: type[BaseModel], path: tuple) -> list[str]:
+    """The `type` names that the block at a path may have; none where it is not one of several."""
+    members = [model]
+    for part in path:
+        annotations = [member.model_fields[part].annotation for member in members if part in member.model_fields]
+        members = [found for annotation in annotations for found in _members(annotation)]
+    return sorted({name for member in members if "type" in member.model_fields for name in _tags([member])} - {
+        member.__name__ for member in members
+    })
 
 
 def _fields_at(model: type[BaseModel], path: tuple, location: tuple) -> list[str]:

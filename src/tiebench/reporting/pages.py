@@ -127,7 +127,7 @@ def _evaluated(split: str, name: str) -> Callable[[Record], Any]:
 
 
 def _reader(*names: str) -> Callable[[Record], Any]:
-    """Reads a field of a field: `_reader("cost", "steps")`."""
+    """Reads a field of a field: `_reader("usage", "steps")`."""
 
     def read(record: Record) -> Any:
         value: Any = record
@@ -139,8 +139,8 @@ def _reader(*names: str) -> Callable[[Record], Any]:
 
 
 _COUNTED = ("nll", "tokens", "words", "bytes", "unknown", "perplexity", "word_perplexity", "bits_per_byte")
-_COSTS = ("steps", "tokens", "train_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes")
-_COSTS += ("flops_per_token", "first_loss_nats")
+_USAGE = ("steps", "tokens", "train_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes")
+_USAGE += ("flops_per_token", "first_loss_nats")
 
 _COLUMNS: dict[str, Callable[[Record], Any]] = (
     {name: _reader(name) for name in ("experiment", "arm", "seed", "signature")}
@@ -149,8 +149,8 @@ _COLUMNS: dict[str, Callable[[Record], Any]] = (
     | {f"parameters_{role}": _reader("parameters", role) for role in ROLES}
     | {"training_perplexity": _reader("training_perplexity")}
     | {f"{split}_{name}": _evaluated(split, name) for split in SPLITS for name in _COUNTED}
-    | {f"best_{name}": _reader("best", name) for name in ("step", "epoch")}
-    | {f"cost_{name}": _reader("cost", name) for name in _COSTS}
+    | {f"checkpoint_{name}": _reader("checkpoint", name) for name in ("step", "epoch")}
+    | {f"usage_{name}": _reader("usage", name) for name in _USAGE}
     | {"warnings": lambda record: len(record.warnings)}
     | {name: _reader("provenance", name) for name in ("command", "started", "finished", "commit", "dirty")}
     | {"device": lambda record: record.provenance.hardware.get("device")}

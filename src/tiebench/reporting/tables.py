@@ -90,7 +90,7 @@ def _arm_row(experiment: str, arm: str, records: list[Record]) -> tuple[Any, ...
         measure_spread(test and test.perplexity for test in tests),
         measure_spread(test and test.word_perplexity for test in tests),
         measure_spread(test and test.bits_per_byte for test in tests),
-        measure_spread(record.cost.tokens_per_second for record in records),
+        measure_spread(record.usage.tokens_per_second for record in records),
     )
 
 

@@ -10,10 +10,10 @@ from tiebench.experiment.block import Block
 from tiebench.files import write_text
 from tiebench.results.record import Count, Finite, Provenance, Record
 
-FINDINGS_FILE = "analysis.json"
+MEASUREMENTS_FILE = "analysis.json"
 
 
-class Finding(Block):
+class Measurement(Block):
     """One figure at one seed: `measure` of `of`, from these `runs` (arm to `identify_run`), with what it rests on.
 
     `provenance` is that of the measurement; the oldest have none.
@@ -41,26 +41,26 @@ def identify_run(record: Record) -> str:
     return f"{record.signature} {record.provenance.finished}"
 
 
-def is_current(finding: Finding, records: list[Record]) -> bool:
-    """Whether the runs that a finding was made from are the ones that are there now."""
+def is_current(measurement: Measurement, records: list[Record]) -> bool:
+    """Whether the runs that a measurement was made from are the ones that are there now."""
     there = {(record.arm, record.seed): identify_run(record) for record in records}
-    return all(there.get((arm, finding.seed)) == run for arm, run in finding.runs.items())
+    return all(there.get((arm, measurement.seed)) == run for arm, run in measurement.runs.items())
 
 
-def read_findings(folder: Path) -> list[Finding]:
-    """The findings of an experiment's folder; none where nothing was analysed. Raises TiebenchError when damaged."""
-    file = folder / FINDINGS_FILE
+def read_measurements(folder: Path) -> list[Measurement]:
+    """The measurements of an experiment's folder; none where nothing was analysed. Raises TiebenchError when damaged."""
+    file = folder / MEASUREMENTS_FILE
     if not file.exists():
         return []
     try:
-        return TypeAdapter(list[Finding]).validate_json(file.read_text("utf-8"))
+        return TypeAdapter(list[Measurement]).validate_json(file.read_text("utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError) as error:
         raise TiebenchError(f"{file} is damaged: {error}", "remove it: what has weights is analysed again") from error
 
 
-def add_findings(findings: list[Finding], folder: Path) -> None:
-    """Write new findings among those that are there; one of the same measure, subject, seed and arms replaces the old."""
-    merged = {repr(finding.key): finding for finding in [*read_findings(folder), *findings]}
-    ordered = sorted(merged.values(), key=lambda finding: finding.key)
-    content = [finding.model_dump(exclude_none=True) for finding in ordered]
-    write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", file=folder / FINDINGS_FILE)
+def add_measurements(measurements: list[Measurement], folder: Path) -> None:
+    """Write new measurements among those that are there; one of the same measure, subject, seed and arms replaces the old."""
+    merged = {repr(measurement.key): measurement for measurement in [*read_measurements(folder), *measurements]}
+    ordered = sorted(merged.values(), key=lambda measurement: measurement.key)
+    content = [measurement.model_dump(exclude_none=True) for measurement in ordered]
+    write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", file=folder / MEASUREMENTS_FILE)
