@@ -17,23 +17,22 @@ crossed design with two random factors (Cornfield & Tukey 1956; Searle, Casella 
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 from tiebench.comparison.blocks import average_blocks, count_tokens
+from tiebench.comparison.sources import (
+    CONFIDENCE,
+    SeedDeviation,
+    SeedRule,
+    combine_sources,
+    count_free_blocks,
+    sum_squares,
+    vary_seeds,
+)
 from tiebench.experiment.schema import Block
 
 if TYPE_CHECKING:
     import numpy as np
-
-CONFIDENCE = 0.95
-SeedRule = Literal["welch", "pooled", "paired"]
-
-
-class SeedDeviation(NamedTuple):
-    """The standard deviation over seeds of a recipe's nats per token, known from other records of it."""
-
-    deviation: float
-    degrees_of_freedom: float
 
 
 class Uncertainty(Block):
@@ -52,14 +51,14 @@ class Uncertainty(Block):
 class Estimate(Block):
     """A difference in nats per token (of ln perplexity), ours minus baseline, and how sure it is.
 
-    The headline, `both`, covers the sources that are not None in `seeds` and `text`, and is None where both are.
-    Nothing is known of texts from less than two blocks, nor of training from one run per arm. The error of `both` is
-    at least that of each source; its interval may yet be narrower than Welch's of very few `seeds`, as an error that
-    is partly the text's is known better than one that is all theirs.
+    The headline, `total`, covers the sources that are not None in `seeds` and `text`, and is None where both are.
+    Nothing is known of texts from less than two blocks, nor of training from one run per arm. The error of `total` is
+    at least that of each source, and so is its interval, but for one case: Welch's interval of `seeds` alone with two
+    seeds in an arm may be the wider one.
     """
 
     difference: float
-    both: Uncertainty | None
+    total: Uncertainty | None
     seeds: Uncertainty | None
     text: Uncertainty | None
     seed_rule: SeedRule
@@ -70,15 +69,6 @@ class Estimate(Block):
     def covers(self) -> tuple[str, ...]:
         """The sources of variation in the headline: `seeds`, `text`, both or neither."""
         return tuple(name for name in ("seeds", "text") if getattr(self, name) is not None)
-
-
-class _SeedVariance(NamedTuple):
-    """V_seed and V_rest. Welch's degrees of freedom are at `most` those of arms that vary alike."""
-
-    variance: float
-    rest: float
-    degrees_of_freedom: float
-    most_degrees_of_freedom: float
 
 
 def estimate_difference(
@@ -150,19 +140,19 @@ def _estimate(
     """From means of blocks, shapes (seeds, blocks), and their shares in the tokens, shape (blocks,)."""
     by_block = ours.mean(axis=0) - baseline.mean(axis=0)
     difference = float(by_block @ weights)
-    by_seed = _vary_seeds(ours, baseline, weights, seed_rule, seed_deviation)
+    by_seed = vary_seeds(ours, baseline, weights, seed_rule, seed_deviation)
     seeds = by_seed and describe_error(difference, math.sqrt(by_seed.variance), by_seed.degrees_of_freedom)
-    text = both = None
+    text = total = None
     if len(weights) > 1:
-        variance = _sum_squares(by_block - difference, weights)
-        freedom = _count_free_blocks(weights)
+        variance = sum_squares(by_block - difference, weights)
+        freedom = count_free_blocks(weights)
         text = describe_error(difference, math.sqrt(variance), freedom, with_p=by_seed is not None)
         if by_seed:
-            error, joint_freedom = _combine(by_seed, variance, freedom)
-            both = describe_error(difference, error, joint_freedom)
+            error, joint_freedom = combine_sources(by_seed, variance, freedom)
+            total = describe_error(difference, error, joint_freedom)
     return Estimate(
         difference=difference,
-        both=both or seeds or text,
+        total=total or seeds or text,
         seeds=seeds,
         text=text,
         seed_rule=seed_rule,
@@ -184,86 +174,3 @@ def describe_error(difference: float, error: float, degrees_of_freedom: float, *
         high=difference + reach,
         p=p if with_p else None,
     )
-
-
-def _combine(by_seed: _SeedVariance, text: float, text_freedom: float) -> tuple[float, float]:
-    """The error from both sources, and its degrees of freedom: Satterthwaite's (1946), but never so many that the
-    interval gets narrower than that of one source with all of its own.
-
-    Satterthwaite takes the estimated shares of the sources for the true ones. With two seeds a large share is often
-    mistaken for a small one, which is certain by the many blocks of the text, and the 95 % interval covers 92 to 93 %
-    where the sources are equally large; with the bound it covers 94 to 97 % (the tests show every cell). With five
-    seeds the bound no longer matters.
-    """
-    from scipy.special import stdtridf, stdtrit
-
-    variance = max(by_seed.variance + text - by_seed.rest, by_seed.variance, text)
-    if not variance:
-        return 0.0, by_seed.degrees_of_freedom
-    share = by_seed.variance / variance
-    freedom = 1 / (share**2 / by_seed.degrees_of_freedom + (1 - share) ** 2 / text_freedom)
-    level = (1 + CONFIDENCE) / 2
-    singles = (share, by_seed.most_degrees_of_freedom), (text / variance, text_freedom)
-    least = max(math.sqrt(part) * float(stdtrit(own, level)) for part, own in singles)
-    if least > float(stdtrit(freedom, level)):
-        freedom = float(stdtridf(level, least))
-    return math.sqrt(variance), freedom
-
-
-def _vary_seeds(
-    ours: "np.ndarray", baseline: "np.ndarray", weights: "np.ndarray", rule: SeedRule, known: SeedDeviation | None
-) -> _SeedVariance | None:
-    """V_seed, V_rest and the degrees of freedom of V_seed; None where nothing is known of the variation of training."""
-    if rule == "paired":
-        return _vary_arm(ours - baseline, weights)
-    if rule == "welch" and not known:
-        arms = [_vary_arm(arm, weights) for arm in (ours, baseline)]
-        return None if None in arms else _add_arms(*arms)
-    sums = [_square_seeds(arm, weights) for arm in (ours, baseline)]
-    own_freedom = len(ours) + len(baseline) - 2
-    known = known or SeedDeviation(0.0, 0)
-    freedom = own_freedom + known.degrees_of_freedom
-    if not freedom:
-        return None
-    of_seeds, of_rest = (sum(values) for values in zip(*sums, strict=True))
-    per_run = 1 / len(ours) + 1 / len(baseline)
-    variance = (of_seeds + known.deviation**2 * known.degrees_of_freedom) / freedom * per_run
-    return _SeedVariance(variance, of_rest / own_freedom * per_run if own_freedom else 0.0, freedom, freedom)
-
-
-def _vary_arm(values: "np.ndarray", weights: "np.ndarray") -> _SeedVariance | None:
-    """What the seeds of one arm give to the variance of its mean."""
-    num_seeds = len(values)
-    if num_seeds < 2:
-        return None
-    of_seeds, of_rest = (square / (num_seeds - 1) / num_seeds for square in _square_seeds(values, weights))
-    return _SeedVariance(of_seeds, of_rest, num_seeds - 1, num_seeds - 1)
-
-
-def _add_arms(first: _SeedVariance, second: _SeedVariance) -> _SeedVariance:
-    """Independent arms, with Welch's degrees of freedom."""
-    variance = first.variance + second.variance
-    squares = sum(arm.variance**2 / arm.degrees_of_freedom for arm in (first, second))
-    most = first.degrees_of_freedom + second.degrees_of_freedom
-    freedom = variance**2 / squares if squares else most
-    return _SeedVariance(variance, first.rest + second.rest, freedom, most)
-
-
-def _square_seeds(values: "np.ndarray", weights: "np.ndarray") -> tuple[float, float]:
-    """Sums of squares of the seeds' means over the text, and of what is left of the blocks once these are taken out."""
-    residuals = values - values.mean(axis=0)
-    by_seed = residuals @ weights
-    of_rest = _sum_squares(residuals - by_seed[:, None], weights) if len(weights) > 1 else 0.0
-    return float(by_seed @ by_seed), of_rest
-
-
-def _sum_squares(deviations: "np.ndarray", weights: "np.ndarray") -> float:
-    """B / (B - 1) sum w^2 x^2: the variance of a weighted mean of blocks, for one row the usual one of a ratio."""
-    num_blocks = len(weights)
-    return float(((deviations * weights) ** 2).sum()) * num_blocks / (num_blocks - 1)
-
-
-def _count_free_blocks(weights: "np.ndarray") -> float:
-    """Blocks less one; long blocks count for more where they are not equal, as if all varied alike, at least 1."""
-    squares = weights**2
-    return max(1.0, float(squares.sum() ** 2 / (squares**2).sum()) - 1)
