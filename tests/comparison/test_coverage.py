@@ -7,7 +7,7 @@ Penn Treebank's test text and small models give. A cell that covers exactly 95 %
 Where one source is (almost) absent the estimate is known to be careful, and only the lower end is asserted:
 - without variation between seeds, rest is counted twice where V_seed + V_text - V_rest falls below the larger part;
 - without variation between texts Welch's own interval rules, and covers 97.5 % at two seeds per arm;
-- without both, where runs are as good as equal but for the rest, 98 %.
+- without variation between seeds and between texts 98 to 99 %.
 """
 
 import numpy as np
@@ -32,11 +32,11 @@ def simulate(*, seeds, by_seed, by_block=0.03, rest=0.02, ratio=1.0, lengths=Non
     p_values, covered = [], 0
     for _ in range(num):
         text = random.normal(scale=by_block, size=len(lengths))
-        arms = [
-            random.normal(scale=deviation, size=(count, 1)) + random.normal(scale=rest, size=(count, len(lengths))) + shift
-            for count, deviation, shift in zip(seeds, (by_seed, by_seed * ratio), (text, 0.0))
-        ]
-        arms = [np.repeat(arm, lengths, axis=1) for arm in arms]
+        arms = []
+        for count, deviation, by_text in zip(seeds, (by_seed, by_seed * ratio), (text, 0.0)):
+            by_run = random.normal(scale=deviation, size=(count, 1))
+            of_rest = random.normal(scale=rest, size=(count, len(lengths)))
+            arms.append(np.repeat(by_run + by_text + of_rest, lengths, axis=1))
         total = estimate_difference(*arms, block_starts=starts, **rule).total
         p_values.append(total.p)
         covered += total.low <= 0 <= total.high

@@ -68,7 +68,8 @@ def test_the_closed_form_is_the_bayes_factor_of_noncentral_t(num_ours, num_basel
         return stats.nct.pdf(t, freedom, root * effect) * stats.norm.pdf(effect, scale=prior_deviation)
 
     reach = 8 * prior_deviation
-    density, _ = integrate.quad(weigh, -reach, reach, limit=400, points=[0, t / root] if abs(t / root) < reach else [0])
+    peaks = [0, t / root] if abs(t / root) < reach else [0]
+    density, _ = integrate.quad(weigh, -reach, reach, limit=400, points=peaks)
     expected = density / stats.t.pdf(t, freedom)
     found = compute_e_value(t, num_ours=num_ours, num_baseline=num_baseline, prior_deviation=prior_deviation)
     assert found == pytest.approx(expected, rel=1e-6)
@@ -101,6 +102,12 @@ def test_two_pairs_never_decide_and_three_can():
     assert find_critical_t(num_ours=3, num_baseline=3) < 10
     assert find_critical_t(num_ours=1, num_baseline=1) == math.inf
     assert compute_e_value(7.0, num_ours=1, num_baseline=1) == 1.0
+
+
+def test_evidence_stays_a_number_however_strong():
+    for t in (1e6, 1e200, math.inf):
+        found = compute_e_value(t, num_ours=500, num_baseline=500)
+        assert math.isfinite(found) and 0 < 1 / found < 1e-300
 
 
 def test_the_interval_holds_the_differences_without_enough_evidence_against_them():

@@ -104,6 +104,14 @@ def test_no_source_is_larger_than_the_total():
                 assert found.total.low <= part.low + 1e-9 and found.total.high >= part.high - 1e-9
 
 
+def test_blocks_of_unequal_length_count_for_fewer():
+    """Shares 1/2, 1/4, 1/4: (1/4 + 2/16)^2 / (1/16 + 2/256) = 2 free blocks, less one."""
+    ours, baseline = draw_arms()
+    for starts, expected in (([0, 300, 450], 1), ([0, 200, 400], 2), (range(0, 600, 20), 29)):
+        found = estimate_difference(ours, baseline, block_starts=np.array(starts))
+        assert found.text.degrees_of_freedom == pytest.approx(expected)
+
+
 def test_one_seed_per_arm_has_an_interval_of_the_text_and_no_p():
     ours, baseline = draw_arms(num_ours=1, num_baseline=1)
     for rule in ("welch", "pooled", "paired"):

@@ -94,7 +94,7 @@ def compute_power(
 
 
 def _find_critical(num_seeds: int, *, rule: Rule, alpha: float, one_sided: bool) -> float:
-    """The t to reach: equivalence takes two one-sided tests where one looks once, and the interval where one may stop."""
+    """The t to reach. Looking once, an equivalence takes two one-sided tests; while looking, the same interval."""
     from scipy.special import stdtrit
 
     if rule == "sequential":

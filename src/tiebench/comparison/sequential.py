@@ -13,7 +13,9 @@ same independent chi), so the ratio of densities is closed:
 
 Its inverse is closed too. A confidence sequence holds all d0 that, taken off the difference, leave e below 1 / alpha:
 
-    |t| < c,   c^2 = v (K - 1) / (1 - K / (1 + n g)),   K = (sqrt(1 + n g) / alpha)^(2 / (v + 1)),   c = inf if K >= 1 + n g
+    |t| < c,   c^2 = v (K - 1) / (1 - K / (1 + n g)),   K = (sqrt(1 + n g) / alpha)^(2 / (v + 1))
+
+with c infinite where K >= 1 + n g: so few runs exclude nothing yet.
 
 **Scope.** More seeds show how training varies on this test text. The text stays the same, its part of the error never
 shrinks, and no number of runs can decide about other text; so a decision is one on this text, and the estimate with
@@ -31,6 +33,8 @@ ALPHA = 0.05
 PRIOR_DEVIATION = 2.0
 """sqrt(g). An effect of 2 deviations between seeds is typical of tying. At 1 no three pairs could ever decide (e is at
 most (1 + n g)^(v / 2)); at 4 effects of one deviation need more seeds."""
+
+_MOST_LOG_EVIDENCE = 700.0  # e stays a float, and 1 / e above 0
 
 Outcome = Literal["better", "worse", "equivalent", "undecided"]
 
@@ -81,11 +85,9 @@ def compute_e_value(
     if freedom < 1:
         return 1.0
     spread = 1 + _count_effective(num_ours, num_baseline) * prior_deviation**2
-    if math.isinf(t):
-        return spread ** (freedom / 2)
     square = t * t / freedom
-    ratio = math.log1p(square) - math.log1p(square / spread)
-    return math.exp(((freedom + 1) * ratio - math.log(spread)) / 2)
+    ratio = math.log(spread) if math.isinf(square) else math.log1p(square) - math.log1p(square / spread)
+    return math.exp(min(_MOST_LOG_EVIDENCE, ((freedom + 1) * ratio - math.log(spread)) / 2))
 
 
 def find_critical_t(

@@ -33,8 +33,8 @@ def combine_sources(by_seed: SeedVariance, text: float, text_freedom: float) -> 
     Satterthwaite takes the estimated shares of the sources for the true ones. With two seeds a large share is often
     mistaken for a small one, which is certain by the many blocks of the text, and the 95 % interval covers 92 to 93 %
     where the sources are equally large; with the bound it covers 94 to 97 % (the tests show every cell). From five
-    seeds on the bound hardly ever matters. Welch's interval of two seeds per arm covers 97.5 % by itself, at 1 to 2
-    degrees of freedom; there the bound is the one of arms that vary alike, at 2.
+    seeds on the bound hardly ever matters. Welch's interval of two seeds in each arm covers 97.5 % by itself, at 1 to
+    2 degrees of freedom; there the bound is the one of arms that vary alike, at 2.
     """
     from scipy.special import stdtridf, stdtrit
 
@@ -87,8 +87,8 @@ def _add_arms(first: SeedVariance, second: SeedVariance) -> SeedVariance:
     squares = sum(arm.variance**2 / arm.degrees_of_freedom for arm in (first, second))
     most = first.degrees_of_freedom + second.degrees_of_freedom
     freedom = variance**2 / squares if squares else most
-    only_pairs = min(first.degrees_of_freedom, second.degrees_of_freedom) < 2
-    return SeedVariance(variance, first.rest + second.rest, freedom, most if only_pairs else freedom)
+    two_seeds_each = first.degrees_of_freedom == second.degrees_of_freedom == 1
+    return SeedVariance(variance, first.rest + second.rest, freedom, most if two_seeds_each else freedom)
 
 
 def _square_seeds(values: "np.ndarray", weights: "np.ndarray") -> tuple[float, float]:
