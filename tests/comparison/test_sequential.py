@@ -47,7 +47,7 @@ def find_first(held):
 
 
 def settle(ours, baseline, *, margin=None):
-    """When each comparison found a sign, an equivalence, and in which direction: what `decide` does, for all at once."""
+    """When each comparison found a sign or an equivalence, and which sign: `decide`, for all of them at once."""
     lows, highs = follow_intervals(ours, baseline)
     sign = find_first((lows > 0) | (highs < 0))
     inside = np.zeros_like(lows, bool) if margin is None else (-margin < lows) & (highs < margin)
