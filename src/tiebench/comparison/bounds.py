@@ -6,7 +6,7 @@ A quantity comes with its standard error and the degrees of freedom of that, as 
 import math
 from collections.abc import Sequence
 
-from tiebench.experiment.schema import Block
+from tiebench.experiment.block import Block
 
 LEVEL = 0.95
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Literal
 
 from tiebench.comparison.sequential import ALPHA, PRIOR_DEVIATION, find_critical_t
-from tiebench.experiment.schema import Block
+from tiebench.experiment.block import Block
 
 if TYPE_CHECKING:
     import numpy as np

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tiebench.comparison.variance import Uncertainty
-from tiebench.experiment.schema import Block
+from tiebench.experiment.block import Block
 
 ALPHA = 0.05
 PRIOR_DEVIATION = 2.0

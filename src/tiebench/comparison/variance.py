@@ -29,7 +29,7 @@ from tiebench.comparison.sources import (
     sum_squares,
     vary_seeds,
 )
-from tiebench.experiment.schema import Block
+from tiebench.experiment.block import Block
 
 if TYPE_CHECKING:
     import numpy as np
