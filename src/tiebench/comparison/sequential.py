@@ -77,9 +77,7 @@ class Decision(Block):
     looks: tuple[Look, ...]
 
 
-def compute_e_value(
-    t: float, *, num_ours: int, num_baseline: int, prior_deviation: float = PRIOR_DEVIATION
-) -> float:
+def compute_e_value(t: float, *, num_ours: int, num_baseline: int, prior_deviation: float = PRIOR_DEVIATION) -> float:
     """The evidence of a two-sample pooled t against no difference; `inf` is a t without any spread between seeds."""
     freedom = num_ours + num_baseline - 2
     if freedom < 1:
