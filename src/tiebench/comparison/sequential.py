@@ -1,0 +1,220 @@
+"""Deciding while seeds are added: looking after every pair of runs, with errors that stay below 5 % all the same.
+
+The model: x_i = m + d + noise (ours), y_j = m + noise (baseline), the noise normal with one deviation s for both arms.
+Under H0 d = 0. Under H1 the standardised effect d / s has the prior N(0, g). The mean m and the deviation s get the
+right-Haar prior dm ds / s under both; then the Bayes factor is a likelihood ratio of what does not depend on them and
+a test martingale under every (m, s) of H0, so that its chance of ever reaching 1 / alpha is at most alpha (Ville 1939;
+Lai 1976 for t; Grünwald, de Heide & Koolen 2024 for groups). It depends on the data only by the two-sample pooled t.
+With n = n_x n_y / (n_x + n_y) and v = n_x + n_y - 2, t given d / s is noncentral t(v, sqrt(n) d / s). Over the normal
+prior that noncentral t is sqrt(1 + n g) times a central one (sqrt(n) d / s + N(0, 1) is N(0, 1 + n g), divided by the
+same independent chi), so the ratio of densities is closed:
+
+    e = (1 + n g)^(-1/2) [ (1 + t^2 / v) / (1 + t^2 / (v (1 + n g))) ]^((v + 1) / 2)
+
+Its inverse is closed too. A confidence sequence holds all d0 that, taken off the difference, leave e below 1 / alpha:
+
+    |t| < c,   c^2 = v (K - 1) / (1 - K / (1 + n g)),   K = (sqrt(1 + n g) / alpha)^(2 / (v + 1))
+
+with c infinite where K >= 1 + n g: so few runs exclude nothing yet.
+
+**Scope.** More seeds show how training varies on this test text. The text stays the same, its part of the error never
+shrinks, and no number of runs can decide about other text; so a decision is one on this text, and the estimate with
+both sources stands beside it. `decide` widens by the reach of the text where the claim shall cover that as well.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from tiebench.comparison.variance import Uncertainty
+from tiebench.experiment.block import Block
+
+ALPHA = 0.05
+PRIOR_DEVIATION = 2.0
+"""sqrt(g). An effect of 2 deviations between seeds is typical of tying. At 1 no three pairs could ever decide (e is at
+most (1 + n g)^(v / 2)); at 4 effects of one deviation need more seeds."""
+
+_MOST_LOG_EVIDENCE = 700.0  # e stays a float, and 1 / e above 0
+
+Outcome = Literal["better", "worse", "equivalent", "undecided"]
+
+
+class Look(Block):
+    """What was seen after so many runs per arm: nats per token (of ln perplexity), ours minus baseline.
+
+    `p` is anytime-valid, 1 / the largest e-value so far; `low` to `high` is the confidence sequence, all looks so far
+    intersected, None where it is unbounded yet. Both hold however often one looks and whenever one stops.
+    """
+
+    num_ours: int
+    num_baseline: int
+    difference: float
+    deviation: float
+    e_value: float
+    p: float
+    low: float | None
+    high: float | None
+
+
+class Decision(Block):
+    """The end of a comparison with every look that led to it.
+
+    `better` and `worse` mean that the difference is not 0 (lower is better), `equivalent` that it lies within
+    `margin`; `within_margin` says so too of a difference that is not 0. The interval and the number of runs are those
+    of the look that decided, or of the last one. `covers` are the sources of variation that the decision is about.
+    """
+
+    outcome: Outcome
+    within_margin: bool | None
+    margin: float | None
+    num_ours: int
+    num_baseline: int
+    difference: float
+    p: float
+    low: float | None
+    high: float | None
+    covers: tuple[Literal["seeds", "text"], ...]
+    looks: tuple[Look, ...]
+
+
+def compute_e_value(t: float, *, num_ours: int, num_baseline: int, prior_deviation: float = PRIOR_DEVIATION) -> float:
+    """The evidence of a two-sample pooled t against no difference; `inf` is a t without any spread between seeds."""
+    freedom = num_ours + num_baseline - 2
+    if freedom < 1:
+        return 1.0
+    spread = 1 + _count_effective(num_ours, num_baseline) * prior_deviation**2
+    square = t * t / freedom
+    ratio = math.log(spread) if math.isinf(square) else math.log1p(square) - math.log1p(square / spread)
+    return math.exp(min(_MOST_LOG_EVIDENCE, ((freedom + 1) * ratio - math.log(spread)) / 2))
+
+
+def find_critical_t(
+    *, num_ours: int, num_baseline: int, alpha: float = ALPHA, prior_deviation: float = PRIOR_DEVIATION
+) -> float:
+    """The |t| at which the e-value reaches 1 / alpha; `inf` where no t is enough with so few runs."""
+    freedom = num_ours + num_baseline - 2
+    if freedom < 1:
+        return math.inf
+    spread = 1 + _count_effective(num_ours, num_baseline) * prior_deviation**2
+    ratio = (math.sqrt(spread) / alpha) ** (2 / (freedom + 1))
+    return math.sqrt(freedom * (ratio - 1) / (1 - ratio / spread)) if ratio < spread else math.inf
+
+
+def take_look(
+    ours: Sequence[float],
+    baseline: Sequence[float],
+    *,
+    earlier: Sequence[Look] = (),
+    alpha: float = ALPHA,
+    prior_deviation: float = PRIOR_DEVIATION,
+) -> Look:
+    """Look at the nats per token of all runs so far, after `earlier` looks at the first of them.
+
+    Raises ValueError for fewer than two runs in an arm.
+    """
+    sizes = {"num_ours": len(ours), "num_baseline": len(baseline)}
+    if min(sizes.values()) < 2:
+        raise ValueError("a look needs two runs of each arm")
+    means = [math.fsum(values) / len(values) for values in (ours, baseline)]
+    squares = sum((value - mean) ** 2 for values, mean in zip((ours, baseline), means) for value in values)
+    difference, deviation = means[0] - means[1], math.sqrt(squares / (len(ours) + len(baseline) - 2))
+    error = deviation / math.sqrt(_count_effective(len(ours), len(baseline)))
+    t = difference / error if error else math.copysign(math.inf, difference) if difference else 0.0
+    e_value = compute_e_value(t, **sizes, prior_deviation=prior_deviation)
+    critical = find_critical_t(**sizes, alpha=alpha, prior_deviation=prior_deviation)
+    low = high = None
+    if math.isfinite(critical):
+        low, high = difference - critical * error, difference + critical * error
+    p = min([1.0, 1 / e_value, *(look.p for look in earlier[-1:])])
+    low, high = _intersect(low, high, earlier)
+    return Look(**sizes, difference=difference, deviation=deviation, e_value=e_value, p=p, low=low, high=high)
+
+
+def replay_looks(
+    ours: Sequence[float],
+    baseline: Sequence[float],
+    *,
+    alpha: float = ALPHA,
+    prior_deviation: float = PRIOR_DEVIATION,
+) -> list[Look]:
+    """The looks after each pair of runs from the second on, given the nats per token in the order of the seeds.
+
+    Records decide again what was decided while they were made. Runs beyond the shorter arm are not looked at.
+    """
+    looks: list[Look] = []
+    for num_pairs in range(2, min(len(ours), len(baseline)) + 1):
+        seen = ours[:num_pairs], baseline[:num_pairs]
+        looks.append(take_look(*seen, earlier=looks, alpha=alpha, prior_deviation=prior_deviation))
+    return looks
+
+
+def decide(looks: Sequence[Look], *, margin: float | None = None, text_reach: float = 0.0) -> Decision:
+    """The first look at which the confidence sequence left 0 out, or lay between -margin and +margin, decides.
+
+    `margin` is in nats per token: ln(1.01) for 1 % of the perplexity. A claim beyond this test text takes its looks
+    at half the alpha and gives the other half to the text: its `text_reach`, from `find_text_reach`, widens the
+    interval on both sides, and the two together err at most as often as alpha says (Bonferroni). `p` is always that
+    of the seeds.
+
+    Raises ValueError without looks, for a margin that is not positive and a negative reach.
+    """
+    if not looks:
+        raise ValueError("a decision needs at least one look")
+    if (margin is not None and margin <= 0) or text_reach < 0:
+        raise ValueError(f"a margin must be positive and a reach not negative, found {margin} and {text_reach}")
+    for look in looks:
+        low, high = _widen(look, text_reach)
+        within = None if margin is None else low is not None and -margin < low and high < margin
+        outcome = _judge(low, high, within=within)
+        if outcome != "undecided":
+            break
+    return Decision(
+        outcome=outcome,
+        within_margin=within,
+        margin=margin,
+        num_ours=look.num_ours,
+        num_baseline=look.num_baseline,
+        difference=look.difference,
+        p=look.p,
+        low=low,
+        high=high,
+        covers=("seeds", "text") if text_reach else ("seeds",),
+        looks=tuple(looks),
+    )
+
+
+def find_text_reach(text: Uncertainty, *, alpha: float = ALPHA / 2) -> float:
+    """How far the text's 1 - alpha interval reaches to either side, from the `text` part of an estimate."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(text.degrees_of_freedom, 1 - alpha / 2)) * text.error
+
+
+def _count_effective(num_ours: int, num_baseline: int) -> float:
+    """The n with which the variance of a difference of means is s^2 / n."""
+    return num_ours * num_baseline / (num_ours + num_baseline)
+
+
+def _intersect(
+    low: float | None, high: float | None, earlier: Sequence[Look]
+) -> tuple[float, float] | tuple[None, None]:
+    """With the look before, which holds all before it. Where nothing is left (it had decided), the new one stands."""
+    before = earlier[-1] if earlier else None
+    if before is None or before.low is None:
+        return low, high
+    if low is None:
+        return before.low, before.high
+    both = max(low, before.low), min(high, before.high)
+    return both if both[0] <= both[1] else (low, high)
+
+
+def _widen(look: Look, reach: float) -> tuple[float, float] | tuple[None, None]:
+    return (None, None) if look.low is None else (look.low - reach, look.high + reach)
+
+
+def _judge(low: float | None, high: float | None, *, within: bool | None) -> Outcome:
+    if low is None:
+        return "undecided"
+    if high < 0 or low > 0:
+        return "better" if high < 0 else "worse"
+    return "equivalent" if within else "undecided"
