@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for every child process
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, and for every child process
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SPLIT_WORDS = {"train": 900, "valid": 200, "test": 203}
