@@ -14,7 +14,8 @@ from torch import Tensor
 from tiebench.experiment import schema
 from tiebench.models.language_model import LanguageModel
 
-NORM_BLOCK = 1024  # elements; longer blocks are no faster, shorter ones lose time
+NORM_BLOCK = 1024  # elements; longer blocks are no faster
+
 
 def build_optimizer(model: LanguageModel, options: schema.SGD | schema.AdamW) -> "SGD | AdamW":
     """The optimizer of a model; also settles which gradient its lexicon's lookup produces."""
