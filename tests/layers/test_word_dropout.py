@@ -7,6 +7,7 @@ from tiebench.registry import ties
 from tiebench.models.language_model import build_model, initialise_model
 from tiebench.layers.word_dropout import draw_word_mask
 
+pytestmark = pytest.mark.numeric
 WORDS = torch.tensor([[5, 7, 5, 5, 9, 7, 2, 9], [5, 5, 7, 1, 9, 1, 7, 3]])
 
 
