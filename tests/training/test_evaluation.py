@@ -18,8 +18,8 @@ from tiebench.models.language_model import LanguageModel, build_model, initialis
 from tiebench.training.optimizers import build_optimizer
 
 pytestmark = pytest.mark.numeric
-# The scores here are below 5. Each stands on sums over the width of 16 (four in a row in a transformer's layer, eight in
-# an LSTM's gates), its nats on one over the vocabulary of 271: each term is one rounding.
+# The scores here are below 5. Each stands on sums over the width of 16 (four in a row in a transformer's layer, eight
+# in an LSTM's gates), its nats on one over the vocabulary of 271: each term is one rounding.
 NATS = {"rtol": 0.0, "atol": bound_error(8 * 16 + 271, size=5.0)}
 
 @pytest.fixture(scope="module")

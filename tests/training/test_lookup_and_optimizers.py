@@ -113,7 +113,8 @@ def test_adamw_at_its_default_epsilon_is_torchs_given_the_same_gradients(make_ar
             group["lr"] = rate
         ours.step(rate), theirs.step()
         for found, wanted in zip(model.parameters(), plain.parameters(), strict=True):
-            limit = (step + 1) * bound_error(20, size=rate + float(wanted.detach().abs().max()))  # some ten operations a step
+            largest = rate + float(wanted.detach().abs().max())
+            limit = (step + 1) * bound_error(20, size=largest)  # some ten operations a step
             torch.testing.assert_close(found, wanted, rtol=0.0, atol=limit)
 
 

@@ -28,8 +28,8 @@ from tiebench.training.trainer import Trainer, plan_steps
 
 pytestmark = pytest.mark.numeric
 BATCH, WINDOW = 4, 10
-# Roundings of a gradient: a sum over the tokens of a step, and over a vocabulary of less than 300 words, of vectors that
-# stand on sums over the width of 16, a few in a row.
+# Roundings of a gradient: a sum over the tokens of a step, and over a vocabulary of less than 300 words, of vectors
+# that stand on sums over the width of 16, a few in a row.
 NUM_ROUNDINGS = BATCH * WINDOW + 300 + 8 * 16
 BUDGET = {"batch_size": BATCH, "window": WINDOW}
 SGD = {"type": "sgd", "learning_rate": 1.0, "clip_norm": 0.5}
@@ -132,7 +132,8 @@ def test_training_is_that_of_a_plain_loop(tie, open_trainer, tmp_path):
             nats += loss.item() * BATCH if epoch == 1 else 0.0
     progress = trainer.fit()
     assert progress.step == num_steps == 2 * NUM_STEPS
-    assert progress.curve[1]["train_nats_per_token"] == pytest.approx(nats / (BATCH * columns), rel=bound_error(NUM_ROUNDINGS))
+    wanted = nats / (BATCH * columns)
+    assert progress.curve[1]["train_nats_per_token"] == pytest.approx(wanted, rel=bound_error(NUM_ROUNDINGS))
     for name, tensor in list_weights(trainer).items():
         limit = bound_error(NUM_ROUNDINGS, size=4 * float(moved[name].max()))  # what moved it may cancel to a fourth
         torch.testing.assert_close(
