@@ -287,6 +287,7 @@ def main() -> None:
         print(json.dumps(take_sample(*asked.sample, **options)))
         return
     from performance_page import keep_samples, name_file
+
     from tiebench.execution.bench import describe_setting
 
     file = name_file("performance", device=asked.device, folder=asked.results)

@@ -195,6 +195,7 @@ def main() -> None:
         print(json.dumps(KINDS[kind](float(value))))
         return
     from performance_page import refresh_page
+
     from tiebench.files import write_text
 
     sizes = tuple(size for size in CORPUS_MB if size <= asked.largest_mb)

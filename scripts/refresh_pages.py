@@ -12,12 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tiebench.files import write_text
 from tiebench.claims.papers import ALL, load_papers
+from tiebench.claims.verdicts import Evidence, judge_papers, plan_papers
+from tiebench.files import write_text
 from tiebench.reporting.claims_table import render_claims
 from tiebench.reporting.pages import render_results_readme
 from tiebench.results.store import Store
-from tiebench.claims.verdicts import Evidence, judge_papers, plan_papers
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```\n\$ (tiebench .*)\n(?:.*\n)*?```\n")
@@ -60,7 +60,7 @@ def render_results(results: Path) -> str:
     plans = plan_papers(papers, only=[], seeds=[], overrides=[])
     outcomes = judge_papers(papers, evidence=Evidence(store, plans), only=[])
     opening = render_claims(outcomes, papers=papers)
-    return render_results_readme(store.records(), token_nats=store.token_nats, opening=opening)
+    return render_results_readme(store.records(), token_nll=store.token_nll, opening=opening)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
+from records import make_record, three_seeds  # noqa: F401 (fixtures)
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, and for every child process
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(os.environ.get("TIEBENCH_DATA") or "no data folder")
 SPLIT_WORDS = {"train": 900, "valid": 200, "test": 203}
 SIZES = {"layers": 1, "width": 16, "heads": 4, "positions": 64}
 TRAINING = {
@@ -46,7 +47,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def data_dir() -> Path:
     """The folder with the real corpora beside the project."""
     if not DATA.is_dir():
-        pytest.skip("the real corpora are not beside the project (../shared/data)")
+        pytest.skip("needs the real corpora: set TIEBENCH_DATA to their folder")
     return DATA
 
 
@@ -69,19 +70,19 @@ def _read_words(num_words: int) -> list[str]:
     """The first words of WikiText-2's validation split, or of the Python documentation where that is not there."""
     file = DATA / "wikitext-2" / "wiki.valid.tokens"
     if not file.exists():
-        from tiebench.corpora.corpus import open_corpus
+        from blocks import open_block
 
-        file = open_corpus({"type": "pydocs"}).files["valid"]
+        file = open_block({"type": "pydocs"}).files["valid"]
     return file.read_text("utf-8").split()[:num_words]
 
 
 @pytest.fixture(scope="session")
 def make_block() -> Callable[..., dict[str, Any]]:
     """An `architecture:` block of a given type, as small as it goes."""
-    from tiebench.registry import architectures
+    from tiebench.experiment.schema import ARCHITECTURES
 
     def make(name: str, **options: Any) -> dict[str, Any]:
-        fields = architectures.load(name).Options.model_fields
+        fields = ARCHITECTURES[name].model_fields
         return {"type": name} | {key: size for key, size in SIZES.items() if key in fields} | options
 
     return make
@@ -105,7 +106,7 @@ def _describe_experiment(corpus: dict[str, str], **blocks: Any) -> str:
     content = {
         "corpus": dict(corpus),
         "architecture": {"type": "lstm", "layers": 1, "width": 16},
-        "lexicon": {"init": {"uniform": 0.1}},
+        "embedding": {"init": {"uniform": 0.1}},
         "training": copy.deepcopy(TRAINING),
         "seeds": [1],
         "arms": {"untied": {"tie": False}, "tied": {"tie": True}},
@@ -128,17 +129,18 @@ def write_experiment(tiny_corpus: dict, tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def trained_once(tiny_corpus: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `tiny.yaml` and all its finished runs in `results`, two arms at two seeds; not to be written to."""
+    from tiebench.execution.execute import execute
+    from tiebench.execution.plan import plan_runs
+    from tiebench.execution.settings import Settings
     from tiebench.experiment.loading import load_experiment
     from tiebench.results.store import Store
-    from tiebench.execution.worker_pool import execute_runs
-    from tiebench.training.callbacks import Observer
-    from tiebench.execution.settings import Settings
+    from tiebench.training.callbacks import Callback
 
     folder = tmp_path_factory.mktemp("trained")
     (folder / "tiny.yaml").write_text(_describe_experiment(tiny_corpus, seeds=[1, 2]), "utf-8")
-    runs = load_experiment(folder / "tiny.yaml").plan_runs()
+    runs = load_experiment(folder / "tiny.yaml").list_runs()
     settings = Settings(store=Store(folder / "results"), device="cpu")
-    execute_runs(runs, settings=settings, watch=lambda run, index: Observer())
+    execute(plan_runs(runs, settings=settings), settings=settings, watch=lambda run, index: Callback(), jobs="1")
     return folder
 
 

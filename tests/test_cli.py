@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 import tiebench
 from tiebench import cli, registry
 from tiebench.experiment import bundled
-from tiebench.results.record import read_record
+from tiebench.experiment.schema import ARCHITECTURES, CORPORA, TIES
 from tiebench.reporting.render import format_number
+from tiebench.results.record import read_record
 from tiebench.results.store import Store
 
 RUNNING = {"--set", "--seed", "--device", "--results", "--data-dir", "--jobs", "--json", "--quiet", "-q"}
@@ -131,8 +132,8 @@ def test_train_writes_records_and_tables_and_prints_what_it_found(run, write_exp
     for record in records:
         folder = tmp_path / "results" / "tiny" / record.arm / "seed-1"
         names = {file.name for file in folder.iterdir()}
-        assert {"spec.yaml", "curve.jsonl", "record.json", "test-nats.npy", "weights.safetensors"} <= names
-        assert not {"checkpoint.pt", ".holder"} & names
+        assert {"spec.yaml", "curve.jsonl", "record.json", "test-nll.npy", "weights.safetensors"} <= names
+        assert not {"checkpoint.pt", ".owner"} & names
         shown = format_number(record.evaluations["test"].perplexity)
         assert shown in answer.stdout
         assert shown in (tmp_path / "results" / "table.md").read_text("utf-8")
@@ -175,14 +176,14 @@ def test_an_override_is_trained_and_written_down(run, write_experiment, tmp_path
         "--set",
         "training.epochs=1",
         "--set",
-        "arms.tied.lexicon.output_bias=true",
+        "arms.tied.embedding.output_bias=true",
     )
     folder = tmp_path / "results" / "tiny" / "tied" / "seed-1"
     record = read_record(folder)
-    assert record.spec["training"]["epochs"] == 1 and record.spec["lexicon"]["output_bias"] is True
+    assert record.spec["training"]["epochs"] == 1 and record.spec["embedding"]["output_bias"] is True
     assert yaml.safe_load((folder / "spec.yaml").read_text("utf-8"))["altered"] == [
         "training.epochs=1",
-        "arms.tied.lexicon.output_bias=true",
+        "arms.tied.embedding.output_bias=true",
     ]
 
 
@@ -200,8 +201,8 @@ def test_compare_says_how_far_the_arms_are_apart(run, trained_once):
     (found,) = json.loads(run("compare", "untied", "tied", "--results", trained_once / "results", "--json").stdout)
     store = Store(trained_once / "results")
     gaps = [
-        read_record(store.folder("tiny", "tied", seed)).evaluations["test"].nats_per_token
-        - read_record(store.folder("tiny", "untied", seed)).evaluations["test"].nats_per_token
+        read_record(store.folder("tiny", "tied", seed)).evaluations["test"].nll_per_token
+        - read_record(store.folder("tiny", "untied", seed)).evaluations["test"].nll_per_token
         for seed in (1, 2)
     ]
     (contrast,) = found["contrasts"]
@@ -256,13 +257,13 @@ def test_two_files_with_one_flag_each_are_compared(run, write_experiment, tmp_pa
     assert by_folder["contrasts"] == by_arm["contrasts"]
     run(
         "train",
-        write_experiment("without.yaml", arms=None, tie=False, lexicon={"init": {"normal": 0.1}}),
+        write_experiment("without.yaml", arms=None, tie=False, embedding={"init": {"normal": 0.1}}),
         "-q",
         "--force",
     )
     run("compare", "tied", "untied", exit_code=2)
     answer = run("compare", "results/without/untied", "results/with/tied", exit_code=2)
-    assert "not comparable: lexicon.init" in answer.stderr
+    assert "not comparable: embedding.init" in answer.stderr
 
 
 def test_without_any_run_the_quickstart_answers(run, write_experiment, tmp_path, monkeypatch):
@@ -302,9 +303,9 @@ def test_bench_says_what_it_is_at_before_it_is(run):
 
 def test_lists_are_complete(run, trained_once):
     listed = json.loads(run("list", "--json", "--results", trained_once / "results").stdout)
-    assert list(listed["corpora"]) == registry.corpora.names()
-    assert list(listed["architectures"]) == registry.architectures.names()
-    assert list(listed["ties"]) == registry.ties.names()
+    assert list(listed["corpora"]) == list(CORPORA)
+    assert list(listed["architectures"]) == registry.list(ARCHITECTURES)
+    assert list(listed["ties"]) == registry.list(TIES)
     assert "quickstart" in listed["configs"] and len(listed["claims"]) > 0
     assert len(listed["runs"]) == 4 and all("finished, test perplexity" in text for text in listed["runs"].values())
     for kind, entries in listed.items():

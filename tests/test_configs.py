@@ -38,7 +38,7 @@ def test_an_experiment_loads_under_its_own_name_and_says_what_it_is(file):
     experiment = load(file)
     assert experiment.name == file.stem
     assert len(experiment.description) > 20
-    runs = experiment.plan_runs()
+    runs = experiment.list_runs()
     assert len(runs) == len(experiment.arms) * len(experiment.seeds)
     assert len({run.signature for run in runs}) == len(runs), "two runs of an experiment would be the same"
 
@@ -48,12 +48,12 @@ def test_every_arm_can_be_built(file):
     for arm, spec in load(file).arms.items():
         size = ANY_SIZE
         if spec.vocabulary.type == "words":
-            size = spec.vocabulary.size or VOCABULARY_SIZES.get(spec.corpus["type"], ANY_SIZE)
+            size = spec.vocabulary.size or VOCABULARY_SIZES.get(spec.corpus.type, ANY_SIZE)
         model = build_on_meta(spec, vocabulary_size=size)
         counts = count_parameters(model)
-        table = size * (spec.lexicon.width or model.architecture.width)
-        if spec.tie["type"] in ("tied", "untied"):
-            expected = {"tied": (0, 0, table), "untied": (table, table, 0)}[spec.tie["type"]]
+        table = size * (spec.embedding.width or model.architecture.width)
+        if spec.tie.type in ("tied", "untied"):
+            expected = {"tied": (0, 0, table), "untied": (table, table, 0)}[spec.tie.type]
             assert (counts.input, counts.output, counts.shared) == expected, arm
 
 
@@ -80,5 +80,5 @@ def test_a_file_is_ordinary_yaml_too(file):
 def test_the_quickstart_compares_tied_with_untied_at_several_seeds():
     experiment = load(CONFIGS / "quickstart.yaml")
     assert list(experiment.arms) == ["untied", "tied"] and len(experiment.seeds) >= 3
-    assert experiment.arms["tied"].corpus["type"] == "pydocs", "what every machine has"
+    assert experiment.arms["tied"].corpus.type == "pydocs", "what every machine has"
     assert experiment.declared == ("tie",)

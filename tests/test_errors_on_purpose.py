@@ -83,10 +83,10 @@ def test_text_that_cannot_be_used(content, says, run, write_experiment, tmp_path
 def test_everything_that_is_wrong_is_said_at_once(run, write_experiment):
     config = write_experiment(seeds=[-1], tie="tide", arms=None)
     content = yaml.safe_load(config.read_text("utf-8"))
-    lay_into(content, {"training.window": "x", "lexicon.unknown": 1, "training.optimizer.type": "adam"})
+    lay_into(content, {"training.window": "x", "embedding.unknown": 1, "training.optimizer.type": "adam"})
     config.write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
     answer = run("check", config)
-    fragments = ("5 problems", "seeds:", "tie.type", "training.window", "lexicon.unknown", "training.optimizer.type")
+    fragments = ("5 problems", "seeds:", "tie.type", "training.window", "embedding.unknown", "training.optimizer.type")
     check_answer(answer, exit_code=2, says=fragments)
     lines = config.read_text("utf-8").splitlines()
     for number, line in enumerate(lines, start=1):
@@ -179,21 +179,21 @@ def test_sampling_needs_the_run_s_own_weights(damage, run, trained):
 
 
 def test_test_nats_of_another_run_are_not_compared(run, trained):
-    nats = find_run(trained) / "test-nats.npy"
+    nats = find_run(trained) / "test-nll.npy"
     nats.write_bytes((trained / "results" / "tiny" / "untied" / "seed-1" / nats.name).read_bytes())
     answer = run("compare", "tied", "untied", "--seed", "1", "--results", trained / "results")
-    check_answer(answer, exit_code=1, says=("test-nats.npy is damaged", "nats, but the record says"))
+    check_answer(answer, exit_code=1, says=("test-nll.npy is damaged", "nats, but the record says"))
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ("lexicon.init.uniform=1e38", ("the loss became", "at step 1 ", "there is no checkpoint yet")),
+        ("embedding.init.uniform=1e38", ("the loss became", "at step 1 ", "there is no checkpoint yet")),
         ("training.optimizer.learning_rate=1e6", ("the validation perplexity became inf", "at step 24 ")),
     ],
 )
 def test_numbers_that_run_away(change, says, run, write_experiment):
-    config = write_experiment(lexicon={"init": {"uniform": 0.1}, "output_bias": True})
+    config = write_experiment(embedding={"init": {"uniform": 0.1}, "output_bias": True})
     answer = run("train", config, "--arm", "untied", "--set", change, "--quiet")
     check_answer(
         answer,

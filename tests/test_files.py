@@ -1,12 +1,12 @@
 import pytest
 
-from tiebench.files import write_text, written_aside
+from tiebench.files import open_atomic, write_text
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
     file = tmp_path / "new" / "table.md"
     write_text("first\n", file=file)
-    with written_aside(file) as aside:
+    with open_atomic(file) as aside:
         aside.write_text("second, hal")
         assert file.read_text() == "first\n"
         assert aside.parent == file.parent
@@ -18,7 +18,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     file = tmp_path / "table.md"
     write_text("old\n", file=file)
-    with pytest.raises(KeyboardInterrupt), written_aside(file) as aside:
+    with pytest.raises(KeyboardInterrupt), open_atomic(file) as aside:
         aside.write_text("half")
         raise KeyboardInterrupt
     assert file.read_text() == "old\n"

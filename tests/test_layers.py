@@ -31,7 +31,7 @@ PRINTING = {"cli", "printing"}
 TORCH_FREE = [
     "errors", "registry", "experiment", "corpora", "results", "inventory", "display", "printing", "workflow", "cli"
 ]
-TORCH_FREE_FILES = ["training.reuse", "training.observer"]
+TORCH_FREE_FILES = ["training.reuse", "training.callback"]
 
 
 def list_files() -> dict[str, Path]:

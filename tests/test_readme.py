@@ -62,16 +62,16 @@ def test_the_example_tie_is_whole():
     entry: dict = {"__name__": "negated"}
     exec(re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0], entry)
     options = entry["Options"](type="negated")
-    lexicon = entry["build"](options, schema.Lexicon(), vocabulary_size=30, width=8)
+    embedding = entry["build"](options, schema.EmbeddingConfig(), vocabulary_size=30, width=8)
     torch.manual_seed(1)
-    lexicon.table.data.normal_()
+    embedding.shared.data.normal_()
     tokens, targets = torch.randint(0, 30, (2, 2, 5))
-    lexicon.loss(lexicon.embed(tokens), targets, scale=0.5).backward()
-    found, lexicon.table.grad = lexicon.table.grad.clone(), None
-    logits = lexicon.logits(lexicon.embed(tokens))
+    embedding.loss(embedding.embed(tokens), targets, scale=0.5).backward()
+    found, embedding.shared.grad = embedding.shared.grad.clone(), None
+    logits = embedding.logits(embedding.embed(tokens))
     (0.5 * F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")).backward()
     # sums over 8 products, 30 words and 10 tokens, of absolute values below 20 in a score and 40 in a gradient
-    torch.testing.assert_close(found, lexicon.table.grad, rtol=0.0, atol=bound_error(8 + 30 + 10, size=40.0))
+    torch.testing.assert_close(found, embedding.shared.grad, rtol=0.0, atol=bound_error(8 + 30 + 10, size=40.0))
 
 
 def test_the_printed_outputs_are_those_of_the_published_records(tmp_path):

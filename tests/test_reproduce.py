@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tiebench.cli.app import app
-from tiebench.results.measurements import read_findings
+from tiebench.results.measurements import read_measurements
 from tiebench.results.store import Store
 from tiebench.training.checkpoints import WEIGHTS_FILE
 
@@ -89,13 +89,13 @@ def test_what_is_measured_on_tables_outlives_the_weights(trained, write_claims, 
     file, results = write_claims(trained / "tiny.yaml", ranks=ranks, mapped=mapped), trained / "results"
     first = reproduce(file, "--no-train", "--json", results=results)
     assert first.exit_code == 3 and verdicts(first) == {"ranks": "reproduced", "mapped": "not reproduced"}
-    found = read_findings(results / "tiny")
-    assert {(finding.measure, finding.of) for finding in found} == {
+    found = read_measurements(results / "tiny")
+    assert {(measurement.measure, measurement.of) for measurement in found} == {
         (measure, of)
         for measure in ("rank correlation", "aligned cosine")
         for of in ("in-out", "in-tied", "out-tied")
     }
-    assert {finding.seed for finding in found} == {1, 2} and all(finding.provenance.command for finding in found)
+    assert {measurement.seed for measurement in found} == {1, 2} and all(measurement.provenance.command for measurement in found)
     for weights in results.glob(f"**/{WEIGHTS_FILE}"):
         weights.unlink()
     without = reproduce(file, "--no-train", "--json", results=results)
@@ -103,7 +103,7 @@ def test_what_is_measured_on_tables_outlives_the_weights(trained, write_claims, 
 
 
 def test_what_was_measured_on_two_arms_says_nothing_of_two_others(write_experiment, write_claims, reproduce, tmp_path):
-    other = {"tie": False, "lexicon": {"output_init": {"normal": 1.0}}}
+    other = {"tie": False, "embedding": {"output_init": {"normal": 1.0}}}
     arms = {"untied": {"tie": False}, "tied": {"tie": True}, "other": other}
     experiment = write_experiment(arms=arms)
     rest = "of: in-out, published: 0.0, tolerance: 2"
@@ -115,7 +115,7 @@ def test_what_was_measured_on_two_arms_says_nothing_of_two_others(write_experime
     both = json.loads(reproduce(file, "--json").stdout)
     assert [row["verdict"] for row in both] == ["reproduced", "reproduced"]
     assert both[0]["measured"][0]["mean"] != both[1]["measured"][0]["mean"]
-    assert len(read_findings(tmp_path / "results" / "tiny")) == 6
+    assert len(read_measurements(tmp_path / "results" / "tiny")) == 6
 
 
 @pytest.mark.parametrize(
@@ -144,12 +144,12 @@ def test_the_in_table_is_the_one_that_embeds(trained):
     """in, out and tied, against the weights as they are written."""
     from safetensors.numpy import load_file
 
-    from tiebench.analysis.measuring import read_tables
+    from tiebench.analysis.measuring import read_embeddings
 
     store = Store(trained / "results")
     records = {record.arm: record for record in store.records() if record.seed == 1}
-    tables = read_tables(records["untied"], records["tied"], store=store)
+    tables = read_embeddings(records["untied"], records["tied"], store=store)
     written = {arm: load_file(store.folder_of(record) / WEIGHTS_FILE) for arm, record in records.items()}
-    assert (tables["in"] == written["untied"]["lexicon.input"]).all()
-    assert (tables["out"] == written["untied"]["lexicon.output"]).all()
-    assert (tables["tied"] == written["tied"]["lexicon.table"]).all()
+    assert (tables["in"] == written["untied"]["embedding.input"]).all()
+    assert (tables["out"] == written["untied"]["embedding.output"]).all()
+    assert (tables["tied"] == written["tied"]["embedding.shared"]).all()

@@ -1,6 +1,10 @@
 """What a user is told when something cannot be done: one sentence on what is wrong, one on what to do next."""
 
 
+import difflib
+from collections.abc import Iterable
+
+
 class TiebenchError(Exception):
     """A failure with a message for the user, a hint at the next step, and the exit code of the command.
 
@@ -30,7 +34,9 @@ class CheckFailed(TiebenchError):
     exit_code = 3
 
 
-def forget_frames(error: TiebenchError) -> TiebenchError:
-    """The error without the frames that it came through, which would keep all their models alive with it."""
-    error.__traceback__ = error.__context__ = error.__cause__ = None
-    return error
+def did_you_mean(name: str, known: Iterable[str], *, more: Iterable[str] = ()) -> str:
+    """`did you mean 'lstm'? ` for a near miss, and always what is allowed; `more` is too much to be listed."""
+    names = sorted(known)
+    close = difflib.get_close_matches(str(name), [*names, *more], n=1, cutoff=0.5)
+    suggestion = f"did you mean '{close[0]}'? " if close else ""
+    return f"{suggestion}allowed: {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""A file is there whole or not at all: it is written aside, in the same folder, and renamed into place last."""
+"""Files are there whole or not at all, and stay there: written aside, synced to the disk, renamed into place."""
 
 import os
 import secrets
@@ -7,19 +7,43 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def cache_folder() -> Path:
+    """The folder for everything that can be made again: `TIEBENCH_CACHE`, else the user's cache folder."""
+    chosen = os.environ.get("TIEBENCH_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tiebench"
+
+
 @contextmanager
-def written_aside(file: Path) -> Iterator[Path]:
-    """A path to write to; on success it replaces `file`, on failure it is removed and `file` stays as it was."""
+def open_atomic(file: Path) -> Iterator[Path]:
+    """A temporary path to write to; on success it replaces `file`, on failure it is removed and `file` stays as it was.
+
+    After the block, content and name survive a power cut: file and folder are synced.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        yield aside
-        os.replace(aside, file)
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, file)
+        sync(file.parent)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(text: str, *, file: Path) -> None:
     """Replace the whole of `file` by `text`, as UTF-8 with plain newlines."""
-    with written_aside(file) as aside:
-        aside.write_text(text, "utf-8", newline="\n")
+    with open_atomic(file) as temporary:
+        temporary.write_text(text, "utf-8", newline="\n")
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

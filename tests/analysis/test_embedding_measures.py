@@ -5,8 +5,6 @@ import pytest
 from scipy.spatial.distance import pdist
 from scipy.stats import rankdata, spearmanr
 
-from tiebench.errors import TiebenchError
-from tiebench.analysis import embedding_measures
 from tiebench.analysis.embedding_measures import (
     WORD_PAIRS,
     correlate_judgements,
@@ -17,6 +15,7 @@ from tiebench.analysis.embedding_measures import (
     rank_distances,
     read_word_pairs,
 )
+from tiebench.errors import TiebenchError
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def draw():
 
 
 def test_rank_correlation_is_spearman_over_all_pairs(draw, monkeypatch):
-    monkeypatch.setattr(table_measures, "BLOCK_ROWS", 16)  # 100 rows: six whole blocks and a part of one
+    monkeypatch.setattr(embedding_measures, "BLOCK_ROWS", 16)  # 100 rows: six whole blocks and a part of one
     first = draw(100, 8)
     second = first[:, :6] + 0.5 * draw(100, 6)
     expected = spearmanr(pdist(first.astype("float64"), "cosine"), pdist(second.astype("float64"), "cosine")).statistic
@@ -36,7 +35,7 @@ def test_rank_correlation_is_spearman_over_all_pairs(draw, monkeypatch):
 
 
 def test_distances_are_those_of_each_pair_once(draw, monkeypatch):
-    monkeypatch.setattr(table_measures, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(embedding_measures, "BLOCK_ROWS", 3)
     table = draw(7, 4)
     np.testing.assert_allclose(measure_distances(table), pdist(table.astype("float64"), "cosine"), atol=1e-12)
 
@@ -44,9 +43,9 @@ def test_distances_are_those_of_each_pair_once(draw, monkeypatch):
 def test_equal_distances_share_their_rank():
     table = np.array([[1, 0], [2, 0], [0, 1], [0, 3], [1, 1]], dtype="float32")
     distances = measure_distances(table).round(12)
-    table_measures_ranks = rank_distances(table) / 2 + 1
+    embedding_measures_ranks = rank_distances(table) / 2 + 1
     assert len(set(distances)) < len(distances)
-    np.testing.assert_array_equal(table_measures_ranks, rankdata(measure_distances(table)))
+    np.testing.assert_array_equal(embedding_measures_ranks, rankdata(measure_distances(table)))
 
 
 def test_a_row_of_zeros_has_no_direction(draw):

@@ -6,8 +6,9 @@ import pytest
 import torch
 from precision import bound_error
 
+from tiebench.experiment.schema import ARCHITECTURES
 from tiebench.layers.dropout import set_generator
-from tiebench.registry import architectures
+from tiebench.models.language_model import build_architecture
 
 pytestmark = pytest.mark.numeric
 WIDTH = 16
@@ -15,23 +16,23 @@ SIZES = {"layers": 2, "width": WIDTH, "heads": 4, "positions": 40}
 
 
 def make_block(name, **options):
-    fields = architectures.load(name).Options.model_fields
+    fields = ARCHITECTURES[name].model_fields
     return {"type": name} | {key: value for key, value in SIZES.items() if key in fields} | options
 
 
 def build_initialised(name, *, seed=1, **options):
-    body = architectures.build(make_block(name, **options))
+    body = build_architecture(ARCHITECTURES[name].model_validate(make_block(name, **options)))
     body.initialise(torch.Generator().manual_seed(seed))
     return body
 
 
-@pytest.fixture(params=architectures.names())
+@pytest.fixture(params=list(ARCHITECTURES))
 def name(request):
     return request.param
 
 
 def test_there_are_architectures():
-    assert {"gpt2", "llama", "lstm"} <= set(architectures.names())
+    assert {"gpt2", "llama", "lstm"} <= set(list(ARCHITECTURES))
 
 
 def test_vectors_keep_their_shape(name):
@@ -44,7 +45,7 @@ def test_vectors_keep_their_shape(name):
 def test_meta_then_empty_then_initialise_is_direct_construction(name):
     direct = build_initialised(name)
     with torch.device("meta"):
-        moved = architectures.build(make_block(name))
+        moved = build_architecture(ARCHITECTURES[name].model_validate(make_block(name)))
     moved.to_empty(device="cpu").initialise(torch.Generator().manual_seed(1))
     inputs = torch.randn(2, 9, WIDTH)
     assert torch.equal(direct(inputs)[0], moved(inputs)[0])
@@ -54,7 +55,7 @@ def test_every_parameter_is_filled_from_the_generator_alone(name):
     bodies = []
     for global_seed, garbage in ((1, 7.0), (2, -3.0)):
         torch.manual_seed(global_seed)
-        body = architectures.build(make_block(name))
+        body = build_architecture(ARCHITECTURES[name].model_validate(make_block(name)))
         for parameter in body.parameters():
             torch.nn.init.constant_(parameter, garbage)
         before = torch.get_rng_state()

@@ -9,6 +9,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from tiebench.architectures import lstm
+from tiebench.experiment.architecture_config import LSTMConfig
 from tiebench.layers.dropout import Dropout, set_generator
 
 pytestmark = pytest.mark.numeric
@@ -23,7 +24,7 @@ GAL = {"variational": True, "masks": "per_gate", "dropout": 0.5, "dropout_hidden
 
 
 def make_lstm(*, layers=2, width=WIDTH, seed=1, **options):
-    body = lstm.build(lstm.Options(type="lstm", layers=layers, width=width, **options))
+    body = lstm.build(LSTMConfig(type="lstm", layers=layers, width=width, **options))
     body.initialise(torch.Generator().manual_seed(seed))
     set_generator(body, torch.Generator().manual_seed(seed))
     return body
@@ -311,4 +312,4 @@ def test_impossible_options_are_refused():
         {"masks": "per_gate"}, {"dropout_hidden": 0.3}, {"dropout_hidden": 0.3, "variational": True},
     ):  # fmt: skip
         with pytest.raises(ValidationError, match=next(iter(wrong))):
-            lstm.Options.model_validate({"type": "lstm", "layers": 2, "width": 4} | wrong)
+            LSTMConfig.model_validate({"type": "lstm", "layers": 2, "width": 4} | wrong)

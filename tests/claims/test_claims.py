@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tiebench.claims.papers import ALL, load_papers, read_claims
+from tiebench.claims.verdicts import Evidence, judge_papers, plan_papers
 from tiebench.cli.app import app
 from tiebench.errors import UsageError
 from tiebench.experiment.bundled import list_claim_files
 from tiebench.experiment.loading import load_experiment
-from tiebench.claims.papers import ALL, load_papers, read_claims
 from tiebench.reporting.claims_table import claims_table, render_claims
-from tiebench.results.measurements import Finding, add_findings, identify_run, read_findings
-from tiebench.results.record import write_record
 from tiebench.reporting.render import render_table
+from tiebench.results.measurements import Measurement, add_measurements, identify_run, read_measurements
+from tiebench.results.record import write_record
 from tiebench.results.store import Store
-from tiebench.claims.verdicts import Evidence, judge_papers, plan_papers
 
 EXPERIMENT = """
 name: ptb-lstm-small
@@ -64,7 +64,7 @@ def judge(tmp_path, make_record):
     def publish(file, tests, *, signature=None, changes=()):
         planned = load_experiment(file.with_name("experiment.yaml"))
         for (arm, seed), test in tests.items():
-            run = planned.plan_runs(arms=[arm], seeds=[seed])[0]
+            run = planned.list_runs(arms=[arm], seeds=[seed])[0]
             all_changes = [("signature", signature or run.signature), *changes]
             record = make_record(arm, seed, test=test, changes=all_changes)
             write_record(record, store.folder_of(record))
@@ -147,7 +147,7 @@ def test_an_override_alters(write_claims, judge):
 def test_train_perplexity_is_the_full_pass_where_there_was_one(write_claims, judge):
     claim = value(38.0, 0.5).replace("test perplexity", "train perplexity")
     file = write_claims(train=claim, running=claim.replace("train perplexity", "running train perplexity"))
-    full = {"split": "train", "nats": 1000.0, "tokens": 300, "words": 1, "bytes": 1, "unknown": 0}
+    full = {"split": "train", "nll": 1000.0, "tokens": 300, "words": 1, "bytes": 1, "unknown": 0}
     found = judge(file, {("untied", 1): 114.5}, changes=[("evaluations.train", full)])
     assert found["train"].measured[0].mean == pytest.approx(28.03, abs=0.01)
     assert found["running"].measured[0].mean == 38.0
@@ -169,11 +169,11 @@ def test_findings_are_read_without_weights_and_die_with_their_runs(write_claims,
     runs = {record.arm: identify_run(record) for record in records}
     folder = judge.store.root / "ptb-lstm-small"
     for of, rho in (("in-out", 0.13), ("out-tied", 0.65)):
-        add_findings([Finding(measure="rank correlation", of=of, seed=1, value=rho, runs=runs)], folder)
-    assert len(read_findings(folder)) == 2
+        add_measurements([Measurement(measure="rank correlation", of=of, seed=1, value=rho, runs=runs)], folder)
+    assert len(read_measurements(folder)) == 2
     assert judge(file)["ranks"].verdict == "reproduced"
     stale = {**runs, "tied": "0badcafe 2020-01-01T00:00:00Z"}
-    add_findings([Finding(measure="rank correlation", of="out-tied", seed=1, value=0.65, runs=stale)], folder)
+    add_measurements([Measurement(measure="rank correlation", of="out-tied", seed=1, value=0.65, runs=stale)], folder)
     assert judge(file)["ranks"].verdict == "not run", "these tables are of a run that is no longer there"
 
 
@@ -266,7 +266,7 @@ def test_every_experiment_of_a_paper_has_the_claim_that_tying_regularises():
 
 
 def test_the_page_on_results_opens_with_the_claims(tmp_path, make_record):
-    run = load_experiment("press-wolf-2017-small").plan_runs(arms=["tied"], seeds=[1])[0]
+    run = load_experiment("press-wolf-2017-small").list_runs(arms=["tied"], seeds=[1])[0]
     changes = [("experiment", run.experiment), ("signature", run.signature)]
     record = make_record("tied", 1, test=112.0, valid=117.0, training=36.0, changes=changes)
     write_record(record, Store(tmp_path).folder_of(record))

@@ -1,13 +1,15 @@
 """Every test has a cache of its own; the real corpora are read where they lie, beside the project."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from blocks import open_block
 
-from tiebench.corpora.corpus import Corpus, open_corpus
+from tiebench.corpora.corpus import Corpus
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
+DATA = Path(os.environ.get("TIEBENCH_DATA") or "no data folder")
 COUNTS = {"ptb": (929_589, 73_760, 82_430, 10_000), "wikitext-2": (2_088_628, 217_646, 245_569, 33_278)}
 
 
@@ -22,8 +24,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def open_real() -> Callable[[str], Corpus]:
     def open_named(name: str) -> Corpus:
         if not (DATA / name).is_dir():
-            pytest.skip(f"the corpus {name} is not beside the project (../shared/data/{name})")
-        return open_corpus({"type": name}, data_dir=DATA)
+            pytest.skip(f"needs the corpus {name}: set TIEBENCH_DATA to the folder of the corpora")
+        return open_block({"type": name}, data_dir=DATA)
     return open_named
 
 

@@ -3,15 +3,15 @@ import time
 from dataclasses import replace
 
 import pytest
+from blocks import open_block
 
-from tiebench import registry
-from tiebench.corpora import ptb, catalogue, wikitext_2
-from tiebench.corpora.corpus import SPLITS, open_corpus
+from tiebench.corpora import catalogue
+from tiebench.corpora.catalogue import CATALOGUE, restore_files
+from tiebench.corpora.corpus import SPLITS
 from tiebench.corpora.hub import read_column
-from tiebench.corpora.catalogue import restore_files
 from tiebench.errors import TiebenchError
 
-CATALOGUE = [name for name in registry.corpora.names() if name not in ("text", "pydocs")]
+NAMES = list(CATALOGUE)
 
 
 def make_rows(lines, *, column="text"):
@@ -26,13 +26,13 @@ def offline(monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("name", NAMES)
 def test_offline_fails_fast_and_says_what_to_do(name, offline, cache):
     start = time.monotonic()
     with pytest.raises(TiebenchError) as failure:
-        open_corpus({"type": name})
+        open_block({"type": name})
     assert time.monotonic() - start < 5
-    layout = registry.corpora.load(name).SOURCE.layouts[0].format(split="{train,valid,test}")
+    layout = CATALOGUE[name].layouts[0].format(split="{train,valid,test}")
     for part in (name, "Download", f"DATA/{layout}", "--data-dir"):
         assert part in str(failure.value)
     assert not (cache / "hub" / name).exists()
@@ -41,7 +41,7 @@ def test_offline_fails_fast_and_says_what_to_do(name, offline, cache):
 @pytest.mark.parametrize("name", ["ptb", "wikitext-2"])
 def test_hub_rows_become_the_published_files(name, open_real, tmp_path):
     corpus = open_real(name)
-    source = registry.corpora.load(name).SOURCE
+    source = CATALOGUE[name]
     as_on_hub = str.strip if name == "ptb" else lambda line: line + "\n" if line.strip() else ""
     rows = {split: make_rows([as_on_hub(line) for line in corpus.lines(split)], column=source.hub.column)
             for split in SPLITS}
@@ -50,34 +50,34 @@ def test_hub_rows_become_the_published_files(name, open_real, tmp_path):
 
 
 def test_hub_text_is_fetched_once_and_kept(monkeypatch):
-    source = replace(wikitext_2.SOURCE, expected_tokens={"train": 9, "valid": 3, "test": 3}, expected_vocabulary=4)
+    source = replace(CATALOGUE["wikitext-2"], expected_tokens={"train": 9, "valid": 3, "test": 3}, expected_vocabulary=4)
     fetched = []
 
     def deliver(hub):
         fetched.append(hub.config)
         return {"train": make_rows(["", " = A cat = \n", "", " A"]), "valid": make_rows([" x y \n"]),
                 "test": make_rows([" x y \n"])}
-    monkeypatch.setattr(sources, "fetch_rows", deliver)
-    corpora = [sources.open_source(source, data_dir=None) for _ in range(2)]
+    monkeypatch.setattr(catalogue, "fetch_rows", deliver)
+    corpora = [catalogue.open_source(source, data_dir=None) for _ in range(2)]
     assert corpora[0] == corpora[1] and fetched == ["wikitext-2-v1"]
     assert list(corpora[0].lines("train")) == [" ", " = A cat = ", " ", " A"]
 
 
 def test_hub_text_with_other_counts_is_not_kept(monkeypatch, cache):
-    monkeypatch.setattr(sources, "fetch_rows", lambda hub: {split: make_rows(["too little"]) for split in SPLITS})
+    monkeypatch.setattr(catalogue, "fetch_rows", lambda hub: {split: make_rows(["too little"]) for split in SPLITS})
     with pytest.raises(TiebenchError, match="has 3 tokens, the catalogue expects 929,589"):
-        sources.open_source(ptb.SOURCE, data_dir=None)
+        catalogue.open_source(CATALOGUE["ptb"], data_dir=None)
     assert not (cache / "hub" / "ptb").exists()
 
 
-@pytest.mark.parametrize("layout", ptb.SOURCE.layouts)
+@pytest.mark.parametrize("layout", CATALOGUE["ptb"].layouts)
 def test_each_layout_is_found_and_an_incomplete_one_named(layout, open_real, tmp_path):
     original = open_real("ptb")
     files = {split: tmp_path / "data" / layout.format(split=split) for split in SPLITS}
     for split, file in files.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         os.symlink(original.files[split], file)
-    assert open_corpus({"type": "ptb"}, data_dir=tmp_path / "data").checksum == original.checksum
+    assert open_block({"type": "ptb"}, data_dir=tmp_path / "data").checksum == original.checksum
     files["valid"].unlink()
     with pytest.raises(TiebenchError, match=f"ptb is incomplete: .*{files['valid'].name} not found"):
-        open_corpus({"type": "ptb"}, data_dir=tmp_path / "data")
+        open_block({"type": "ptb"}, data_dir=tmp_path / "data")

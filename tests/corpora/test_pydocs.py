@@ -3,12 +3,13 @@ import subprocess
 import sys
 
 import pytest
+from blocks import open_block
 
 from tiebench.corpora import prose, pydocs
 from tiebench.corpora.cache import keep_folder
-from tiebench.corpora.corpus import SPLITS, open_corpus
+from tiebench.corpora.corpus import SPLITS
 from tiebench.corpora.vocabulary import fit_vocabulary
-from tiebench.experiment.schema import Words
+from tiebench.experiment.corpus_config import WordsConfig
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +46,12 @@ def test_splits_share_no_paragraph_and_the_vocabulary_is_the_training_splits(tex
 
 
 def test_it_is_made_once_and_always_the_same(text, monkeypatch):
-    corpus = open_corpus({"type": "pydocs"})
+    corpus = open_block({"type": "pydocs"})
     assert {split: list(corpus.lines(split)) for split in SPLITS} == text
     assert corpus.facts == {"python": platform.python_version()}
     monkeypatch.setattr(pydocs, "write_splits", lambda folder: pytest.fail("made again"))
-    assert open_corpus({"type": "pydocs"}) == corpus
-    vocabulary = fit_vocabulary(Words(type="words"), corpus=corpus)
+    assert open_block({"type": "pydocs"}) == corpus
+    vocabulary = fit_vocabulary(WordsConfig(type="words"), corpus=corpus)
     assert vocabulary.decode(vocabulary.encode("the list of names")) == "the list of names\n"
 
 

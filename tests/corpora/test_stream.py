@@ -3,16 +3,17 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from blocks import open_block
 
 from tiebench.corpora import cache as keeping
 from tiebench.corpora import reading
 from tiebench.corpora import stream as streaming
-from tiebench.corpora.corpus import SPLITS, open_corpus
+from tiebench.corpora.corpus import SPLITS
 from tiebench.corpora.stream import open_streams
 from tiebench.corpora.vocabulary import fit_vocabulary
-from tiebench.experiment.schema import BPE, Bytes, Words
+from tiebench.experiment.corpus_config import BPEConfig, BytesConfig, WordsConfig
 
-WORDS, BYTES = Words(type="words"), Bytes(type="bytes")
+WORDS, BYTES = WordsConfig(type="words"), BytesConfig(type="bytes")
 
 
 @pytest.mark.parametrize("name", ["ptb", "wikitext-2"])
@@ -29,9 +30,9 @@ def test_real_streams_hold_every_token(name, open_real):
     assert vocabulary.decode(stream.ids[1:]) == "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("options", [BPE(type="bpe", size=300), BYTES], ids=lambda options: options.type)
+@pytest.mark.parametrize("options", [BPEConfig(type="bpe", size=300), BYTES], ids=lambda options: options.type)
 def test_bpe_and_bytes_streams_decode_to_the_file(options, write_corpus):
-    corpus = open_corpus(write_corpus(test="naïve  🙂\n\n end\n"))
+    corpus = open_block(write_corpus(test="naïve  🙂\n\n end\n"))
     vocabulary = fit_vocabulary(options, corpus=corpus)
     for split, stream in open_streams(corpus, vocabulary=vocabulary).items():
         text = corpus.files[split].read_text("utf-8")
@@ -40,26 +41,26 @@ def test_bpe_and_bytes_streams_decode_to_the_file(options, write_corpus):
 
 
 def test_unknown_words_are_counted_but_not_those_of_the_text(write_corpus):
-    corpus = open_corpus(write_corpus(train="a <unk> b\n", valid="a dog <unk> dog\n", test="a\n"))
+    corpus = open_block(write_corpus(train="a <unk> b\n", valid="a dog <unk> dog\n", test="a\n"))
     streams = open_streams(corpus, vocabulary=fit_vocabulary(WORDS, corpus=corpus))
     assert [streams[split].num_unknown for split in SPLITS] == [0, 2, 0]
     assert (streams["valid"].num_words, streams["valid"].num_tokens, streams["valid"].num_bytes) == (4, 5, 16)
 
 
 def test_large_vocabularies_get_wider_ids(write_corpus):
-    corpus = open_corpus(write_corpus(train=" ".join(f"w{number:05}" for number in range(70_000)) + "\n"))
+    corpus = open_block(write_corpus(train=" ".join(f"w{number:05}" for number in range(70_000)) + "\n"))
     vocabulary = fit_vocabulary(WORDS, corpus=corpus)
     ids = open_streams(corpus, vocabulary=vocabulary)["train"].ids
     assert ids.dtype == np.dtype("<u4") and vocabulary.token(ids[70_000]) == "w69999"
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "header", "seal"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "header", "manifest"])
 def test_damaged_cache_is_written_again(damage, write_corpus, cache):
-    corpus = open_corpus(write_corpus())
+    corpus = open_block(write_corpus())
     vocabulary = fit_vocabulary(WORDS, corpus=corpus)
     before = open_streams(corpus, vocabulary=vocabulary)["train"].ids.tolist()
     folder = next(path for path in cache.glob("streams/*") if path.is_dir())
-    file = folder / {"header": streaming.HEADER, "seal": keeping.SEAL}.get(damage, "train.bin")
+    file = folder / {"header": streaming.HEADER, "manifest": keeping.MANIFEST}.get(damage, "train.bin")
     content = file.read_bytes()
     if damage == "remove":
         file.unlink()
@@ -93,7 +94,7 @@ def test_what_failed_or_was_killed_leaves_nothing(cache):
 
 
 def test_streams_are_encoded_once(write_corpus, monkeypatch):
-    corpus = open_corpus(write_corpus())
+    corpus = open_block(write_corpus())
     vocabulary = fit_vocabulary(WORDS, corpus=corpus)
     first = open_streams(corpus, vocabulary=vocabulary)
     monkeypatch.setattr(streaming, "read_pieces", lambda file: pytest.fail("encoded again"))
@@ -103,7 +104,7 @@ def test_streams_are_encoded_once(write_corpus, monkeypatch):
 @pytest.mark.parametrize("options", [WORDS, BYTES], ids=lambda options: options.type)
 def test_memory_does_not_grow_with_the_text(options, write_corpus, monkeypatch):
     monkeypatch.setattr(reading, "PIECE_BYTES", 2**14)
-    corpus = open_corpus(write_corpus(train="the cat sat on the mat\n" * 100_000))
+    corpus = open_block(write_corpus(train="the cat sat on the mat\n" * 100_000))
     vocabulary = fit_vocabulary(options, corpus=corpus)
     tracemalloc.start()
     stream = open_streams(corpus, vocabulary=vocabulary)["train"]

@@ -2,13 +2,13 @@ import json
 from collections import Counter
 
 import pytest
+from blocks import open_block
 
-from tiebench.corpora.corpus import open_corpus
 from tiebench.corpora.vocabulary import fit_vocabulary, load_vocabulary, save_vocabulary
 from tiebench.errors import TiebenchError
-from tiebench.experiment.schema import BPE, Bytes, Words
+from tiebench.experiment.corpus_config import BPEConfig, BytesConfig, WordsConfig
 
-WORDS, BYTES, SMALL_BPE = Words(type="words"), Bytes(type="bytes"), BPE(type="bpe", size=300)
+WORDS, BYTES, SMALL_BPE = WordsConfig(type="words"), BytesConfig(type="bytes"), BPEConfig(type="bpe", size=300)
 TRICKY = ["", "  two  spaces ", "naïve 北京 🙂", "tab\tand \x00 and \r", "'s n't @-@ <unk>", "\u2028"]
 
 
@@ -25,7 +25,7 @@ def test_words_of_the_real_corpora(name, size, open_real):
 
 @pytest.mark.parametrize("options", [WORDS, SMALL_BPE, BYTES], ids=lambda options: options.type)
 def test_saved_vocabulary_is_the_same(options, write_corpus, tmp_path):
-    vocabulary = fit_vocabulary(options, corpus=open_corpus(write_corpus()))
+    vocabulary = fit_vocabulary(options, corpus=open_block(write_corpus()))
     save_vocabulary(vocabulary, tmp_path / "vocabulary.json")
     loaded = load_vocabulary(tmp_path / "vocabulary.json")
     assert (loaded.identity, loaded.size, loaded.boundary, loaded.unknown) \
@@ -38,7 +38,7 @@ def test_saved_vocabulary_is_the_same(options, write_corpus, tmp_path):
 
 @pytest.mark.parametrize("options", [SMALL_BPE, BYTES], ids=lambda options: options.type)
 def test_bpe_and_bytes_are_lossless(options, write_corpus):
-    vocabulary = fit_vocabulary(options, corpus=open_corpus(write_corpus(train="some text of another kind\n" * 9)))
+    vocabulary = fit_vocabulary(options, corpus=open_block(write_corpus(train="some text of another kind\n" * 9)))
     text = "\n".join(TRICKY) + "\n"
     assert vocabulary.unknown is None
     assert vocabulary.decode(vocabulary.encode_piece(text)[0]) == text
@@ -46,24 +46,24 @@ def test_bpe_and_bytes_are_lossless(options, write_corpus):
 
 
 def test_a_word_of_valid_alone_is_unknown(write_corpus):
-    corpus = open_corpus(write_corpus(train="a cat sat\n", valid="a dog sat\n", test="a bird\n"))
+    corpus = open_block(write_corpus(train="a cat sat\n", valid="a dog sat\n", test="a bird\n"))
     vocabulary = fit_vocabulary(WORDS, corpus=corpus)
     assert sorted(vocabulary.tokens) == ["<eos>", "<unk>", "a", "cat", "sat"]
     assert vocabulary.decode(vocabulary.encode("a dog sat")) == "a <unk> sat\n"
 
 
 def test_size_and_min_count_keep_the_most_frequent(write_corpus):
-    corpus = open_corpus(write_corpus(train="d d d d c c c b b a\n", valid="a\n", test="a\n"))
+    corpus = open_block(write_corpus(train="d d d d c c c b b a\n", valid="a\n", test="a\n"))
     assert fit_vocabulary(WORDS, corpus=corpus).tokens == ["d", "c", "b", "<eos>", "a", "<unk>"]
-    assert fit_vocabulary(Words(type="words", size=4), corpus=corpus).tokens == ["d", "<unk>", "c", "<eos>"]
-    assert fit_vocabulary(Words(type="words", min_count=3), corpus=corpus).tokens == ["d", "<unk>", "c", "<eos>"]
+    assert fit_vocabulary(WordsConfig(type="words", size=4), corpus=corpus).tokens == ["d", "<unk>", "c", "<eos>"]
+    assert fit_vocabulary(WordsConfig(type="words", min_count=3), corpus=corpus).tokens == ["d", "<unk>", "c", "<eos>"]
 
 
 def test_bpe_is_deterministic_and_bounded(open_real, monkeypatch, tmp_path):
     corpus, identities = open_real("ptb"), set()
     for place in ("one", "two"):
         monkeypatch.setenv("TIEBENCH_CACHE", str(tmp_path / place))
-        vocabulary = fit_vocabulary(BPE(type="bpe", size=700), corpus=corpus)
+        vocabulary = fit_vocabulary(BPEConfig(type="bpe", size=700), corpus=corpus)
         identities.add(vocabulary.identity)
         assert vocabulary.size == 700
     assert len(identities) == 1
@@ -72,7 +72,7 @@ def test_bpe_is_deterministic_and_bounded(open_real, monkeypatch, tmp_path):
 
 
 def test_damaged_cache_is_fitted_again(write_corpus, cache):
-    corpus = open_corpus(write_corpus())
+    corpus = open_block(write_corpus())
     before = fit_vocabulary(WORDS, corpus=corpus)
     file = next(cache.glob("vocabularies/*/vocabulary.json"))
     file.write_text(file.read_text("utf-8").replace("cat", "cow"), "utf-8")

@@ -10,19 +10,25 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tiebench.training.packing import Pack
 
 from tiebench.errors import UsageError
-from tiebench.reporting.render import render_table
 from tiebench.execution import bench, workloads
-from tiebench.training import evaluation
-from tiebench.execution.bench import Measurement, build_trainer, measure_arm, measure_ceiling, tabulate_measurements
-from tiebench.models.language_model import build_on_meta, count_parameters
-from tiebench.training.packing import Pack
-from tiebench.training.trainer import Trainer
+from tiebench.execution.bench import (
+    SpeedMeasurement,
+    build_trainer,
+    measure_arm,
+    measure_ceiling,
+    tabulate_measurements,
+)
 from tiebench.execution.workloads import WORKLOADS, describe_run, draw_stream, list_parts, open_workload
+from tiebench.models.language_model import build_on_meta, count_parameters
+from tiebench.reporting.render import render_table
+from tiebench.training import evaluation
+from tiebench.training.trainer import Trainer
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-MEASUREMENT = Measurement(
+MEASUREMENT = SpeedMeasurement(
     workload="lstm-200-ptb", arm="tied", device="cpu", precision="fp32", num_threads=2, num_parameters=2_652_000,
     flops_per_token=6_000_000, train_tokens_per_second=5_000.0, evaluation_tokens_per_second=12_000.0,
     peak_memory_bytes=400 * 2**20, ceiling_flops_per_second=60e9, evaluation_ceiling_flops_per_second=30e9,

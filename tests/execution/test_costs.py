@@ -1,14 +1,14 @@
 import pytest
 
-from tiebench.experiment.loading import load_experiment
 from tiebench.claims.papers import load_papers
-from tiebench.reporting.render import render_table
-from tiebench.results.store import Store
-from tiebench.claims.verdicts import Plan, plan_papers
+from tiebench.claims.verdicts import ClaimRuns, plan_papers
 from tiebench.execution import costs
 from tiebench.execution.costs import costs_table, estimate_costs, read_counts, select_countable
-from tiebench.execution.counting import inspect_arms
+from tiebench.execution.counting import count_arms
 from tiebench.execution.settings import Settings
+from tiebench.experiment.loading import load_experiment
+from tiebench.reporting.render import render_table
+from tiebench.results.store import Store
 
 
 @pytest.fixture
@@ -17,23 +17,23 @@ def settings(tmp_path):
 
 
 def test_counts_of_the_catalogue_need_no_corpus(settings):
-    run = load_experiment("press-wolf-2017-small").plan_runs()[0]
+    run = load_experiment("press-wolf-2017-small").list_runs()[0]
     counts = read_counts(run)
     assert counts.tokens == {"train": 929_589, "valid": 73_760, "test": 82_430} and counts.vocabulary_size == 10_000
 
 
 def test_the_declared_counts_agree_with_the_text(data_dir):
-    plan = Plan(load_experiment("pytorch-examples-2017-200"), ("tied",), (1,))
-    finding = inspect_arms(plan.runs, data_dir=data_dir)[0]
-    found = cost._count(plan.runs, settings=Settings(store=Store(data_dir / "none")))
-    assert (found.tokens, found.vocabulary_size) == (finding.num_tokens, 10_000)
-    assert found.flops > found.tokens * finding.flops_per_token, "scoring costs too"
+    plan = ClaimRuns(load_experiment("pytorch-examples-2017-200"), ("tied",), (1,))
+    measurement = count_arms(plan.runs, data_dir=data_dir)[0]
+    found = costs._count(plan.runs, settings=Settings(store=Store(data_dir / "none")))
+    assert (found.tokens, found.vocabulary_size) == (measurement.num_tokens, 10_000)
+    assert found.flops > found.tokens * measurement.flops_per_token, "scoring costs too"
 
 
 def test_every_arm_is_timed_or_scaled_from_one_of_its_kind(write_experiment, settings, monkeypatch):
-    small = Plan(load_experiment(write_experiment()), ("untied", "tied"))
+    small = ClaimRuns(load_experiment(write_experiment()), ("untied", "tied"))
     wide = {"type": "lstm", "layers": 1, "width": 512}
-    large = Plan(load_experiment(write_experiment("large.yaml", name="large", architecture=wide)), ("tied",))
+    large = ClaimRuns(load_experiment(write_experiment("large.yaml", name="large", architecture=wide)), ("tied",))
     timed = []
 
     def time_step(found, *, device):
@@ -54,7 +54,7 @@ def test_every_arm_is_timed_or_scaled_from_one_of_its_kind(write_experiment, set
 
 
 def test_a_real_step_is_timed(write_experiment, settings):
-    plan = Plan(load_experiment(write_experiment()), ("tied",))
+    plan = ClaimRuns(load_experiment(write_experiment()), ("tied",))
     found = estimate_costs([plan], settings=settings)[0]
     assert found.timed and 0 < found.seconds < 60
     assert not list(settings.store.root.glob("*")), "timing leaves nothing behind"
@@ -68,7 +68,7 @@ def test_a_study_has_its_cost(settings, monkeypatch):
 
 
 def test_finished_runs_cost_nothing(trained):
-    plan = Plan(load_experiment(trained / "tiny.yaml"), ("untied", "tied"), (1, 2, 3))
+    plan = ClaimRuns(load_experiment(trained / "tiny.yaml"), ("untied", "tied"), (1, 2, 3))
     costs = estimate_costs([plan], settings=Settings(store=Store(trained / "results"), device="cpu"))
     assert [found.num_runs for found in costs] == [1, 1]
     assert "2 runs to do" in costs_table(costs, device="cpu").caption

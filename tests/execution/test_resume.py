@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from tiebench.errors import TiebenchError
+from tiebench.execution.run import execute_run, lock_run_dir
+from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
 from tiebench.results.record import read_curve, read_record
 from tiebench.results.store import Store, find_state
 from tiebench.training import trainer
 from tiebench.training.checkpoints import CHECKPOINT_FILE, WEIGHTS_FILE
-from tiebench.execution.settings import Settings
-from tiebench.execution.run import execute_run, hold_folder
 from tiebench.training.trainer import Trainer
 
 DRIVER = Path(__file__).with_name("killed_training.py")
@@ -44,7 +44,7 @@ EXPERIMENTS = {
     "gpt2, dropout": {
         "architecture": {"type": "gpt2", "layers": 1, "width": 16, "heads": 2, "dropout": 0.2},
         "training": {**BUDGET, "optimizer": ADAMW, "schedule": COSINE, "evaluate_every": 9},
-        "lexicon": {"init": {"normal": 0.02}},
+        "embedding": {"init": {"normal": 0.02}},
         "evaluation": {"context": 12, "stride": 5},
     },
 }
@@ -77,7 +77,7 @@ def find_only_run(results: Path) -> Path:
     return folder
 
 
-def read_findings(results: Path) -> dict:
+def read_measurements(results: Path) -> dict:
     """All that a run found: everything but times, memory and provenance."""
     folder = find_only_run(results)
     record = read_record(folder).model_dump(exclude={"provenance"})
@@ -88,7 +88,7 @@ def read_findings(results: Path) -> dict:
     return {
         "record": record,
         "curve": curve,
-        "test nats": (folder / "test-nats.npy").read_bytes(),
+        "test nats": (folder / "test-nll.npy").read_bytes(),
         "weights": (folder / WEIGHTS_FILE).read_bytes(),
     }
 
@@ -97,14 +97,14 @@ def test_a_run_that_is_stopped_again_and_again_ends_the_same(config, tmp_path):
     plan = {tmp_path / name: [name, *moments] for name, moments in STOPS.items()}
     statuses = train(config, {tmp_path / "whole": ["SIGKILL"], **plan})
     assert statuses.pop(tmp_path / "whole") == [0]
-    whole = read_findings(tmp_path / "whole")
+    whole = read_measurements(tmp_path / "whole")
     assert len(whole["curve"]) >= 2
     for results, (name, *moments) in plan.items():
         stopped = -signal.SIGKILL if name == "SIGKILL" else 130
         assert statuses[results] == [stopped] * len(moments) + [0], name
-        findings = read_findings(results)
+        measurements = read_measurements(results)
         for part in whole:
-            assert findings[part] == whole[part], f"{part} after {name}"
+            assert measurements[part] == whole[part], f"{part} after {name}"
         assert not (find_only_run(results) / CHECKPOINT_FILE).exists()
 
 
@@ -140,7 +140,7 @@ def test_a_signal_from_outside_is_answered_with_a_checkpoint_and_130(number, wri
 
 
 def load_run(config: Path):
-    (run,) = load_experiment(config).plan_runs()
+    (run,) = load_experiment(config).list_runs()
     return run
 
 
@@ -170,8 +170,8 @@ def interrupted(write_experiment, tmp_path, monkeypatch):
 
 def test_the_lock_is_released_by_an_interruption(interrupted):
     run, settings, folder = interrupted
-    assert find_state(folder) == "interrupted" and not (folder / ".holder").exists()
-    assert execute_run(run, settings=settings).cost.steps == NUM_STEPS
+    assert find_state(folder) == "interrupted" and not (folder / ".owner").exists()
+    assert execute_run(run, settings=settings).usage.steps == NUM_STEPS
 
 
 def test_a_run_goes_on_with_its_number_of_threads_and_leaves_others_theirs(write_experiment, tmp_path, monkeypatch):
@@ -198,12 +198,12 @@ def test_a_damaged_checkpoint_is_recognised_and_said(damage, interrupted):
         execute_run(run, settings=settings)
     assert "--force" in caught.value.hint
     forced = Settings(store=settings.store, device="cpu", force=True)
-    assert execute_run(run, settings=forced).cost.steps == NUM_STEPS
+    assert execute_run(run, settings=forced).usage.steps == NUM_STEPS
 
 
 def test_an_unfinished_run_of_another_spec_is_not_continued(interrupted, write_experiment):
     _, settings, _ = interrupted
-    other = load_run(write_experiment(arms=None, tie=True, lexicon={"init": {"uniform": 0.2}}))
+    other = load_run(write_experiment(arms=None, tie=True, embedding={"init": {"uniform": 0.2}}))
     with pytest.raises(TiebenchError, match="unfinished run of another spec") as caught:
         execute_run(other, settings=settings)
     assert "--force" in caught.value.hint and "--results" in caught.value.hint
@@ -215,20 +215,20 @@ def test_two_processes_never_write_one_run(write_experiment, tmp_path):
     folder = Store(results).folder(run.experiment, run.arm, run.seed)
     program = (
         "import sys; from pathlib import Path; from types import SimpleNamespace\n"
-        "from tiebench.execution.run import hold_folder\n"
-        f"with hold_folder(Path({str(folder)!r}), run=SimpleNamespace(name='first')):\n"
+        "from tiebench.execution.run import lock_run_dir\n"
+        f"with lock_run_dir(Path({str(folder)!r}), run=SimpleNamespace(name='first')):\n"
         "    print('holding', flush=True); sys.stdin.read()\n"
     )
-    holder = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    owner = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        assert holder.stdout.readline() == "holding\n"
-        with pytest.raises(TiebenchError, match=rf"{run.name} is being trained by process {holder.pid} on"):
+        assert owner.stdout.readline() == "holding\n"
+        with pytest.raises(TiebenchError, match=rf"{run.name} is being trained by process {owner.pid} on"):
             execute_run(run, settings=Settings(store=Store(results), device="cpu"))
         assert not (folder / "record.json").exists()
     finally:
-        holder.communicate()
-    with hold_folder(folder, run=run):
-        assert str(os.getpid()) in (folder / ".holder").read_text()
+        owner.communicate()
+    with lock_run_dir(folder, run=run):
+        assert str(os.getpid()) in (folder / ".owner").read_text()
 
 
 def test_a_finished_run_is_not_trained_again(write_experiment, tmp_path):

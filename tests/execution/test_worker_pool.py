@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from tiebench.errors import TiebenchError, UsageError
+from tiebench.execution import worker_pool as fleet_module
+from tiebench.execution.settings import Settings
+from tiebench.execution.worker_pool import PipeCallback, choose_num_jobs, count_cores, execute_runs
 from tiebench.experiment.loading import load_experiment
 from tiebench.results.store import Store, find_state
-from tiebench.execution import worker_pool as fleet_module
-from tiebench.execution.worker_pool import _Messenger, choose_num_jobs, count_cores, execute_runs
-from tiebench.training.signals import noticing_signals
-from tiebench.training.callbacks import Observer
-from tiebench.execution.settings import Settings
+from tiebench.training.callbacks import Callback
+from tiebench.training.signals import catch_signals
 from tiebench.training.trainer import Interrupted
 
 DROPOUT = {"type": "lstm", "layers": 1, "width": 16, "dropout": 0.3}
@@ -26,7 +26,7 @@ LONG = {"epochs": 20, "batch_size": 4, "window": 10, "optimizer": ADAMW}
 SHORT = {**LONG, "epochs": 1}
 
 
-class Watching(Observer):
+class Watching(Callback):
     """Notes what it is told, and does something at a run's second evaluation."""
 
     def __init__(self, run, *, at_second_evaluation=lambda run: None) -> None:
@@ -49,15 +49,15 @@ class Fleet:
     """Runs of one experiment into one folder."""
 
     def __init__(self, config: Path, results: Path) -> None:
-        self.runs = load_experiment(config).plan_runs()
+        self.runs = load_experiment(config).list_runs()
         self.settings = Settings(store=Store(results), device="cpu", num_threads=1)
-        self.observers: dict[str, Watching] = {}
+        self.callbacks: dict[str, Watching] = {}
 
     def train(self, *, jobs: str, at_second_evaluation=lambda run: None):
         def watch(run, index):
             assert self.runs[index] is run
-            self.observers[run.arm] = Watching(run, at_second_evaluation=at_second_evaluation)
-            return self.observers[run.arm]
+            self.callbacks[run.arm] = Watching(run, at_second_evaluation=at_second_evaluation)
+            return self.callbacks[run.arm]
 
         return execute_runs(self.runs, settings=self.settings, watch=watch, jobs=jobs)
 
@@ -81,7 +81,7 @@ def read_findings(fleet: Fleet) -> list[dict]:
         for key in ("train_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes"):
             content["cost"].pop(key)
         content["curve"] = [point.model_dump(exclude={"seconds"}) for point in fleet.settings.store.curve(record)]
-        content["test nats"] = fleet.settings.store.token_nats(record).tobytes()
+        content["test nats"] = fleet.settings.store.token_nll(record).tobytes()
         found.append(content)
     return found
 
@@ -110,7 +110,7 @@ def test_a_user_s_number_of_threads_is_not_exceeded(monkeypatch, tmp_path):
     shares = {}
     for allowed in (1, 16):
         monkeypatch.setattr(torch, "get_num_threads", lambda allowed=allowed: allowed)
-        shares[allowed] = fleet_module._Crew(settings, watch=None, num_jobs=2).settings.num_threads
+        shares[allowed] = fleet_module.WorkerPool(settings, watch=None, num_jobs=2).settings.num_threads
     assert shares == {1: 1, 16: 8}
 
 
@@ -129,11 +129,11 @@ def test_side_by_side_survives_a_kill_and_finds_what_one_after_the_other_finds(o
         fleet.train(jobs="2", at_second_evaluation=kill)
     assert "goes on from its last checkpoint" in caught.value.hint
     assert fleet.states() == {"tied": "finished", "untied": "interrupted"}
-    assert [observer.finished for observer in fleet.observers.values()] == [False, "trained"]
-    assert any("failed" in message for message in fleet.observers["untied"].said)
+    assert [callback.finished for callback in fleet.callbacks.values()] == [False, "trained"]
+    assert any("failed" in message for message in fleet.callbacks["untied"].said)
     fleet.train(jobs="2")
-    assert fleet.observers["tied"].finished == "reused" and fleet.observers["untied"].finished == "trained"
-    assert any("going on from step" in message for message in fleet.observers["untied"].said)
+    assert fleet.callbacks["tied"].finished == "reused" and fleet.callbacks["untied"].finished == "trained"
+    assert any("going on from step" in message for message in fleet.callbacks["untied"].said)
     assert read_findings(fleet) == read_findings(expected)
     assert multiprocessing.active_children() == []
     table = (fleet.settings.store.root / "table.md").read_text("utf-8")
@@ -175,14 +175,14 @@ def test_a_process_that_nobody_listens_to_is_told_to_stop():
     events, theirs = multiprocessing.Pipe(duplex=False)
     events.close()
     told = []
-    with noticing_signals(lambda: told.append(True)):
-        _Messenger(theirs).say("is anybody there?")
+    with catch_signals(lambda: told.append(True)):
+        PipeCallback(theirs).say("is anybody there?")
     assert told == [True]
 
 
 def test_one_that_is_told_to_stop_stops_all(open_fleet):
     """A signal to one process: what the message says of all runs is so."""
-    arms = {name: {"tie": name == "tied", "lexicon": {"output_bias": name == "odd"}} for name in ("tied", "untied", "odd")}
+    arms = {name: {"tie": name == "tied", "embedding": {"output_bias": name == "odd"}} for name in ("tied", "untied", "odd")}
     fleet = open_fleet(arms=arms, training={**LONG, "epochs": 10_000})
 
     def tell(run) -> None:
@@ -217,15 +217,15 @@ def test_an_arm_that_cannot_be_built_costs_no_training(open_fleet):
         fleet = open_fleet(arms=arms, architecture=gpt2)
         with pytest.raises(UsageError, match="training.window is 99"):
             fleet.train(jobs=jobs)
-        assert fleet.states() == {} and fleet.observers == {}
+        assert fleet.states() == {} and fleet.callbacks == {}
 
 
 def test_one_that_fails_does_not_stop_the_others(open_fleet):
-    arms = {"wild": {"tie": False, "lexicon": {"init": {"uniform": 1e38}}}, "tied": {"tie": True}}
+    arms = {"wild": {"tie": False, "embedding": {"init": {"uniform": 1e38}}}, "tied": {"tie": True}}
     fleet = open_fleet(arms=arms, training=SHORT)
     with pytest.raises(TiebenchError, match="tiny/wild/seed-1: the loss became"):
         fleet.train(jobs="1")
-    assert fleet.states()["tied"] == "finished" and fleet.observers["tied"].finished == "trained"
+    assert fleet.states()["tied"] == "finished" and fleet.callbacks["tied"].finished == "trained"
     side_by_side = open_fleet("at-once", arms=arms, training=SHORT)
     with pytest.raises(TiebenchError, match="tiny/wild/seed-1: the loss became") as caught:
         side_by_side.train(jobs="2")

@@ -4,17 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from tiebench.errors import UsageError
+from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment.loading import load_experiment, resolve_document
 from tiebench.experiment.yaml_file import parse_document
-from tiebench.registry import did_you_mean
 
 TEXT = """\
 name: sound
 description: A small one.
 corpus: pydocs
 architecture: {type: lstm, layers: 1, width: 16}
-lexicon: {init: {uniform: 0.1}}
+embedding: {init: {uniform: 0.1}}
 training:
   epochs: 2
   batch_size: 4
@@ -24,7 +23,7 @@ seeds: [3, 1]
 arms:
   untied: {tie: false}
   tied: {tie: true}
-  projected: {tie: true, lexicon: {projection: {penalty: 0.15}}}
+  projected: {tie: true, embedding: {output_projection: {penalty: 0.15}}}
 """
 
 
@@ -46,24 +45,24 @@ def write(tmp_path: Path, text: str = TEXT) -> Path:
 def test_arms_share_what_stands_above_them():
     experiment = resolve()
     assert list(experiment.arms) == ["untied", "tied", "projected"]
-    assert [arm.tie["type"] for arm in experiment.arms.values()] == ["untied", "tied", "tied"]
+    assert [arm.tie.type for arm in experiment.arms.values()] == ["untied", "tied", "tied"]
     assert all(arm.training == experiment.arms["tied"].training for arm in experiment.arms.values())
     assert experiment.arms["tied"].training.optimizer.learning_rate == 0.3
-    assert experiment.arms["projected"].lexicon.projection.penalty == 0.15
-    assert experiment.arms["projected"].lexicon.init == experiment.arms["tied"].lexicon.init
-    assert experiment.arms["tied"].lexicon.projection is None
-    assert experiment.declared == ("lexicon.projection.penalty", "tie")
+    assert experiment.arms["projected"].embedding.output_projection.penalty == 0.15
+    assert experiment.arms["projected"].embedding.init == experiment.arms["tied"].embedding.init
+    assert experiment.arms["tied"].embedding.output_projection is None
+    assert experiment.declared == ("embedding.output_projection.penalty", "tie")
 
 
 def test_runs_come_seed_by_seed_in_the_order_of_the_file():
     experiment = resolve()
-    assert [(run.seed, run.arm) for run in experiment.plan_runs()] == [
+    assert [(run.seed, run.arm) for run in experiment.list_runs()] == [
         (seed, arm) for seed in (3, 1) for arm in ("untied", "tied", "projected")
     ]
-    chosen = experiment.plan_runs(arms=["tied", "tied"], seeds=[9, 9, 3])
+    chosen = experiment.list_runs(arms=["tied", "tied"], seeds=[9, 9, 3])
     assert [run.name for run in chosen] == ["sound/tied/seed-9", "sound/tied/seed-3"]
     with pytest.raises(UsageError, match="x.yaml has no arm 'tide'") as caught:
-        experiment.plan_runs(arms=["tide"])
+        experiment.list_runs(arms=["tide"])
     assert "did you mean 'tied'" in caught.value.hint
 
 
@@ -86,16 +85,16 @@ def test_what_is_left_out_has_its_defaults(tmp_path):
 
 
 def test_overrides_reach_every_arm_and_are_remembered(tmp_path):
-    overrides = ("training.steps=5", "arms.tied.lexicon.width=8", "name=other")
+    overrides = ("training.steps=5", "arms.tied.embedding.width=8", "name=other")
     experiment = load_experiment(write(tmp_path), overrides=overrides)
     assert {(arm.training.epochs, arm.training.steps) for arm in experiment.arms.values()} == {(None, 5)}
-    assert {name: arm.lexicon.width for name, arm in experiment.arms.items()} == {
+    assert {name: arm.embedding.width for name, arm in experiment.arms.items()} == {
         "untied": None,
         "tied": 8,
         "projected": None,
     }
     assert experiment.altered == overrides and experiment.name == "other"
-    assert all(run.altered == overrides for run in experiment.plan_runs())
+    assert all(run.altered == overrides for run in experiment.list_runs())
     with pytest.raises(UsageError, match="arm 'untied' sets tie itself"):
         load_experiment(write(tmp_path), overrides=("tie=true",))
 
@@ -132,7 +131,7 @@ def test_everything_that_is_wrong_is_said_once_with_its_line():
         "architecture.layers: this key is needed",
         "training.window: found 'ten'; expected a whole number",
         "training.optimizer.type: found 'sdg'; did you mean 'sgd'?",
-        "arms.projected.lexicon.projection.penalty: found 'much'; expected a number",
+        "arms.projected.embedding.output_projection.penalty: found 'much'; expected a number",
     ):
         assert fragment in said, said
 

@@ -7,9 +7,9 @@ from tiebench.experiment.merging import apply_override, expand_shorthands, list_
 
 
 def test_blocks_are_merged_key_by_key():
-    base = {"lexicon": {"width": 10, "output_bias": True}, "other": 1}
-    assert merge(base, {"lexicon": {"width": 20}}) == {"lexicon": {"width": 20, "output_bias": True}, "other": 1}
-    assert base["lexicon"]["width"] == 10, "the base stays as it is"
+    base = {"embedding": {"width": 10, "output_bias": True}, "other": 1}
+    assert merge(base, {"embedding": {"width": 20}}) == {"embedding": {"width": 20, "output_bias": True}, "other": 1}
+    assert base["embedding"]["width"] == 10, "the base stays as it is"
 
 
 def test_another_type_replaces_and_the_same_type_merges():
@@ -30,8 +30,8 @@ def test_of_keys_that_exclude_each_other_the_later_wins(group):
 
 
 def test_null_takes_a_block_away():
-    assert merge({"projection": {"penalty": 1.0}}, {"projection": None}) == {"projection": None}
-    assert merge({"projection": None}, {"projection": {"penalty": 1.0}}) == {"projection": {"penalty": 1.0}}
+    assert merge({"output_projection": {"penalty": 1.0}}, {"output_projection": None}) == {"output_projection": None}
+    assert merge({"output_projection": None}, {"output_projection": {"penalty": 1.0}}) == {"output_projection": {"penalty": 1.0}}
 
 
 def test_shorthands():
@@ -59,8 +59,8 @@ def test_an_override_goes_into_the_shared_part():
     data = {"training": {"epochs": 3}, "arms": {"tied": {"tie": True}}}
     assert apply_override(data, ("training", "epochs"), 1)["training"] == {"epochs": 1}
     assert apply_override(data, ("training", "steps"), 9)["training"] == {"steps": 9}
-    assert apply_override(data, ("arms", "tied", "lexicon", "width"), 8)["arms"] == {
-        "tied": {"tie": True, "lexicon": {"width": 8}}
+    assert apply_override(data, ("arms", "tied", "embedding", "width"), 8)["arms"] == {
+        "tied": {"tie": True, "embedding": {"width": 8}}
     }
 
 
@@ -69,26 +69,26 @@ def test_an_override_goes_into_the_shared_part():
     [
         (("tie",), "tied"),
         (("tie", "type"), "tied"),
-        (("lexicon", "projection"), "projected"),
-        (("lexicon", "projection", "penalty"), "projected"),
+        (("embedding", "output_projection"), "projected"),
+        (("embedding", "output_projection", "penalty"), "projected"),
     ],
 )
 def test_an_override_that_an_arm_would_undo_is_refused(path, arm):
-    data = {"arms": {arm: {"tie": True} if arm == "tied" else {"lexicon": {"projection": {"penalty": 0.1}}}}}
+    data = {"arms": {arm: {"tie": True} if arm == "tied" else {"embedding": {"output_projection": {"penalty": 0.1}}}}}
     with pytest.raises(UsageError, match=rf"arm '{arm}' sets {'.'.join(path)} itself") as caught:
         apply_override(data, path, 1)
     assert f"--set arms.{arm}.{'.'.join(path)}=" in caught.value.hint
 
 
 def test_an_arm_that_sets_a_neighbour_is_no_obstacle():
-    data = {"lexicon": {"width": 8}, "arms": {"projected": {"lexicon": {"projection": {"penalty": 0.1}}}}}
-    assert apply_override(data, ("lexicon", "width"), 16)["lexicon"] == {"width": 16}
+    data = {"embedding": {"width": 8}, "arms": {"projected": {"embedding": {"output_projection": {"penalty": 0.1}}}}}
+    assert apply_override(data, ("embedding", "width"), 16)["embedding"] == {"width": 16}
 
 
 def test_paths_of_a_block():
-    assert list_paths({"tie": {"type": "tied"}, "lexicon": {"projection": {"penalty": 1}, "width": 2}}) == [
+    assert list_paths({"tie": {"type": "tied"}, "embedding": {"output_projection": {"penalty": 1}, "width": 2}}) == [
         "tie.type",
-        "lexicon.projection.penalty",
-        "lexicon.width",
+        "embedding.output_projection.penalty",
+        "embedding.width",
     ]
     assert list_paths({}) == [] and list_paths({"projection": {}}) == ["projection"]

@@ -11,7 +11,7 @@ TRAINING = {"epochs": 2, "batch_size": 4, "window": 10, "optimizer": {"type": "s
 DATA = {
     "corpus": {"type": "text", "train": "a.txt", "valid": "b.txt", "test": "c.txt"},
     "architecture": {"type": "lstm", "layers": 1, "width": 16},
-    "lexicon": {"init": {"uniform": 0.1}},
+    "embedding": {"init": {"uniform": 0.1}},
     "tie": True,
     "training": TRAINING,
     "seeds": [1],
@@ -19,7 +19,7 @@ DATA = {
 
 
 def sign(**changes) -> str:
-    (run,) = resolve_document(Document("x.yaml", {**DATA, **changes})).plan_runs()
+    (run,) = resolve_document(Document("x.yaml", {**DATA, **changes})).list_runs()
     assert re.fullmatch("[0-9a-f]{8}", run.signature)
     return run.signature
 
@@ -36,10 +36,10 @@ def test_equal_specs_have_equal_signatures_in_any_order_of_writing():
         {"description": "text"},
         {"corpus": {"type": "text", "train": "/elsewhere/a.txt", "valid": "b.txt", "test": "c.txt"}},
         {"vocabulary": {"type": "words"}},
-        {"lexicon": {"init": {"uniform": 0.1}, "projection": None, "output_bias": False, "width": None}},
+        {"embedding": {"init": {"uniform": 0.1}, "output_projection": None, "output_bias": False, "width": None}},
         {"training": {**TRAINING, "compile": False, "early_stopping": None, "steps": None}},
-        {"evaluation": {"train": False, "checkpoint": None}},
-        {"lexicon": {"init": {"uniform": 0.1}, "word_dropout": None}},
+        {"evaluation": {"train": False, "checkpoint": "best"}},
+        {"embedding": {"init": {"uniform": 0.1}, "word_dropout": None}},
         {"architecture": {"type": "lstm", "layers": 1, "width": 16, "masks": None, "dropout_hidden": None}},
         {"arms": {"a-name": {}}},
     ],
@@ -59,14 +59,14 @@ def test_names_paths_and_switches_that_are_off_leave_it(changes):
         {"vocabulary": {"type": "bytes"}},
         {"architecture": {"type": "lstm", "layers": 1, "width": 17}},
         {"architecture": {"type": "lstm", "layers": 1, "width": 16, "dropout": 0.1}},
-        {"lexicon": {"init": {"uniform": 0.2}}},
-        {"lexicon": {"init": {"normal": 0.1}}},
-        {"lexicon": {"init": {"uniform": 0.1}, "output_bias": True}},
+        {"embedding": {"init": {"uniform": 0.2}}},
+        {"embedding": {"init": {"normal": 0.1}}},
+        {"embedding": {"init": {"uniform": 0.1}, "output_bias": True}},
         {"architecture": {"type": "lstm", "layers": 1, "width": 16, "variational": True}},
         {"architecture": {"type": "lstm", "layers": 1, "width": 16, "variational": True, "masks": "per_gate"}},
-        {"lexicon": {"init": {"uniform": 0.1}, "word_dropout": 0.3}},
-        {"lexicon": {"init": {"uniform": 0.1}, "projection": {}}},
-        {"lexicon": {"init": {"uniform": 0.1}, "input_scale": "sqrt_width"}},
+        {"embedding": {"init": {"uniform": 0.1}, "word_dropout": 0.3}},
+        {"embedding": {"init": {"uniform": 0.1}, "output_projection": {}}},
+        {"embedding": {"init": {"uniform": 0.1}, "input_scale": "sqrt_width"}},
         {"training": {**TRAINING, "reduction": "window_sum"}},
         {"training": {**TRAINING, "accumulate": 2}},
         {"training": {**TRAINING, "optimizer": {"type": "sgd", "learning_rate": 1.5}}},
@@ -89,5 +89,5 @@ def test_zero_is_a_value_and_not_a_switch_that_is_off():
 
 def test_it_is_the_same_in_every_process_and_version():
     """Pinned: when it changes, every run that anyone has is a stranger. A new switch is to be off as null or false."""
-    (run,) = resolve_document(Document("x.yaml", DATA)).plan_runs()
+    (run,) = resolve_document(Document("x.yaml", DATA)).list_runs()
     assert run.signature == "5570bcff"

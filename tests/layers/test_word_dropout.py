@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from tiebench.registry import ties
-from tiebench.models.language_model import build_model, initialise_model
+from tiebench.experiment.schema import TIES
 from tiebench.layers.word_dropout import draw_word_mask
+from tiebench.models.language_model import build_model, initialise_model
 
 pytestmark = pytest.mark.numeric
 WORDS = torch.tensor([[5, 7, 5, 5, 9, 7, 2, 9], [5, 5, 7, 1, 9, 1, 7, 3]])
@@ -17,11 +17,11 @@ def seeded(seed=1):
 
 @pytest.fixture
 def make_model(make_arm):
-    def make(tie="tied", *, vocabulary_size=50, **lexicon):
-        spec = make_arm(tie, lexicon={"word_dropout": 0.5, **lexicon})
+    def make(tie="tied", *, vocabulary_size=50, **embedding):
+        spec = make_arm(tie, embedding={"word_dropout": 0.5, **embedding})
         model = build_model(spec, vocabulary_size=vocabulary_size)
         initialise_model(model, seed=1)
-        model.set_dropout_stream(seeded())
+        model.set_dropout_generator(seeded())
         return model
 
     return make
@@ -53,40 +53,40 @@ def test_words_and_rows_are_independent_and_dropped_as_often_as_asked():
         assert places.mean(1).std().item() == pytest.approx(expected, rel=0.3)
 
 
-@pytest.mark.parametrize("tie", ties.names())
+@pytest.mark.parametrize("tie", list(TIES))
 def test_the_lexicon_drops_whole_rows_of_its_table(tie, make_model):
-    lexicon = make_model(tie).lexicon
+    embedding = make_model(tie).embedding
     mask = draw_word_mask(WORDS, probability=0.5, generator=seeded())
     assert 0 < (mask == 0).sum() < mask.numel()
-    assert torch.equal(lexicon.embed(WORDS), lexicon.input_table[WORDS] * mask)
-    assert not torch.equal(lexicon.embed(WORDS) == 0, mask.expand(-1, -1, 16) == 0), "the next window, another draw"
+    assert torch.equal(embedding.embed(WORDS), embedding.input_embedding[WORDS] * mask)
+    assert not torch.equal(embedding.embed(WORDS) == 0, mask.expand(-1, -1, 16) == 0), "the next window, another draw"
 
 
 def test_the_gradient_of_a_dropped_word_comes_from_the_output_alone(make_model):
     model = make_model("untied")
     hidden, _ = model.encode(WORDS)
-    model.lexicon.loss(hidden, WORDS.roll(1, dims=1)).backward()
+    model.embedding.loss(hidden, WORDS.roll(1, dims=1)).backward()
     mask = draw_word_mask(WORDS, probability=0.5, generator=seeded()).squeeze(2)
     kept = set(WORDS[mask > 0].tolist())
-    moved = {word for word in range(50) if model.lexicon.input.grad[word].any()}
+    moved = {word for word in range(50) if model.embedding.input.grad[word].any()}
     assert moved == kept and kept < set(WORDS.flatten().tolist())
-    assert model.lexicon.output.grad.any(1).all()
+    assert model.embedding.output.grad.any(1).all()
 
 
-@pytest.mark.parametrize("lexicon", [{}, {"width": 8, "input_scale": "sqrt_width"}], ids=["plain", "lifted"])
-def test_evaluation_drops_nothing_and_draws_nothing(lexicon, make_model):
-    model, without = make_model(**lexicon).eval(), make_model(word_dropout=None, **lexicon)
-    before = model.lexicon.dropout_stream.get_state()
+@pytest.mark.parametrize("embedding", [{}, {"width": 8, "input_scale": "sqrt_width"}], ids=["plain", "lifted"])
+def test_evaluation_drops_nothing_and_draws_nothing(embedding, make_model):
+    model, without = make_model(**embedding).eval(), make_model(word_dropout=None, **embedding)
+    before = model.embedding.dropout_generator.get_state()
     assert torch.equal(model(WORDS), model(WORDS))
     assert torch.equal(model(WORDS), without(WORDS))
-    assert torch.equal(before, model.lexicon.dropout_stream.get_state())
+    assert torch.equal(before, model.embedding.dropout_generator.get_state())
 
 
 def test_scores_are_of_all_words(make_model):
-    lexicon, hidden = make_model().lexicon, torch.randn(3, 16)
-    torch.testing.assert_close(lexicon.logits(hidden), hidden @ lexicon.output_table.t())  # a dropped score would be 0
+    embedding, hidden = make_model().embedding, torch.randn(3, 16)
+    torch.testing.assert_close(embedding.logits(hidden), hidden @ embedding.output_embedding.t())  # a dropped score would be 0
 
 
 def test_tied_and_untied_arms_drop_the_same_words(make_model):
-    tied, untied = make_model("tied").lexicon.embed(WORDS), make_model("untied").lexicon.embed(WORDS)
+    tied, untied = make_model("tied").embedding.embed(WORDS), make_model("untied").embedding.embed(WORDS)
     assert torch.equal(tied, untied) and (tied == 0).any()

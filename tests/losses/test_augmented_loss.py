@@ -6,11 +6,11 @@ from precision import bound_error
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tiebench.training.objective import measure_similarity_divergence
 from tiebench.losses import linear_cross_entropy as module
 from tiebench.losses.augmented_loss import NUM_BUFFERS, augmented_cross_entropy
 from tiebench.losses.linear_cross_entropy import IGNORED
 from tiebench.losses.workspace import Workspace
+from tiebench.training.objective import measure_similarity_divergence
 
 pytestmark = pytest.mark.numeric
 TOKENS, WIDTH, VOCABULARY = 23, 6, 41
@@ -44,13 +44,13 @@ def draw_targets(num_ignored: int = 0) -> Tensor:
 
 
 def compute_plainly(
-    hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor, *, input_table: Tensor
+    hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor, *, input_embedding: Tensor
 ) -> tuple[Tensor, Tensor]:
     kept = targets != IGNORED
     scores, targets = hidden[kept] @ table.t(), targets[kept]
     nats = F.cross_entropy(scores if bias is None else scores + bias, targets, reduction="sum")
     divergence = measure_similarity_divergence(
-        scores, targets, table=input_table, temperature=SETTINGS["temperature"]
+        scores, targets, table=input_embedding, temperature=SETTINGS["temperature"]
     )
     return SETTINGS["scale"] * (nats + SETTINGS["gamma"] * SETTINGS["temperature"] * divergence), nats
 
@@ -60,17 +60,17 @@ def compute_plainly(
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 def test_loss_and_every_gradient(chunks, tied, with_bias, num_ignored):
     hidden, table = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2)
-    input_table = table if tied else draw(VOCABULARY, WIDTH, seed=4)
+    input_embedding = table if tied else draw(VOCABULARY, WIDTH, seed=4)
     bias = draw(VOCABULARY, seed=3) if with_bias else None
     targets, workspace = draw_targets(num_ignored), Workspace()
     leaves = [leaf for leaf in (hidden, table, bias) if leaf is not None]
-    loss, nats = compute_plainly(hidden, table, bias, targets, input_table=input_table)
+    loss, nats = compute_plainly(hidden, table, bias, targets, input_table=input_embedding)
     expected = torch.autograd.grad(loss, leaves)
     for _ in range(2):  # the second time in the first one's buffers
         for leaf in leaves:
             leaf.grad = None
         found, found_nats = augmented_cross_entropy(
-            hidden, table, bias, targets, input_table=input_table, workspace=workspace, **SETTINGS
+            hidden, table, bias, targets, input_table=input_embedding, workspace=workspace, **SETTINGS
         )
         found.backward()
         torch.testing.assert_close(found, loss, **LOSSES)
@@ -78,7 +78,7 @@ def test_loss_and_every_gradient(chunks, tied, with_bias, num_ignored):
         assert not found_nats.requires_grad
         for leaf, gradient in zip(leaves, expected, strict=True):
             torch.testing.assert_close(leaf.grad, gradient, **GRADIENTS)
-        assert tied or input_table.grad is None
+        assert tied or input_embedding.grad is None
 
 
 def test_a_computed_table_gets_its_gradient():
@@ -149,7 +149,7 @@ def test_a_step_takes_no_fresh_memory_for_scores(fresh_memory):
 
 def test_what_needs_no_gradient_gets_none_and_under_no_grad_nothing_does(chunks):
     hidden, table, bias = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2), draw(VOCABULARY, seed=3)
-    targets, options = draw_targets(), {"input_table": table, "workspace": Workspace(), **SETTINGS}
+    targets, options = draw_targets(), {"input_embedding": table, "workspace": Workspace(), **SETTINGS}
     expected, nats = compute_plainly(hidden, table, bias, targets, input_table=table)
     with torch.no_grad():
         found = augmented_cross_entropy(hidden, table, bias, targets, **options)

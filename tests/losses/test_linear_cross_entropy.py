@@ -315,13 +315,13 @@ def test_buffers_are_reused_within_a_model_and_never_shared_with_a_copy(make_arm
     def read_gradient(trained: nn.Module) -> Tensor:
         trained.zero_grad(set_to_none=True)
         hidden, _ = trained.encode(tokens[:, :-1])
-        trained.lexicon.loss(hidden, tokens[:, 1:]).backward()
-        return trained.lexicon.table.grad
+        trained.embedding.loss(hidden, tokens[:, 1:]).backward()
+        return trained.embedding.shared.grad
 
     first = read_gradient(model)
     kept, place = first.clone(), first.data_ptr()
     twin = copy.deepcopy(model)
-    assert twin.lexicon.workspace is not model.lexicon.workspace
+    assert twin.embedding.workspace is not model.embedding.workspace
     with torch.no_grad():
         for parameter in twin.parameters():
             parameter.mul_(2)

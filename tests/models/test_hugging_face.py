@@ -1,11 +1,15 @@
 """Ours against the transformers library: the same weights give the same logits and the same gradients."""
 
+from functools import partial
+
 import pytest
 import torch
 from precision import bound_error
 from torch.nn import functional
 
 from tiebench.architectures import gpt2, llama
+from tiebench.experiment.architecture_config import GPT2Config, LlamaConfig
+from tiebench.models.hugging_face import convert_hugging_face
 
 transformers = pytest.importorskip("transformers")
 pytestmark = [
@@ -23,8 +27,8 @@ def make_gpt2(tied):
         vocab_size=VOCABULARY, n_positions=48, n_embd=32, n_layer=3, n_head=4, tie_word_embeddings=tied,
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, initializer_range=0.2, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
-    options = gpt2.Options(type="gpt2", layers=3, width=32, heads=4, positions=48)
-    return transformers.GPT2LMHeadModel(config), gpt2.build(options), gpt2.convert_hugging_face
+    options = GPT2Config(type="gpt2", layers=3, width=32, heads=4, positions=48)
+    return transformers.GPT2LMHeadModel(config), gpt2.build(options), partial(convert_hugging_face, architecture="gpt2")
 
 
 def make_llama(tied, kv_heads=None):
@@ -33,8 +37,8 @@ def make_llama(tied, kv_heads=None):
         num_key_value_heads=kv_heads or 4, max_position_embeddings=48, rms_norm_eps=1e-6, initializer_range=0.2,
         tie_word_embeddings=tied, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
-    options = llama.Options(type="llama", layers=3, width=32, heads=4, kv_heads=kv_heads)
-    return transformers.LlamaForCausalLM(config), llama.build(options), llama.convert_hugging_face
+    options = LlamaConfig(type="llama", layers=3, width=32, heads=4, kv_heads=kv_heads)
+    return transformers.LlamaForCausalLM(config), llama.build(options), partial(convert_hugging_face, architecture="llama")
 
 
 def make_grouped_llama(tied):
@@ -100,10 +104,10 @@ def test_the_body_alone_converts_too(make_pair):
 
 def test_initial_distribution_is_theirs():
     config = transformers.GPT2Config(vocab_size=8, n_positions=16, n_embd=128, n_layer=4, n_head=4)
-    ours = gpt2.build(gpt2.Options(type="gpt2", layers=4, width=128, heads=4, positions=16))
+    ours = gpt2.build(GPT2Config(type="gpt2", layers=4, width=128, heads=4, positions=16))
     ours.initialise(torch.Generator().manual_seed(0))
     torch.manual_seed(0)
-    expected = gpt2.convert_hugging_face(transformers.GPT2LMHeadModel(config).state_dict())
+    expected = convert_hugging_face(transformers.GPT2LMHeadModel(config).state_dict(), architecture="gpt2")
     for name, values in ours.state_dict().items():
         spread, error = expected[name].std(), (2 / values.numel()) ** 0.5  # of the difference of two means
         assert (values.std() - spread).abs() <= 4 * spread * error / 2**0.5, f"{name}: four standard errors"

@@ -2,8 +2,8 @@ import csv
 
 import pytest
 
-from tiebench.results.record import write_record
 from tiebench.reporting.pages import refresh_tables, render_results_readme
+from tiebench.results.record import write_record
 from tiebench.results.store import Store
 
 
@@ -25,7 +25,7 @@ def test_the_tables_hold_every_run(store):
     assert (first["arm"], first["seed"], first["signature"], first["device"]) == ("tied", "1", "0badcafe", "cpu")
     assert float(first["test_perplexity"]) == store.records()[0].evaluations["test"].perplexity
     assert first["parameters_input"] == "0" and first["commit"] == "0123456789abcdef"
-    assert first["cost_peak_memory_bytes"] == first["train_nats"] == first["test_bits_per_byte"] == ""
+    assert first["cost_peak_memory_bytes"] == first["train_nll"] == first["test_bits_per_byte"] == ""
     page = (store.root / "table.md").read_text()
     assert "## ptb-lstm-small" in page and "110.4 ± 0.5 (3)" in page
 
@@ -46,7 +46,7 @@ def test_an_empty_store_has_tables_that_say_so(tmp_path):
 
 
 def test_the_readme_says_what_was_found_and_how_to_make_it_again(store):
-    page = render_results_readme(store.records(), token_nats=store.token_nats)
+    page = render_results_readme(store.records(), token_nll=store.token_nll)
     assert "generated" in page and "record.json" in page
     assert "- tied: 3.6 % lower test perplexity [2.6, 4.5] with 43 % fewer parameters (p = 0.004, 3 seeds)." in page
     assert "checksum `sha256:12ab`" in page

@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from tiebench.errors import UsageError
 from tiebench.comparison.pairing import compare_arms
+from tiebench.errors import UsageError
 from tiebench.reporting.render import FORMATS, format_cell, format_number, render_table
 from tiebench.reporting.tables import Column, Table, comparison_table, runs_table
 
 
 @pytest.fixture
 def table(three_seeds):
-    return comparison_table(compare_arms(three_seeds, token_nats=lambda record: None))
+    return comparison_table(compare_arms(three_seeds, token_nll=lambda record: None))
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_narrow_terminal_cuts_no_cell(table, width):
 
 def test_csv_holds_every_digit_and_parses_back(table, three_seeds):
     untied, tied = csv.DictReader(io.StringIO(render_table(table, format="csv")))
-    expected = compare_arms(three_seeds, token_nats=lambda record: None)
+    expected = compare_arms(three_seeds, token_nll=lambda record: None)
     assert float(tied["test"]) == expected.arms[1].perplexity["test"].mean
     assert float(tied["test_change_percent_low"]) == expected.contrasts[0].differences["test"].percent_interval[0]
     assert tied["input"] == "0", "a true zero is a zero"

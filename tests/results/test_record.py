@@ -11,10 +11,10 @@ from tiebench.results.record import (
     Evaluation,
     read_curve,
     read_record,
-    read_token_nats,
+    read_token_nll,
     write_curve,
     write_record,
-    write_token_nats,
+    write_token_nll,
 )
 
 
@@ -33,14 +33,14 @@ def test_equal_records_are_equal_bytes(make_record, tmp_path):
 
 def test_figures_follow_from_nats_and_counts():
     nats = 60 * math.log(2)
-    evaluation = Evaluation(split="test", nats=nats, tokens=20, words=15, bytes=80, unknown=0)
+    evaluation = Evaluation(split="test", nll=nats, tokens=20, words=15, bytes=80, unknown=0)
     assert evaluation.perplexity == pytest.approx(8)
     assert evaluation.word_perplexity == pytest.approx(16)
     assert evaluation.bits_per_byte == pytest.approx(0.75)
 
 
 def test_a_lossy_vocabulary_has_no_bits_per_byte():
-    evaluation = Evaluation(split="test", nats=60.0, tokens=20, words=15, bytes=80, unknown=1)
+    evaluation = Evaluation(split="test", nll=60.0, tokens=20, words=15, bytes=80, unknown=1)
     assert evaluation.bits_per_byte is None
 
 
@@ -56,7 +56,7 @@ def test_an_evaluation_stands_under_its_split(make_record):
 
 def test_nats_that_are_no_number_are_refused(make_record):
     with pytest.raises(ValidationError):
-        make_record(changes=[("evaluations.test.nats", float("nan"))])
+        make_record(changes=[("evaluations.test.nll", float("nan"))])
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_nats_that_are_no_number_are_refused(make_record):
     [
         (lambda text: text[:-40], "damaged"),
         (lambda text: "[1, 2]", "damaged"),
-        (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "unknown schema version 2"),
+        (lambda text: text.replace('"schema_version": 2', '"schema_version": 2'), "unknown schema version 2"),
         (lambda text: text.replace('"deadbeef"', '"DEADBEEF"'), "signature"),
         (lambda text: text.replace('"seed": 1', '"seeds": 1'), "seed"),
     ],
@@ -96,8 +96,8 @@ def scored(make_record):
 
 def test_token_nats_come_back_as_single_precision(scored, tmp_path):
     record, nats = scored
-    write_token_nats(nats, tmp_path)
-    found = read_token_nats(record, tmp_path)
+    write_token_nll(nats, tmp_path)
+    found = read_token_nll(record, tmp_path)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, nats.astype(np.float32))
 
@@ -112,37 +112,37 @@ def test_token_nats_come_back_as_single_precision(scored, tmp_path):
 )
 def test_token_nats_of_another_run_are_refused(scored, tmp_path, damage, reason):
     record, nats = scored
-    write_token_nats(damage(nats), tmp_path)
+    write_token_nll(damage(nats), tmp_path)
     with pytest.raises(TiebenchError, match=reason) as caught:
-        read_token_nats(record, tmp_path)
-    assert "test-nats.npy" in caught.value.message
+        read_token_nll(record, tmp_path)
+    assert "test-nll.npy" in caught.value.message
 
 
 def test_token_nats_cut_short_are_refused(scored, tmp_path):
     record, nats = scored
-    file = write_token_nats(nats, tmp_path)
+    file = write_token_nll(nats, tmp_path)
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(TiebenchError, match="damaged"):
-        read_token_nats(record, tmp_path)
+        read_token_nll(record, tmp_path)
 
 
 def test_missing_token_nats_are_none(scored, tmp_path):
-    assert read_token_nats(scored[0], tmp_path) is None
+    assert read_token_nll(scored[0], tmp_path) is None
 
 
 def make_point(step, **changes):
     content = {"step": step, "epoch": 1.0, "tokens": step * 400, "seconds": 2.5, "learning_rate": 0.5}
-    return CurvePoint(**content | {"train_nats_per_token": 5.25, "valid_perplexity": 150.1} | changes)
+    return CurvePoint(**content | {"train_nll_per_token": 5.25, "valid_perplexity": 150.1} | changes)
 
 
 def test_a_curve_has_one_object_per_line(tmp_path):
-    points = [make_point(100, train_nats_per_token=None), make_point(200)]
+    points = [make_point(100, train_nll_per_token=None), make_point(200)]
     file = write_curve(points, tmp_path)
     assert read_curve(tmp_path) == points
     first, second = map(json.loads, file.read_text().splitlines())
-    assert first["train_nats_per_token"] is None
+    assert first["train_nll_per_token"] is None
     assert list(second) == [
-        "step", "epoch", "tokens", "seconds", "learning_rate", "train_nats_per_token", "valid_perplexity",
+        "step", "epoch", "tokens", "seconds", "learning_rate", "train_nll_per_token", "valid_perplexity",
     ]  # fmt: skip
 
 

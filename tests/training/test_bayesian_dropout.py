@@ -6,11 +6,11 @@ import signal
 import pytest
 import torch
 
+from tiebench.execution.run import execute_run, open_model
+from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
 from tiebench.results.store import Store
-from tiebench.training.callbacks import Observer
-from tiebench.execution.settings import Settings
-from tiebench.execution.run import execute_run, open_model
+from tiebench.training.callbacks import Callback
 
 GAL = {"type": "lstm", "layers": 2, "width": 16, "variational": True, "masks": "per_gate", "dropout": 0.4}
 WORDS = {"init": {"uniform": 0.1}, "output_bias": True, "word_dropout": 0.3}
@@ -20,21 +20,21 @@ TRAINING = {"epochs": 1, "batch_size": 4, "window": 10, "optimizer": {"type": "s
 @pytest.fixture
 def plan(write_experiment):
     def make(**blocks):
-        blocks = {"architecture": GAL, "lexicon": WORDS, "training": TRAINING} | blocks
-        return {run.arm: run for run in load_experiment(write_experiment(**blocks)).plan_runs()}
+        blocks = {"architecture": GAL, "embedding": WORDS, "training": TRAINING} | blocks
+        return {run.arm: run for run in load_experiment(write_experiment(**blocks)).list_runs()}
 
     return make
 
 
 @pytest.fixture
 def train(tmp_path):
-    def run_through(run, folder="results", observer=None):
-        return execute_run(run, settings=Settings(store=Store(tmp_path / folder), device="cpu"), observer=observer)
+    def run_through(run, folder="results", callback=None):
+        return execute_run(run, settings=Settings(store=Store(tmp_path / folder), device="cpu"), callback=callback)
 
     return run_through
 
 
-class StopsAt(Observer):
+class StopsAt(Callback):
     """Sends its own process the signal of Ctrl-C after some steps of training."""
 
     def __init__(self, num_steps: int) -> None:
@@ -43,7 +43,7 @@ class StopsAt(Observer):
     def start_stage(self, name, *, total_tokens, done_tokens=0) -> None:
         self.stage = name
 
-    def advance(self, num_tokens, *, nats_per_token=None) -> None:
+    def advance(self, num_tokens, *, nll_per_token=None) -> None:
         self.left -= self.stage == "train"
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGINT)
@@ -61,13 +61,13 @@ def test_an_interrupted_run_ends_like_one_that_was_not(plan, train):
 
 @pytest.mark.parametrize(
     "off",
-    [{"lexicon": {**WORDS, "word_dropout": None}}, {"architecture": {**GAL, "dropout": 0.0}}],
+    [{"embedding": {**WORDS, "word_dropout": None}}, {"architecture": {**GAL, "dropout": 0.0}}],
     ids=["words", "gates"],
 )
 def test_each_of_the_two_dropouts_changes_the_run(plan, train, off):
     both, one = train(plan()["tied"], "both"), train(plan(**off)["tied"], "one")
     assert both.training_perplexity != pytest.approx(one.training_perplexity, rel=1e-3)
-    assert both.cost.flops_per_token == one.cost.flops_per_token and both.parameters == one.parameters
+    assert both.usage.flops_per_token == one.usage.flops_per_token and both.parameters == one.parameters
 
 
 def test_a_trained_model_gives_the_same_scores_each_time(plan, train, tmp_path):
@@ -76,4 +76,4 @@ def test_a_trained_model_gives_the_same_scores_each_time(plan, train, tmp_path):
         record = train(run)
         assert record.evaluations["valid"].perplexity < record.vocabulary.size, arm
         model = open_model(record, Store(tmp_path / "results").folder_of(record))
-        assert model.lexicon.options.word_dropout == 0.3 and torch.equal(model(tokens), model(tokens))
+        assert model.embedding.options.word_dropout == 0.3 and torch.equal(model(tokens), model(tokens))

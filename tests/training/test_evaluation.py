@@ -5,16 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from blocks import open_block
 from precision import bound_error
 from torch.nn import functional as F
 
-from tiebench.corpora.corpus import open_corpus
 from tiebench.corpora.stream import TokenStream, open_streams
 from tiebench.corpora.vocabulary import fit_vocabulary
 from tiebench.experiment.schema import Words
+from tiebench.models.language_model import LanguageModel, build_model, initialise_model
 from tiebench.training import evaluation
 from tiebench.training.evaluation import describe_score, plan_windows, score_stream
-from tiebench.models.language_model import LanguageModel, build_model, initialise_model
 from tiebench.training.optimizers import build_optimizer
 
 pytestmark = pytest.mark.numeric
@@ -24,7 +24,7 @@ NATS = {"rtol": 0.0, "atol": bound_error(8 * 16 + 271, size=5.0)}
 
 @pytest.fixture(scope="module")
 def streams(tiny_corpus):
-    corpus = open_corpus(tiny_corpus)
+    corpus = open_block(tiny_corpus)
     return open_streams(corpus, vocabulary=fit_vocabulary(Words(type="words"), corpus=corpus))
 
 
@@ -45,7 +45,7 @@ def train_briefly(streams, vocabulary_size):
             piece = torch.from_numpy(rows[step * 60 : step * 60 + 61]).view(1, -1)
             optimizer.zero_grad()
             hidden, _ = model.encode(piece[:, :-1])
-            model.lexicon.loss(hidden, piece[:, 1:], scale=1 / 60).backward()
+            model.embedding.loss(hidden, piece[:, 1:], scale=1 / 60).backward()
             optimizer.step(2.0)
         return model
 
@@ -59,7 +59,7 @@ def cut(stream: TokenStream, num_tokens: int) -> TokenStream:
 def score_token_by_token(model: LanguageModel, ids: np.ndarray) -> list[float]:
     """An LSTM language model, one token after the other, in plain torch: no function of tiebench's."""
     weights = {name: tensor.detach().double() for name, tensor in model.state_dict().items()}
-    table, scoring = weights["lexicon.input"], weights["lexicon.output"]
+    table, scoring = weights["embedding.input"], weights["embedding.output"]
     part = {name.removeprefix("architecture.layers.0."): tensor for name, tensor in weights.items()}
     hidden = cell = torch.zeros(table.shape[1], dtype=torch.float64)
     nats = []
@@ -82,10 +82,10 @@ def test_an_lstm_is_scored_as_a_plain_loop_over_the_text_scores_it(streams, trai
     model = train_briefly(spec)
     expected = score_token_by_token(model, stream.ids)
     score = score_stream(model, stream, spec=spec)
-    assert len(expected) == stream.num_tokens == len(score.token_nats)
-    assert score.nats == pytest.approx(math.fsum(expected), abs=NATS["atol"] * len(expected))
+    assert len(expected) == stream.num_tokens == len(score.token_nll)
+    assert score.nll == pytest.approx(math.fsum(expected), abs=NATS["atol"] * len(expected))
     assert math.log(score.perplexity) == pytest.approx(math.fsum(expected) / len(expected), abs=NATS["atol"])
-    np.testing.assert_allclose(score.token_nats, expected, **NATS)
+    np.testing.assert_allclose(score.token_nll, expected, **NATS)
     assert len(set(np.round(expected, 3))) > 100  # a model that says something
 
 
@@ -96,7 +96,7 @@ def test_the_state_is_carried_across_the_pieces_of_a_long_split(streams, train_b
     monkeypatch.setattr(evaluation, "TOKENS_AT_ONCE", 7)
     counted: list[int] = []
     pieces = score_stream(model, stream, spec=spec, advance=counted.append)
-    np.testing.assert_allclose(pieces.token_nats, whole.token_nats, **NATS)
+    np.testing.assert_allclose(pieces.token_nll, whole.token_nll, **NATS)
     assert sum(counted) == stream.num_tokens and len(counted) == math.ceil(stream.num_tokens / 7)
 
 
@@ -112,7 +112,7 @@ def test_rows_of_a_batched_evaluation_drop_nothing(num_rows, streams, train_brie
         for start in range(0, stream.num_tokens, columns)
         for nats in score_token_by_token(model, stream.ids[start : start + columns + 1])
     ]
-    np.testing.assert_allclose(score.token_nats, expected, **NATS)
+    np.testing.assert_allclose(score.token_nll, expected, **NATS)
     assert score.protocol["batch_size"] == num_rows
 
 
@@ -138,7 +138,7 @@ def test_windows_score_every_token_once_with_its_context(
         expected += nats[scored - start :].tolist()
         scored = end
     assert len(expected) == num_tokens
-    np.testing.assert_allclose(score.token_nats, expected, **NATS)
+    np.testing.assert_allclose(score.token_nll, expected, **NATS)
     assert score.protocol["context"] == min(context, num_tokens)
 
 
@@ -146,7 +146,7 @@ def test_a_longer_context_is_really_seen(streams, train_briefly, make_arm):
     """With stride 1, all but the first window's tokens see a full context: the windows of stride 10 see less."""
     arms = [make_arm(architecture="gpt2", evaluation={"context": 10, "stride": stride}) for stride in (10, 1)]
     model = train_briefly(arms[0])
-    scores = [score_stream(model, streams["test"], spec=spec).token_nats for spec in arms]
+    scores = [score_stream(model, streams["test"], spec=spec).token_nll for spec in arms]
     np.testing.assert_allclose(scores[0][:10], scores[1][:10], **NATS)
     assert not np.allclose(scores[0][10:], scores[1][10:], rtol=0.0, atol=10 * NATS["atol"])
 
@@ -170,10 +170,10 @@ def test_scoring_leaves_the_model_as_it_was(streams, train_briefly, make_arm, ma
         model.train(training)
         scores.append(score_stream(model, streams["valid"], spec=spec))
         assert model.training is training
-    assert np.array_equal(scores[0].token_nats, scores[1].token_nats), "dropout acted in evaluation"
+    assert np.array_equal(scores[0].token_nll, scores[1].token_nll), "dropout acted in evaluation"
     ids = torch.from_numpy(streams["train"].ids[:31].astype(np.int64)).view(1, -1)
     hidden, _ = model.encode(ids[:, :-1])
-    model.lexicon.loss(hidden, ids[:, 1:]).backward()
+    model.embedding.loss(hidden, ids[:, 1:]).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
@@ -182,7 +182,7 @@ def test_an_evaluation_carries_what_its_figures_are_to_be_divided_by(streams, tr
     found = describe_score(score_stream(train_briefly(spec), stream, spec=spec), split="test", stream=stream)
     assert (found.tokens, found.words, found.bytes) == (stream.num_tokens, stream.num_words, stream.num_bytes)
     assert found.words < found.tokens  # the ends of lines
-    assert found.perplexity == pytest.approx(math.exp(found.nats / found.tokens))
+    assert found.perplexity == pytest.approx(math.exp(found.nll / found.tokens))
     assert found.word_perplexity > found.perplexity
 
 
@@ -190,8 +190,8 @@ def test_an_evaluation_carries_what_its_figures_are_to_be_divided_by(streams, tr
 def test_scoring_leaves_no_graph_and_no_gradient(architecture, streams, vocabulary_size, make_arm, monkeypatch):
     model = build_model(make_arm("tied", architecture=architecture), vocabulary_size=vocabulary_size)
     initialise_model(model, seed=1)
-    seen, score = [], model.lexicon.nats
-    monkeypatch.setattr(model.lexicon, "nats", lambda hidden, targets: (seen.append(hidden), score(hidden, targets))[1])
+    seen, score = [], model.embedding.nll
+    monkeypatch.setattr(model.embedding, "nll", lambda hidden, targets: (seen.append(hidden), score(hidden, targets))[1])
     score_stream(model, cut(streams["valid"], 50), spec=make_arm("tied", architecture=architecture))
     assert seen and not any(hidden.requires_grad for hidden in seen)
     assert all(parameter.grad is None for parameter in model.parameters()) and torch.is_grad_enabled()

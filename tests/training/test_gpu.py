@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiebench.training.packing import Pack
 from torch.nn import functional
 
+from tiebench.execution.bench import build_trainer
+from tiebench.execution.workloads import Workload, draw_stream
 from tiebench.experiment.loading import resolve_document
 from tiebench.experiment.yaml_file import Document
-from tiebench.execution.bench import build_trainer
-from tiebench.training.evaluation import score_stream
-from tiebench.training.packing import Pack
-from tiebench.training.trainer import Trainer
-from tiebench.execution.workloads import Workload, draw_stream
 from tiebench.losses.linear_cross_entropy import linear_cross_entropy
 from tiebench.losses.workspace import Workspace
+from tiebench.training.evaluation import score_stream
+from tiebench.training.trainer import Trainer
 
 pytestmark = pytest.mark.gpu
 VOCABULARY = 300
@@ -37,7 +37,7 @@ def make_trainer(name: str, folder: Path, *, tie: bool, device: torch.device, se
     """4 rows of 8 tokens; the transformer has no dropout, so that two devices can be compared."""
     asked = {"epochs": 50, "batch_size": 4, "window": 8, "optimizer": OPTIMIZERS[name], **training}
     data = {"name": "gpu", "corpus": "ptb", "tie": tie, "architecture": ARCHITECTURES[name], "training": asked}
-    run = resolve_document(Document("gpu", data)).plan_runs(seeds=[seed])[0]
+    run = resolve_document(Document("gpu", data)).list_runs(seeds=[seed])[0]
     streams = {split: draw_stream(2_000, vocabulary_size=VOCABULARY) for split in ("train", "valid")}
     folder.mkdir(parents=True, exist_ok=True)
     return build_trainer(Workload("gpu", run, VOCABULARY, streams), device=device, folder=folder)

@@ -8,7 +8,7 @@ from precision import BFLOAT16_ROUNDING, FLOAT32_ROUNDING, bound_error
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tiebench.experiment.schema import SGD, AdamW
+from tiebench.experiment.training_config import AdamWConfig, SGDConfig
 from tiebench.models.language_model import LanguageModel, build_model, initialise_model
 from tiebench.training.optimizers import NORM_BLOCK, build_optimizer, measure_norm
 from tiebench.tying.tied import Tied
@@ -16,15 +16,15 @@ from tiebench.tying.tied import Tied
 pytestmark = pytest.mark.numeric
 VOCABULARY, WIDTH, NUM_TOKENS, NUM_STEPS = 53, 16, 28, 5
 OPTIONS = {
-    "sgd": SGD(type="sgd", learning_rate=0.5),
-    "sgd, clipped": SGD(type="sgd", learning_rate=0.5, clip_norm=0.1),
-    "sgd, hardly clipped": SGD(type="sgd", learning_rate=0.5, clip_norm=1000.0),
-    "sgd, momentum": SGD(type="sgd", learning_rate=0.3, momentum=0.9, clip_norm=0.1),
-    "sgd, decay": SGD(type="sgd", learning_rate=0.3, weight_decay=0.05, clip_norm=0.1),
-    "sgd, momentum and decay": SGD(type="sgd", learning_rate=0.3, momentum=0.5, weight_decay=0.05),
+    "sgd": SGDConfig(type="sgd", learning_rate=0.5),
+    "sgd, clipped": SGDConfig(type="sgd", learning_rate=0.5, clip_norm=0.1),
+    "sgd, hardly clipped": SGDConfig(type="sgd", learning_rate=0.5, clip_norm=1000.0),
+    "sgd, momentum": SGDConfig(type="sgd", learning_rate=0.3, momentum=0.9, clip_norm=0.1),
+    "sgd, decay": SGDConfig(type="sgd", learning_rate=0.3, weight_decay=0.05, clip_norm=0.1),
+    "sgd, momentum and decay": SGDConfig(type="sgd", learning_rate=0.3, momentum=0.5, weight_decay=0.05),
     # A smaller epsilon would divide gradients near zero, and their rounding, by themselves.
-    "adamw": AdamW(type="adamw", learning_rate=0.01, weight_decay=0.1, epsilon=1e-2),
-    "adamw, clipped": AdamW(type="adamw", learning_rate=0.01, betas=(0.8, 0.95), epsilon=1e-2, clip_norm=0.1),
+    "adamw": AdamWConfig(type="adamw", learning_rate=0.01, weight_decay=0.1, epsilon=1e-2),
+    "adamw, clipped": AdamWConfig(type="adamw", learning_rate=0.01, betas=(0.8, 0.95), epsilon=1e-2, clip_norm=0.1),
 }
 # An element of a gradient is a mean over the tokens of products of vectors of entries below 0.2 with probabilities and
 # weights, each a sum over vocabulary or width. It is rounded once for each term, and moves a parameter by no more than
@@ -45,9 +45,9 @@ def draw_batches() -> list[tuple[Tensor, Tensor]]:
     return [(rows[:, :-1], rows[:, 1:]) for rows in ids]
 
 
-def build_plain(model: nn.Module, options: SGD | AdamW) -> torch.optim.Optimizer:
+def build_plain(model: nn.Module, options: SGDConfig | AdamWConfig) -> torch.optim.Optimizer:
     parameters = list(model.parameters())
-    if isinstance(options, SGD):
+    if isinstance(options, SGDConfig):
         return torch.optim.SGD(parameters, momentum=options.momentum, weight_decay=options.weight_decay)
     groups = [
         {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": options.weight_decay},
@@ -60,9 +60,9 @@ def step_plainly(model: nn.Module, optimizer, batch, *, clip_norm: float | None,
     """The textbook's step: dense lookup, all scores, autograd, torch's own clipping and optimizer."""
     inputs, targets = batch
     optimizer.zero_grad()
-    vectors = F.embedding(inputs, model.lexicon.input_table)
+    vectors = F.embedding(inputs, model.embedding.input_embedding)
     hidden, _ = model.architecture(vectors, None)
-    scores = F.linear(hidden, model.lexicon.output_table, model.lexicon.output_bias)
+    scores = F.linear(hidden, model.embedding.output_embedding, model.embedding.output_bias)
     F.cross_entropy(scores.flatten(0, 1), targets.flatten()).backward()
     limit = float("inf") if clip_norm is None else clip_norm
     norm = torch.nn.utils.clip_grad_norm_(list(model.parameters()), limit)
@@ -76,7 +76,7 @@ def step_fused(model: LanguageModel, optimizer, batch, *, learning_rate: float) 
     inputs, targets = batch
     optimizer.zero_grad()
     hidden, _ = model.encode(inputs)
-    model.lexicon.loss(hidden, targets, scale=1 / targets.numel()).backward()
+    model.embedding.loss(hidden, targets, scale=1 / targets.numel()).backward()
     return float(optimizer.step(learning_rate))
 
 
@@ -84,7 +84,7 @@ def step_fused(model: LanguageModel, optimizer, batch, *, learning_rate: float) 
 @pytest.mark.parametrize("tie", ["tied", "untied"])
 def test_every_step_is_that_of_plain_torch(tie, name, make_arm):
     options = OPTIONS[name]
-    model = build(make_arm(tie, lexicon={"output_bias": True}))
+    model = build(make_arm(tie, embedding={"output_bias": True}))
     plain = copy.deepcopy(model)
     ours, theirs = build_optimizer(model, options), build_plain(plain, options)
     for index, batch in enumerate(draw_batches()):
@@ -99,8 +99,8 @@ def test_every_step_is_that_of_plain_torch(tie, name, make_arm):
 
 def test_adamw_at_its_default_epsilon_is_torchs_given_the_same_gradients(make_arm):
     """It divides gradients near zero by themselves, so the gradients must be equal, not just close."""
-    options = AdamW(type="adamw", learning_rate=0.01, weight_decay=0.1)
-    model = build(make_arm("untied", lexicon={"output_bias": True}))
+    options = AdamWConfig(type="adamw", learning_rate=0.01, weight_decay=0.1)
+    model = build(make_arm("untied", embedding={"output_bias": True}))
     plain = copy.deepcopy(model)
     ours, theirs = build_optimizer(model, options), build_plain(plain, options)
     for step in range(NUM_STEPS):
@@ -122,7 +122,7 @@ def test_momentum_belongs_to_its_parameter(make_arm):
     """A parameter that gets its first gradient later has a momentum of its own, also after a checkpoint."""
     found = []
     for resumed in (False, True):
-        model = build(make_arm("untied", lexicon={"output_bias": True}))
+        model = build(make_arm("untied", embedding={"output_bias": True}))
         options = OPTIONS["sgd, momentum and decay"]
         optimizer, plain = build_optimizer(model, options), copy.deepcopy(model)
         theirs = torch.optim.SGD(
@@ -157,7 +157,7 @@ def test_only_plain_sgd_on_two_tables_leaves_the_gradient_sparse(make_arm):
         for name in ("sgd", "sgd, momentum", "sgd, decay", "adamw"):
             model = build(make_arm(tie))
             step_fused(model, build_optimizer(model, OPTIONS[name]), draw_batches()[0], learning_rate=0.1)
-            found[tie, name] = model.lexicon.input_table.grad.is_sparse
+            found[tie, name] = model.embedding.input_embedding.grad.is_sparse
     assert [key for key, is_sparse in found.items() if is_sparse] == [("untied", "sgd")]
 
 
@@ -165,11 +165,11 @@ class Doubled(Tied):
     """Both tables are computed from one parameter."""
 
     @property
-    def input_table(self) -> Tensor:
+    def input_embedding(self) -> Tensor:
         return 2 * self.table
 
     @property
-    def output_table(self) -> Tensor:
+    def output_embedding(self) -> Tensor:
         return 2 * self.table
 
 
@@ -178,15 +178,15 @@ def test_tables_may_be_computed(precision, make_arm):
     """Twice the table is the table of twice the size: the same loss, and twice the gradient."""
     spec = make_arm("tied")
     plain, model = build(spec), build(spec)
-    model.lexicon = Doubled(spec.lexicon, vocabulary_size=VOCABULARY, width=model.architecture.width)
+    model.embedding = Doubled(spec.embedding, vocabulary_size=VOCABULARY, width=model.architecture.width)
     with torch.no_grad():
-        model.lexicon.table.copy_(plain.lexicon.table / 2)
+        model.embedding.shared.copy_(plain.embedding.shared / 2)
     gradients, norms = [], []
     for trained in (plain, model):
         optimizer = build_optimizer(trained, OPTIONS["sgd"])
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
             norms.append(step_fused(trained, optimizer, draw_batches()[0], learning_rate=0.0))
-        gradients.append(trained.lexicon.table.grad)
+        gradients.append(trained.embedding.shared.grad)
     # In bfloat16 score, probability, weighed vector and product are rounded once each, and all but the last in sums
     # over tokens whose terms cancel by up to a half.
     largest = float(gradients[0].abs().max())
@@ -197,11 +197,11 @@ def test_tables_may_be_computed(precision, make_arm):
 
 def test_under_autocast_the_scores_are_products_in_its_precision(make_arm):
     """A transformer's last norm leaves float32, and products into a buffer are not cast by themselves."""
-    model = build(make_arm("tied", lexicon={"projection": {}}))
+    model = build(make_arm("tied", embedding={"projection": {}}))
     hidden = torch.randn(3, 4, model.architecture.width)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert model.lexicon.read(hidden).dtype == torch.bfloat16
-    assert model.lexicon.read(hidden).dtype == torch.float32
+        assert model.embedding.read(hidden).dtype == torch.bfloat16
+    assert model.embedding.read(hidden).dtype == torch.float32
 
 
 def test_an_optimizer_goes_on_from_its_state(make_arm):

@@ -80,7 +80,7 @@ def test_the_reported_nats_do_not_depend_on_the_scale(make_arm):
         rounded = {"rtol": bound_error(NUM_ROUNDINGS), "atol": 0.0}  # a sum of positive terms
         torch.testing.assert_close(reported[0], reported[1], **rounded)
         expected = torch.nn.functional.cross_entropy(
-            model.lexicon.logits(hidden).flatten(0, 1), ids.flatten(), reduction="sum"
+            model.embedding.logits(hidden).flatten(0, 1), ids.flatten(), reduction="sum"
         )
         torch.testing.assert_close(reported[0], expected, **rounded)
 
@@ -89,22 +89,22 @@ def test_the_reported_nats_do_not_depend_on_the_scale(make_arm):
 @pytest.mark.parametrize("form", ["paper", "code"])
 def test_the_penalty_in_both_forms(form, reduction, make_arm):
     """Press & Wolf 2017, section 3: lambda ||P||, or what their program has: half its square over the batch size."""
-    lexicon = {"projection": {"penalty": 0.15, "form": form}}
-    spec = make_arm(lexicon=lexicon, training={**BUDGET, "reduction": reduction})
+    embedding = {"output_projection": {"penalty": 0.15, "form": form}}
+    spec = make_arm(embedding=embedding, training={**BUDGET, "reduction": reduction})
     model = build(spec)
     with torch.no_grad():
-        model.lexicon.projection.weight.zero_()
-        model.lexicon.projection.weight[0, :2] = torch.tensor([3.0, 4.0])
+        model.embedding.output_projection.weight.zero_()
+        model.embedding.output_projection.weight[0, :2] = torch.tensor([3.0, 4.0])
     penalty = compute_penalty(model, spec.training)
     by_hand = {"paper": 0.15 * 5.0, "code": 0.15 * 25.0 / (2 * BATCH)}[form]
     assert penalty.item() == pytest.approx(by_hand / (WINDOW if reduction == "token_mean" else 1))
     penalty.backward()
-    assert model.lexicon.projection.weight.grad[0, 0] > 0
+    assert model.embedding.output_projection.weight.grad[0, 0] > 0
 
 
 def test_no_penalty_where_none_was_asked_for(make_arm):
-    for lexicon in ({}, {"projection": {}}, {"width": 8}):
-        spec = make_arm(lexicon=lexicon)
+    for embedding in ({}, {"projection": {}}, {"width": 8}):
+        spec = make_arm(embedding=embedding)
         assert compute_penalty(build(spec), spec.training) is None
 
 
@@ -137,14 +137,14 @@ def test_no_gradient_flows_through_the_target():
 
 @pytest.mark.parametrize("tie", ["tied", "untied"])
 def test_the_augmented_loss_is_cross_entropy_plus_gamma_tau_divergence(tie, make_arm):
-    spec = make_arm(tie, lexicon={"output_bias": True, "init": {"uniform": 1.0}})
+    spec = make_arm(tie, embedding={"output_bias": True, "init": {"uniform": 1.0}})
     model, objective = build(spec), Augmented(type="augmented", temperature=3.0, gamma=0.25)
-    torch.nn.init.normal_(model.lexicon.output_bias)
+    torch.nn.init.normal_(model.embedding.output_bias)
     hidden, targets = torch.randn(2, 3, 16), torch.tensor([[1, 2, 3], [4, 5, 10]])
     loss, nats = compute_loss(model, hidden, targets, objective=objective, scale=0.5)
-    scores = hidden.flatten(0, 1) @ model.lexicon.output_table.t()  # the paper's distance knows no bias
+    scores = hidden.flatten(0, 1) @ model.embedding.output_embedding.t()  # the paper's distance knows no bias
     divergence = measure_similarity_divergence(
-        scores, targets.flatten(), table=model.lexicon.input_table, temperature=3.0
+        scores, targets.flatten(), table=model.embedding.input_embedding, temperature=3.0
     )
     # six tokens, whose nats and divergence stand on scores, similarities and sums of probabilities
     limit = 6 * 2 * bound_error(WIDTH + VOCABULARY, size=20.0)

@@ -8,22 +8,21 @@ import sys
 
 import pytest
 import torch
+from blocks import open_block
 from precision import BFLOAT16_ROUNDING, bound_error
 from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
-from tiebench.corpora.corpus import open_corpus
-from tiebench.errors import TiebenchError
+from tiebench.execution.run import execute_run, load_data, open_model
+from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
-from tiebench.experiment.schema import Training
+from tiebench.experiment.training_config import TrainingConfig
+from tiebench.models.language_model import build_model, initialise_model
 from tiebench.results.record import read_curve, read_record
 from tiebench.results.store import Store
 from tiebench.training import trainer as trainer_module
+from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import read_weights
-from tiebench.models.language_model import build_model, initialise_model
-from tiebench.training.callbacks import Observer
-from tiebench.execution.settings import Settings
-from tiebench.execution.run import execute_run, open_model, prepare_material
 from tiebench.training.trainer import Trainer, plan_steps
 
 pytestmark = pytest.mark.numeric
@@ -44,7 +43,7 @@ def load_run(write_experiment):
     def load(*, training: dict, tie: bool = True, **blocks):
         (run,) = load_experiment(
             write_experiment(arms=None, tie=tie, training={**BUDGET, **training}, **blocks)
-        ).plan_runs()
+        ).list_runs()
         return run
 
     return load
@@ -54,10 +53,10 @@ def load_run(write_experiment):
 def train(load_run, tmp_path):
     """Train one arm; returns its record and its curve."""
 
-    def run_through(*, observer: Observer | None = None, **blocks):
+    def run_through(*, callback: Callback | None = None, **blocks):
         run = load_run(**blocks)
         store = Store(tmp_path / "results")
-        record = execute_run(run, settings=Settings(store=store, device="cpu"), observer=observer)
+        record = execute_run(run, settings=Settings(store=store, device="cpu"), callback=callback)
         return record, store.curve(record)
 
     return run_through
@@ -69,10 +68,10 @@ def open_trainer(load_run, tmp_path):
 
     def open_one(**blocks) -> Trainer:
         run = load_run(**blocks)
-        material = prepare_material(run)
-        model = build_model(run.spec, vocabulary_size=material.vocabulary.size)
+        data = load_data(run)
+        model = build_model(run.spec, vocabulary_size=data.vocabulary.size)
         initialise_model(model, seed=run.seed)
-        return Trainer(run, model, streams=material.streams, folder=tmp_path / "fresh", observer=Observer())
+        return Trainer(run, model, streams=data.streams, folder=tmp_path / "fresh", callback=Callback())
 
     return open_one
 
@@ -105,8 +104,8 @@ def test_training_is_that_of_a_plain_loop(tie, open_trainer, tmp_path):
     body = torch.nn.LSTM(16, 16, batch_first=True)
     for name in list(body._parameters):
         body._parameters[name] = weights[f"architecture.layers.0.{name}"]
-    looked_up = weights["lexicon.table" if tie else "lexicon.input"]
-    scoring = weights["lexicon.table" if tie else "lexicon.output"]
+    looked_up = weights["embedding.shared" if tie else "embedding.input"]
+    scoring = weights["embedding.shared" if tie else "embedding.output"]
     optimizer = torch.optim.SGD(weights.values(), lr=1.0)
     ids = torch.from_numpy(trainer.streams["train"].ids.astype("int64"))
     columns = (len(ids) - 1) // BATCH
@@ -133,7 +132,7 @@ def test_training_is_that_of_a_plain_loop(tie, open_trainer, tmp_path):
     progress = trainer.fit()
     assert progress.step == num_steps == 2 * NUM_STEPS
     wanted = nats / (BATCH * columns)
-    assert progress.curve[1]["train_nats_per_token"] == pytest.approx(wanted, rel=bound_error(NUM_ROUNDINGS))
+    assert progress.curve[1]["train_nll_per_token"] == pytest.approx(wanted, rel=bound_error(NUM_ROUNDINGS))
     for name, tensor in list_weights(trainer).items():
         limit = bound_error(NUM_ROUNDINGS, size=4 * float(moved[name].max()))  # what moved it may cancel to a fourth
         torch.testing.assert_close(
@@ -155,18 +154,18 @@ def test_micro_batches_leave_the_training_as_it_is(tie, architecture, reduction,
             "reduction": reduction,
             "objective": {"type": objective},
         }
-        lexicon = {"init": {"uniform": 0.1}, "output_bias": True, "projection": {"penalty": 0.1}}
-        trainer = open_trainer(tie=tie, architecture=make_block(architecture), lexicon=lexicon, training=training)
+        embedding = {"init": {"uniform": 0.1}, "output_bias": True, "output_projection": {"penalty": 0.1}}
+        trainer = open_trainer(tie=tie, architecture=make_block(architecture), embedding=embedding, training=training)
         for _ in range(3):
             trainer._step()
-        found.append((list_weights(trainer), trainer.progress.nats_since_evaluation))
+        found.append((list_weights(trainer), trainer.progress.nll_since_evaluation))
     start = list_weights(
-        open_trainer(tie=tie, architecture=make_block(architecture), lexicon=lexicon, training=training)
+        open_trainer(tie=tie, architecture=make_block(architecture), embedding=embedding, training=training)
     )
     for weights, nats in found[1:]:
         assert nats == pytest.approx(found[0][1], rel=bound_error(NUM_ROUNDINGS))
         assert_moved_as(weights, found[0][0], start=start)
-    assert not torch.equal(found[0][0]["lexicon.output_bias"], start["lexicon.output_bias"])
+    assert not torch.equal(found[0][0]["embedding.output_bias"], start["embedding.output_bias"])
 
 
 # Budgets
@@ -177,20 +176,20 @@ def test_micro_batches_leave_the_training_as_it_is(tie, architecture, reduction,
     [({"epochs": 3}, 3 * 24), ({"steps": 7}, 7), ({"tokens": 200}, 5), ({"tokens": 201}, 6), ({"tokens": 1}, 1)],
 )
 def test_a_budget_is_a_number_of_steps(budget, num_steps):
-    assert plan_steps(Training.model_validate({**BUDGET, **budget, "optimizer": SGD}), steps_per_epoch=24) == num_steps
+    assert plan_steps(TrainingConfig.model_validate({**BUDGET, **budget, "optimizer": SGD}), steps_per_epoch=24) == num_steps
 
 
 def test_the_last_step_is_always_evaluated(train):
     record, curve = train(training={"steps": 7, "evaluate_every": 3, "optimizer": SGD})
     assert [point.step for point in curve] == [3, 6, 7]
-    assert record.cost.steps == 7 and record.cost.tokens == 7 * BATCH * WINDOW
+    assert record.usage.steps == 7 and record.usage.tokens == 7 * BATCH * WINDOW
     assert [point.epoch for point in curve] == pytest.approx([3 / NUM_STEPS, 6 / NUM_STEPS, 7 / NUM_STEPS])
 
 
 def test_early_stopping_counts_evaluations_without_gain(train):
     record, curve = train(training={"epochs": 9, "early_stopping": {"patience": 2}, "optimizer": STANDING_STILL})
     assert [point.step for point in curve] == [NUM_STEPS, 2 * NUM_STEPS, 3 * NUM_STEPS]
-    assert record.best.step == NUM_STEPS and record.cost.steps == 3 * NUM_STEPS
+    assert record.checkpoint.step == NUM_STEPS and record.usage.steps == 3 * NUM_STEPS
 
 
 def test_a_plateau_divides_the_rate_of_the_steps_that_follow(train):
@@ -204,7 +203,7 @@ def test_a_plateau_divides_the_rate_of_the_steps_that_follow(train):
 # What is kept and written down
 
 
-class Listening(Observer):
+class Listening(Callback):
     """Remembers the stages of a run and the tokens of each."""
 
     def __init__(self) -> None:
@@ -213,21 +212,21 @@ class Listening(Observer):
     def start_stage(self, name, *, total_tokens, done_tokens=0) -> None:
         self.stages.append([name, total_tokens, done_tokens])
 
-    def advance(self, num_tokens, *, nats_per_token=None) -> None:
+    def advance(self, num_tokens, *, nll_per_token=None) -> None:
         self.stages[-1][2] += num_tokens
 
 
 def test_the_best_weights_are_scored_and_the_test_split_once(train, tmp_path):
-    observer = Listening()
+    callback = Listening()
     optimizer = {"type": "adamw", "learning_rate": 0.05}  # learns the little text by heart
-    record, curve = train(training={"epochs": 8, "evaluate_every": 12, "optimizer": optimizer}, observer=observer)
+    record, curve = train(training={"epochs": 8, "evaluate_every": 12, "optimizer": optimizer}, callback=callback)
     best = min(curve, key=lambda point: point.valid_perplexity)
     assert best.step < curve[-1].step, "the best is not simply the last"
-    assert record.best.step == best.step
+    assert record.checkpoint.step == best.step
     assert record.evaluations["valid"].perplexity == pytest.approx(best.valid_perplexity, rel=1e-9)
-    assert record.training_perplexity == pytest.approx(math.exp(best.train_nats_per_token))
-    assert [stage for stage, *_ in observer.stages].count("test") == 1
-    assert all(done == total for stage, total, done in observer.stages if stage != "train")
+    assert record.training_perplexity == pytest.approx(math.exp(best.train_nll_per_token))
+    assert [stage for stage, *_ in callback.stages].count("test") == 1
+    assert all(done == total for stage, total, done in callback.stages if stage != "train")
     folder = Store(tmp_path / "results").folder_of(record)
     model = open_model(record, folder)
     assert not model.training
@@ -236,29 +235,29 @@ def test_the_best_weights_are_scored_and_the_test_split_once(train, tmp_path):
 
 def test_the_record_says_what_was_read_and_what_it_took(train, tmp_path):
     record, curve = train(training={"epochs": 2, "optimizer": SGD}, evaluation={"train": True})
-    corpus = open_corpus(record.spec["corpus"])
+    corpus = open_block(record.spec["corpus"])
     assert record.corpus.checksum == corpus.checksum
     assert set(record.evaluations) == {"train", "valid", "test"}
     for split, found in record.evaluations.items():
         text = corpus.files[split].read_text("utf-8")
         assert found.tokens == len(text.split()) + text.count("\n") == record.corpus.splits[split].tokens
         assert found.words == len(text.split()) and found.bytes == len(text.encode())
-    assert record.cost.first_loss_nats == pytest.approx(math.log(record.vocabulary.size), rel=0.05)
+    assert record.usage.first_loss_nats == pytest.approx(math.log(record.vocabulary.size), rel=0.05)
     assert record.warnings == []
-    assert record.cost.tokens == sum(1 for _ in range(2)) * (record.corpus.splits["train"].tokens // BATCH) * BATCH
+    assert record.usage.tokens == sum(1 for _ in range(2)) * (record.corpus.splits["train"].tokens // BATCH) * BATCH
     folder = Store(tmp_path / "results").folder_of(record)
     assert read_record(folder) == record and read_curve(folder) == curve
 
 
 def test_a_surprising_first_loss_is_a_warning(train):
-    record, _ = train(training={"steps": 1, "optimizer": SGD}, lexicon={"init": {"uniform": 30.0}})
-    assert len(record.warnings) == 1 and "lexicon.init" in record.warnings[0]
+    record, _ = train(training={"steps": 1, "optimizer": SGD}, embedding={"init": {"uniform": 30.0}})
+    assert len(record.warnings) == 1 and "embedding.init" in record.warnings[0]
 
 
 def test_equal_seeds_equal_runs_and_other_seeds_other_ones(train, make_block):
     blocks = {"architecture": make_block("lstm", dropout=0.4), "training": {"steps": 5, "optimizer": SGD}}
     first, again, other = (
-        train(**blocks, name=name, seeds=[seed])[0].evaluations["test"].nats
+        train(**blocks, name=name, seeds=[seed])[0].evaluations["test"].nll
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     assert first == again != other
@@ -291,7 +290,7 @@ def test_compiled_training_is_the_training(tie, open_trainer, make_block):
         torch._dynamo.reset(), counters.clear()
         for _ in range(3):
             trainer._step()
-        found.append((list_weights(trainer), trainer.progress.nats_since_evaluation))
+        found.append((list_weights(trainer), trainer.progress.nll_since_evaluation))
         assert (counters["stats"]["unique_graphs"] > 0) == compiled
     (plain, nats), (weights, compiled_nats) = found
     assert compiled_nats == pytest.approx(nats, rel=bound_error(NUM_ROUNDINGS))
@@ -320,7 +319,7 @@ def test_a_loss_that_is_shown_is_of_the_steps_whose_losses_were_read(open_traine
         monkeypatch.setitem(trainer_module.READ_EVERY_STEPS, "cpu", every)
         trainer = open_trainer(training={"steps": 9, "optimizer": SGD})
         seen = []
-        trainer.observer.advance = lambda number, *, nats_per_token, seen=seen: seen.append(nats_per_token)
+        trainer.callback.advance = lambda number, *, nll_per_token, seen=seen: seen.append(nll_per_token)
         for _ in range(9):
             trainer._step()
         shown[every] = seen

@@ -1,6 +1,6 @@
 """How alike two tables of word vectors are, and how well one agrees with human judgements of similarity.
 
-Tables are `(words, width)`, float32 or float64; row i is the vector of word i in each.
+Embeddings are `(words, width)`, float32 or float64; row i is the vector of word i in each.
 """
 
 import numpy as np

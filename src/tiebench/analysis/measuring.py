@@ -5,23 +5,23 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tiebench.claims.papers import EMBEDDINGS, STUDIES, Claim, PaperClaims
+from tiebench.claims.verdicts import Evidence
 from tiebench.errors import TiebenchError
-from tiebench.claims.papers import STUDIES, TABLES, Claim, PaperClaims
 from tiebench.results.measurements import Finding, add_findings, identify_run
 from tiebench.results.record import Record
 from tiebench.results.store import Store
-from tiebench.claims.verdicts import Evidence
 
 if TYPE_CHECKING:
     import numpy as np
 
 WEIGHTS_FILE = "weights.safetensors"
 VOCABULARY_FILE = "vocabulary.json"
-Tables = dict[str, "np.ndarray"]
+Embeddings = dict[str, "np.ndarray"]
 Say = Callable[[str], None]
 
 
-def complete_findings(
+def complete_measurements(
     papers: list[PaperClaims], *, evidence: Evidence, only: list[str], say: Say, train: bool, data_dir: Path | None
 ) -> None:
     """Measure what the chosen claims ask of tables, wherever both arms of a seed have weights; skip what is known.
@@ -29,7 +29,7 @@ def complete_findings(
     `train` also runs the studies, which have a training of their own.
     """
     claims = [claim for paper in papers for claim in paper.choose(only).values()]
-    asked = [claim for claim in claims if claim.is_about_tables and claim.experiment]
+    asked = [claim for claim in claims if claim.is_about_embeddings and claim.experiment]
     for claim in {(claim.experiment, claim.measure, *claim.arms): claim for claim in asked}.values():
         for untied, tied in _find_pairs(claim, evidence):
             _measure_pair(claim, untied, tied, store=evidence.store, say=say)
@@ -43,21 +43,21 @@ def complete_findings(
     evidence.kept.clear()
 
 
-def read_tables(untied: Record, tied: Record, *, store: Store) -> Tables:
+def read_embeddings(untied: Record, tied: Record, *, store: Store) -> Embeddings:
     """`in`, `out` and `tied`, each `(words, width)` float32. Raises TiebenchError where one has no weights."""
     from tiebench.execution.run import open_model
 
-    apart = open_model(untied, store.folder_of(untied)).lexicon
-    shared = open_model(tied, store.folder_of(tied)).lexicon
-    if apart.input_table is apart.output_table:
+    apart = open_model(untied, store.folder_of(untied)).embedding
+    shared = open_model(tied, store.folder_of(tied)).embedding
+    if apart.input_embedding is apart.output_embedding:
         hint = "name the untied arm first in the claim's 'arms'"
         raise TiebenchError(f"{untied.experiment}/{untied.arm} is tied", hint)
-    tables = dict(zip(TABLES, (apart.input_table, apart.output_table, shared.input_table), strict=True))
+    tables = dict(zip(EMBEDDINGS, (apart.input_embedding, apart.output_embedding, shared.input_embedding), strict=True))
     return {name: table.detach().numpy() for name, table in tables.items()}
 
 
-def measure_tables(
-    measure: str, tables: Tables, *, words: dict[str, int]
+def measure_embeddings(
+    measure: str, tables: Embeddings, *, words: dict[str, int]
 ) -> Iterator[tuple[str, float, dict[str, int]]]:
     """What of, how much, and on how many words or pairs it rests."""
     from tiebench.analysis import embedding_measures as measures
@@ -65,11 +65,11 @@ def measure_tables(
     num_words = len(tables["in"])
     if measure == "rank correlation":
         ranks = {name: measures.rank_distances(table) for name, table in tables.items()}
-        for first, second in combinations(TABLES, 2):
+        for first, second in combinations(EMBEDDINGS, 2):
             value = measures.correlate_ranked(ranks[first], ranks[second])
             yield f"{first}-{second}", value, {"num_pairs": len(ranks[first])}
     elif measure == "aligned cosine":
-        for first, second in combinations(TABLES, 2):
+        for first, second in combinations(EMBEDDINGS, 2):
             value = measures.measure_aligned_cosine(tables[first], tables[second])
             yield f"{first}-{second}", value, {"num_words": num_words}
     else:
@@ -96,16 +96,16 @@ def _measure_pair(claim: Claim, untied: Record, tied: Record, *, store: Store, s
     from tiebench.execution import environment
 
     say(f"{untied.experiment} seed {untied.seed}: measuring {claim.measure}")
-    started = environment.tell_time()
-    tables = read_tables(untied, tied, store=store)
+    started = environment.utc_now()
+    tables = read_embeddings(untied, tied, store=store)
     runs = {record.arm: identify_run(record) for record in (untied, tied)}
     try:
-        found = list(measure_tables(claim.measure, tables, words=_read_words(store.folder_of(untied))))
+        found = list(measure_embeddings(claim.measure, tables, words=_read_words(store.folder_of(untied))))
     except TiebenchError as error:
         say(f"{claim.measure} is not measured: {error.message}" + (f" ({error.hint})" if error.hint else ""))
         return
     place = environment.choose_device("cpu")
-    made = environment.describe_provenance(started=started, device=place, allocator="as it is")
+    made = environment.describe_provenance(started=started, device=place)
     findings = [
         Finding(measure=claim.measure, of=of, seed=untied.seed, value=value, runs=runs, facts=facts, provenance=made)
         for of, value, facts in found

@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from tiebench.analysis.embedding_measures import measure_subspace_distance
 from tiebench.errors import UsageError
+from tiebench.execution import environment
+from tiebench.execution.run import load_data
 from tiebench.experiment.loading import resolve_document
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.yaml_file import Document
-from tiebench.results.measurements import Finding
-from tiebench.execution import environment
 from tiebench.models.language_model import LanguageModel, build_model, initialise_model
+from tiebench.results.measurements import Finding
 from tiebench.training.objective import measure_similarity_divergence
-from tiebench.execution.run import prepare_material
-from tiebench.analysis.embedding_measures import measure_subspace_distance
 
 NAME = "subspace-alignment"
 
@@ -52,16 +52,16 @@ def run_study(
     subject: str, *, measure: str, seed: int, data_dir: Path | None = None, study: Study = Study()
 ) -> Finding:
     """The subspace distance at `beta-0`, `beta-0.5`, `beta-1` ... after training. Raises TiebenchError without PTB."""
-    beta, started, allocator = parse_beta(subject), environment.tell_time(), environment.tune_allocator()
+    beta, started = parse_beta(subject), environment.utc_now()
     run = describe_run(study, subject=subject, seed=seed)
-    ids = prepare_material(run, data_dir=data_dir).streams["train"].ids[: study.num_tokens + 1]
+    ids = load_data(run, data_dir=data_dir).streams["train"].ids[: study.num_tokens + 1]
     tokens = torch.from_numpy(np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int64))
     model = train_model(tokens, run=run, beta=beta, study=study)
-    tables = [table.detach().numpy() for table in (model.lexicon.input_table, model.lexicon.output_table)]
+    tables = [table.detach().numpy() for table in (model.embedding.input_embedding, model.embedding.output_embedding)]
     facts = {"num_tokens": study.num_tokens, "num_words": len(tables[0]), "num_passes": study.num_passes}
     value = measure_subspace_distance(*tables)
     place = environment.choose_device("cpu")
-    made = environment.describe_provenance(started=started, device=place, allocator=allocator)
+    made = environment.describe_provenance(started=started, device=place)
     return Finding(measure=measure, of=subject, seed=seed, value=value, facts=facts, provenance=made)
 
 
@@ -91,7 +91,7 @@ def describe_run(study: Study, *, subject: str, seed: int) -> RunSpec:
             "objective": {"type": "augmented", "temperature": study.temperature},
         },
     }
-    return replace(resolve_document(Document("the subspace study", data)).plan_runs(seeds=[seed])[0], arm=subject)
+    return replace(resolve_document(Document("the subspace study", data)).list_runs(seeds=[seed])[0], arm=subject)
 
 
 def train_model(tokens: torch.Tensor, *, run: RunSpec, beta: float, study: Study) -> LanguageModel:
@@ -122,13 +122,13 @@ def mix_losses(
     model: LanguageModel, hidden: torch.Tensor, targets: torch.Tensor, *, beta: float, temperature: float
 ) -> torch.Tensor:
     """beta * J_aug * tau^2 * |V| + (1 - beta) * J, a mean over tokens (Inan et al. 2017, section 5.1); a scalar."""
-    scores, targets = model.lexicon.logits(hidden).flatten(0, -2), targets.flatten()
-    table = model.lexicon.input_table
+    scores, targets = model.embedding.logits(hidden).flatten(0, -2), targets.flatten()
+    table = model.embedding.input_embedding
     divergence = measure_similarity_divergence(scores, targets, table=table, temperature=temperature) / len(targets)
     return beta * divergence * temperature**2 * len(table) + (1 - beta) * F.cross_entropy(scores, targets)
 
 
 @torch.no_grad()
 def _keep_on_sphere(model: LanguageModel) -> None:
-    table = model.lexicon.input_table
+    table = model.embedding.input_embedding
     table.copy_(F.normalize(table, dim=1))

@@ -5,48 +5,18 @@ Numerically Hugging Face's GPT2Model after its token embedding.
 
 import math
 from functools import partial
-from typing import Literal
 
 import torch
-from pydantic import model_validator
 from torch import nn
 from torch.nn import functional
 
-from tiebench.models.hugging_face import Rule, convert_state
+from tiebench.experiment.architecture_config import GPT2Config
 from tiebench.layers.dropout import choose_probability
 from tiebench.layers.transformer import Attention, PreNormBlock, Transformer
-from tiebench.experiment.schema import Block, Positive, PositiveFloat, Probability
 
 
-class Options(Block):
-    """`dropout` holds for the summed embeddings, for what each block adds and for attention weights.
-
-    Each of the three can be given by itself. `positions` is the longest context; `mlp_width` is 4 * width unless
-    given. Weights start as N(0, init_std^2), those of residual projections with init_std / sqrt(2 * layers).
-    """
-
-    type: Literal["gpt2"]
-    layers: Positive
-    width: Positive
-    heads: Positive
-    positions: Positive = 1024
-    mlp_width: Positive | None = None
-    dropout: Probability = 0.0
-    dropout_embedding: Probability | None = None
-    dropout_residual: Probability | None = None
-    dropout_attention: Probability | None = None
-    init_std: PositiveFloat = 0.02
-    norm_epsilon: PositiveFloat = 1e-5
-
-    @model_validator(mode="after")
-    def _heads_fit(self) -> "Options":
-        if self.width % self.heads:
-            raise ValueError(f"heads ({self.heads}) must divide width ({self.width})")
-        return self
-
-
-def build(options: Options) -> "GPT2":
-    return GPT2(options)
+def build(config: GPT2Config) -> "GPT2":
+    return GPT2(config)
 
 
 class GPT2(Transformer):
@@ -54,17 +24,17 @@ class GPT2(Transformer):
 
     context_option = "positions"
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, config: GPT2Config) -> None:
         super().__init__(
-            [_build_block(options) for _ in range(options.layers)],
-            norm=nn.LayerNorm(options.width, eps=options.norm_epsilon),
-            width=options.width,
-            max_context=options.positions,
-            dropout=choose_probability(options.dropout_embedding, default=options.dropout),
-            init_std=options.init_std,
-            residual_std=options.init_std / math.sqrt(2 * options.layers),
+            [_build_block(config) for _ in range(config.layers)],
+            norm=nn.LayerNorm(config.width, eps=config.norm_epsilon),
+            width=config.width,
+            max_context=config.positions,
+            dropout=choose_probability(config.dropout_embedding, default=config.dropout),
+            init_std=config.init_std,
+            residual_std=config.init_std / math.sqrt(2 * config.layers),
         )
-        self.positions = nn.Parameter(torch.empty(options.positions, options.width))
+        self.positions = nn.Parameter(torch.empty(config.positions, config.width))
 
     def add_positions(self, vectors: torch.Tensor) -> torch.Tensor:
         return vectors + self.positions[: vectors.shape[1]]
@@ -82,38 +52,17 @@ class FeedForward(nn.Module):
         return self.down(functional.gelu(self.up(vectors), approximate="tanh"))
 
 
-def _build_block(options: Options) -> PreNormBlock:
+def _build_block(config: GPT2Config) -> PreNormBlock:
     attention = Attention(
-        width=options.width,
-        heads=options.heads,
-        kv_heads=options.heads,
+        width=config.width,
+        heads=config.heads,
+        kv_heads=config.heads,
         bias=True,
-        dropout=choose_probability(options.dropout_attention, default=options.dropout),
+        dropout=choose_probability(config.dropout_attention, default=config.dropout),
     )
     return PreNormBlock(
         attention,
-        mlp=FeedForward(options.width, mlp_width=options.mlp_width or 4 * options.width),
-        build_norm=partial(nn.LayerNorm, options.width, eps=options.norm_epsilon),
-        dropout=choose_probability(options.dropout_residual, default=options.dropout),
+        mlp=FeedForward(config.width, mlp_width=config.mlp_width or 4 * config.width),
+        build_norm=partial(nn.LayerNorm, config.width, eps=config.norm_epsilon),
+        dropout=choose_probability(config.dropout_residual, default=config.dropout),
     )
-
-
-HUGGING_FACE: list[Rule] = [
-    Rule(r"wpe\.weight", "positions"),
-    Rule(r"h\.(\d+)\.ln_1\.(weight|bias)", r"blocks.\1.norm_attention.\2"),
-    Rule(r"h\.(\d+)\.ln_2\.(weight|bias)", r"blocks.\1.norm_mlp.\2"),
-    Rule(r"h\.(\d+)\.attn\.c_attn\.(weight|bias)", r"blocks.\1.attention.queries_keys_values.\2", transpose=True),
-    Rule(r"h\.(\d+)\.attn\.c_proj\.(weight|bias)", r"blocks.\1.attention.output.\2", transpose=True),
-    Rule(r"h\.(\d+)\.mlp\.c_fc\.(weight|bias)", r"blocks.\1.mlp.up.\2", transpose=True),
-    Rule(r"h\.(\d+)\.mlp\.c_proj\.(weight|bias)", r"blocks.\1.mlp.down.\2", transpose=True),
-    Rule(r"ln_f\.(weight|bias)", r"norm.\1"),
-    Rule(r"wte\.weight|lm_head\.weight|h\.\d+\.attn\.(masked_)?bias", None),
-]
-
-
-def convert_hugging_face(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state dict of GPT2Model or GPT2LMHeadModel as one of `GPT2`, without the token tables.
-
-    Raises TiebenchError for a name that neither has.
-    """
-    return convert_state(state, rules=HUGGING_FACE, prefix="transformer.")

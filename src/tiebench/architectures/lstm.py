@@ -7,55 +7,22 @@ below and another one for the state.
 """
 
 import math
-from typing import Literal
 
 import torch
-from pydantic import model_validator
 from torch import nn
 from torch.nn import functional
 
+from tiebench.experiment.architecture_config import LSTMConfig
+from tiebench.experiment.block import InitConfig
 from tiebench.layers.dropout import Dropout, choose_probability
 from tiebench.layers.initialisation import fill_from
-from tiebench.experiment.schema import Block, Init, Positive, Probability
 
 LayerState = tuple[torch.Tensor, torch.Tensor]
 NUM_GATES = 4
 
 
-class Options(Block):
-    """`dropout` holds for inputs, between layers and outputs; each of the three can be given by itself.
-
-    With `variational`, nothing is dropped from the inputs unless `dropout_input` is given, and `dropout_output` is
-    the mask of the last layer's hidden vectors. With `masks: per_gate`, `dropout` holds for the inputs again, and for
-    the state (`dropout_hidden`), which `dropout_output` then leaves alone. `init` fills weights and biases; without it
-    they are U(-1/sqrt(width), 1/sqrt(width)), as torch does. `forget_bias` is then added to the forget gate's part of
-    `bias_ih` (the gate sees the sum of `bias_ih` and `bias_hh`).
-    """
-
-    type: Literal["lstm"]
-    layers: Positive
-    width: Positive
-    dropout: Probability = 0.0
-    dropout_input: Probability | None = None
-    dropout_between: Probability | None = None
-    dropout_output: Probability | None = None
-    dropout_hidden: Probability | None = None
-    variational: bool = False
-    masks: Literal["per_gate"] | None = None
-    init: Init | None = None
-    forget_bias: float = 0.0
-
-    @model_validator(mode="after")
-    def _masks_have_a_meaning(self) -> "Options":
-        if self.masks and not self.variational:
-            raise ValueError("masks: per_gate belongs to variational dropout; write variational: true too")
-        if self.dropout_hidden is not None and not self.masks:
-            raise ValueError("dropout_hidden needs masks: per_gate; otherwise the state has no mask of its own")
-        return self
-
-
-def build(options: Options) -> "LSTM":
-    return LSTM(options)
+def build(config: LSTMConfig) -> "LSTM":
+    return LSTM(config)
 
 
 class LSTM(nn.Module):
@@ -67,18 +34,18 @@ class LSTM(nn.Module):
     recurrent = True
     max_context = None
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, config: LSTMConfig) -> None:
         super().__init__()
-        self.options = options
-        self.width = options.width
+        self.config = config
+        self.width = config.width
         self.layers = nn.ModuleList(
-            nn.LSTM(options.width, options.width, batch_first=True) for _ in range(options.layers)
+            nn.LSTM(config.width, config.width, batch_first=True) for _ in range(config.layers)
         )
-        self.input_dropout = Dropout(_choose_input_dropout(options), shared_over_time=options.variational)
+        self.input_dropout = Dropout(_choose_input_dropout(config), shared_over_time=config.variational)
         self.layer_dropouts = nn.ModuleList(
-            Dropout(probability, shared_over_time=options.variational) for probability in _list_layer_dropouts(options)
+            Dropout(probability, shared_over_time=config.variational) for probability in _list_layer_dropouts(config)
         )
-        self.gate_dropouts = nn.ModuleList(GateDropout(*pair) for pair in _list_gate_dropouts(options))
+        self.gate_dropouts = nn.ModuleList(GateDropout(*pair) for pair in _list_gate_dropouts(config))
 
     def forward(
         self, vectors: torch.Tensor, state: list[LayerState] | None = None
@@ -100,11 +67,11 @@ class LSTM(nn.Module):
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
         """Fill every parameter from `generator`, in the order of `named_parameters`."""
-        init = self.options.init or Init(uniform=1 / math.sqrt(self.width))
+        init = self.config.init or InitConfig(uniform=1 / math.sqrt(self.width))
         for parameter in self.parameters():
             fill_from(parameter, init, generator=generator)
         for layer in self.layers:
-            layer.bias_ih_l0[self.width : 2 * self.width] += self.options.forget_bias
+            layer.bias_ih_l0[self.width : 2 * self.width] += self.config.forget_bias
 
     def count_flops(self, num_tokens_context: int) -> int:
         """Forward operations per token: 4 gates times 2 square matrices a layer, whatever the context."""
@@ -130,28 +97,28 @@ class GateDropout(nn.Module):
         return torch.stack([dropout.draw_mask(vectors) for _ in range(NUM_GATES)])
 
 
-def _choose_input_dropout(options: Options) -> float:
+def _choose_input_dropout(config: LSTMConfig) -> float:
     """What is dropped before the first layer; nothing where its gates do that."""
-    if options.masks:
+    if config.masks:
         return 0.0
-    return choose_probability(options.dropout_input, default=0.0 if options.variational else options.dropout)
+    return choose_probability(config.dropout_input, default=0.0 if config.variational else config.dropout)
 
 
-def _list_layer_dropouts(options: Options) -> list[float]:
+def _list_layer_dropouts(config: LSTMConfig) -> list[float]:
     """What is dropped after each layer; nothing where the next layer's gates do that."""
-    between = 0.0 if options.masks else choose_probability(options.dropout_between, default=options.dropout)
-    return [between] * (options.layers - 1) + [choose_probability(options.dropout_output, default=options.dropout)]
+    between = 0.0 if config.masks else choose_probability(config.dropout_between, default=config.dropout)
+    return [between] * (config.layers - 1) + [choose_probability(config.dropout_output, default=config.dropout)]
 
 
-def _list_gate_dropouts(options: Options) -> list[tuple[float, float]]:
+def _list_gate_dropouts(config: LSTMConfig) -> list[tuple[float, float]]:
     """What each layer's gates drop from below and from the state; empty without masks per gate."""
-    if not options.masks:
+    if not config.masks:
         return []
     first, between, hidden = (
-        choose_probability(override, default=options.dropout)
-        for override in (options.dropout_input, options.dropout_between, options.dropout_hidden)
+        choose_probability(override, default=config.dropout)
+        for override in (config.dropout_input, config.dropout_between, config.dropout_hidden)
     )
-    return [(first, hidden)] + [(between, hidden)] * (options.layers - 1)
+    return [(first, hidden)] + [(between, hidden)] * (config.layers - 1)
 
 
 def _run_plain(

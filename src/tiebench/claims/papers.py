@@ -10,20 +10,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from tiebench.errors import UsageError
+from tiebench.errors import UsageError, did_you_mean
+from tiebench.experiment.block import Block
 from tiebench.experiment.bundled import list_claim_files
 from tiebench.experiment.problems import explain_problems, raise_problems
-from tiebench.experiment.schema import Block
 from tiebench.experiment.yaml_file import read_document
-from tiebench.registry import did_you_mean
 
 Measure = Literal[
     "test perplexity", "valid perplexity", "train perplexity", "running train perplexity", "overfitting", "parameters",
     "rank correlation", "aligned cosine", "simlex-999", "wordsim-353", "subspace distance",
 ]  # fmt: skip
 PAIR_MEASURES = ("rank correlation", "aligned cosine")
-TABLE_MEASURES = (*PAIR_MEASURES, "simlex-999", "wordsim-353")
-TABLES = ("in", "out", "tied")
+EMBEDDING_MEASURES = (*PAIR_MEASURES, "simlex-999", "wordsim-353")
+EMBEDDINGS = ("in", "out", "tied")
 STUDIES = {"subspace distance": "subspace-alignment"}
 ALL = "all"
 RELATION = re.compile(r"\s+([<>])\s+")
@@ -81,14 +80,14 @@ class Claim(Block):
 
     def _check_subjects(self) -> None:
         """Arms for what a record holds; tables, or pairs of them, for what is measured on tables."""
-        if self.is_about_tables and len(self.arms) not in (0, 2):
+        if self.is_about_embeddings and len(self.arms) not in (0, 2):
             raise ValueError("a measure of tables needs two 'arms': the untied one and the tied one")
         for name in self.subjects:
-            known = TABLES if self.is_about_tables else self.arms
-            parts = name.split("-") if self.is_about_tables else [name]
+            known = EMBEDDINGS if self.is_about_embeddings else self.arms
+            parts = name.split("-") if self.is_about_embeddings else [name]
             if self.arms and not set(parts) <= set(known):
                 raise ValueError(f"'{name}' is not among {', '.join(known)}")
-            if self.is_about_tables and len(parts) != (2 if self.measure in PAIR_MEASURES else 1):
+            if self.is_about_embeddings and len(parts) != (2 if self.measure in PAIR_MEASURES else 1):
                 what = "a pair of tables, such as out-tied" if self.measure in PAIR_MEASURES else "one table"
                 raise ValueError(f"'{name}': {self.measure} is of {what}")
 
@@ -106,8 +105,8 @@ class Claim(Block):
         return RELATION.split(self.relation)[1::2] if self.relation else []
 
     @property
-    def is_about_tables(self) -> bool:
-        return self.measure in TABLE_MEASURES
+    def is_about_embeddings(self) -> bool:
+        return self.measure in EMBEDDING_MEASURES
 
     @property
     def place(self) -> str | None:

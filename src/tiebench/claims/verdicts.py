@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
-from tiebench.experiment.loading import Experiment, load_experiment
-from tiebench.experiment.run_spec import RunSpec
-from tiebench.experiment.schema import Block
 from tiebench.claims.papers import Claim, PaperClaims
 from tiebench.comparison.pairing import Spread, measure_spread
+from tiebench.experiment.block import Block
+from tiebench.experiment.loading import Experiment, load_experiment
+from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.measurements import Finding, is_current, read_findings
 from tiebench.results.record import RECORD_FILE, Record, read_record
 from tiebench.results.store import Store
@@ -26,7 +26,7 @@ BySeed = dict[int, float]
 ORDERS = {"<": operator.lt, ">": operator.gt}
 
 
-class Outcome(Block):
+class ClaimResult(Block):
     """One claim, judged. `measured` has a spread for each of the claim's subjects, or none where nothing was run.
 
     `difference` is measured minus published, or the first subject minus the second at equal seeds.
@@ -48,7 +48,7 @@ class Outcome(Block):
 
 
 @dataclass(frozen=True)
-class Plan:
+class ClaimRuns:
     """What a claim needs of one experiment: its arms, at the seeds asked for (none: those of the file)."""
 
     experiment: Experiment
@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def runs(self) -> list[RunSpec]:
-        return self.experiment.plan_runs(arms=list(self.arms), seeds=list(self.seeds))
+        return self.experiment.list_runs(arms=list(self.arms), seeds=list(self.seeds))
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Evidence:
     """The finished runs and findings of the experiments that claims name, read once each."""
 
     store: Store
-    plans: dict[str, Plan]
+    plans: dict[str, ClaimRuns]
     seeds: tuple[int, ...] = ()
     kept: dict[str, tuple[list[Record], list[Finding]]] = field(default_factory=dict)
 
@@ -84,12 +84,12 @@ class Evidence:
         """Seed to figure, for the seeds that have one."""
         if claim.place is None:
             return {}
-        records, findings = self.read(claim.place)
+        records, findings = self.project_hidden(claim.place)
         if claim.measure in _RECORD_MEASURES:
             read = _RECORD_MEASURES[claim.measure]
             found = {record.seed: read(record) for record in records if record.arm == subject}
             return {seed: value for seed, value in found.items() if value is not None}
-        arms, asked = claim.arms if claim.is_about_tables else [], (claim.measure, subject)
+        arms, asked = claim.arms if claim.is_about_embeddings else [], (claim.measure, subject)
         fitting = [finding for finding in findings if finding.is_about(arms)]
         return {finding.seed: finding.value for finding in fitting if (finding.measure, finding.of) == asked}
 
@@ -98,7 +98,7 @@ class Evidence:
         plan = self.plans.get(claim.experiment or "")
         if plan is None:
             return False
-        records = [record for record in self.read(claim.experiment)[0] if record.arm in claim.arms]
+        records = [record for record in self.project_hidden(claim.experiment)[0] if record.arm in claim.arms]
         return bool(plan.experiment.altered) or any(not _is_as_planned(record, plan.experiment) for record in records)
 
     def _wants(self, seed: int) -> bool:
@@ -107,7 +107,7 @@ class Evidence:
 
 def plan_papers(
     papers: list[PaperClaims], *, only: list[str], seeds: list[int], overrides: list[str]
-) -> dict[str, Plan]:
+) -> dict[str, ClaimRuns]:
     """Experiment name to what the chosen claims need of it. Raises UsageError for one, or an arm, that is not there."""
     arms: dict[str, dict[str, None]] = {}
     for paper in papers:
@@ -117,12 +117,12 @@ def plan_papers(
     plans = {}
     for name, chosen in arms.items():
         experiment = load_experiment(name, overrides=overrides)
-        experiment.plan_runs(arms=list(chosen))
-        plans[name] = Plan(experiment, tuple(chosen), tuple(seeds))
+        experiment.list_runs(arms=list(chosen))
+        plans[name] = ClaimRuns(experiment, tuple(chosen), tuple(seeds))
     return plans
 
 
-def judge_papers(papers: list[PaperClaims], *, evidence: Evidence, only: list[str]) -> list[Outcome]:
+def judge_papers(papers: list[PaperClaims], *, evidence: Evidence, only: list[str]) -> list[ClaimResult]:
     """Every chosen claim with its verdict, paper by paper."""
     return [
         judge_claim(id, claim, paper=paper, evidence=evidence)
@@ -131,12 +131,12 @@ def judge_papers(papers: list[PaperClaims], *, evidence: Evidence, only: list[st
     ]
 
 
-def judge_claim(id: str, claim: Claim, *, paper: PaperClaims, evidence: Evidence) -> Outcome:
+def judge_claim(id: str, claim: Claim, *, paper: PaperClaims, evidence: Evidence) -> ClaimResult:
     """One claim with its verdict; the paper's other claims are asked for the direction."""
     found = [evidence.measure(claim, subject) for subject in claim.subjects]
     common = sorted(set.intersection(*map(set, found)))
     spreads = [measure_spread(values[seed] for seed in common) for values in found] if common else []
-    return Outcome(
+    return ClaimResult(
         paper=paper.name,
         id=id,
         source=claim.source,
@@ -191,7 +191,7 @@ def _find_difference(claim: Claim, found: list[BySeed], common: list[int]) -> Sp
 def _is_as_planned(record: Record, experiment: Experiment) -> bool:
     if record.arm not in experiment.arms:
         return False
-    return experiment.plan_runs(arms=[record.arm], seeds=[record.seed])[0].signature == record.signature
+    return experiment.list_runs(arms=[record.arm], seeds=[record.seed])[0].signature == record.signature
 
 
 def _read_perplexity(split: str) -> Callable[[Record], float | None]:

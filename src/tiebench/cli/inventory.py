@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tiebench import registry
-from tiebench.experiment.bundled import list_claim_files, list_configs
-from tiebench.experiment.yaml_file import read_document
 from tiebench.claims.papers import describe_paper
+from tiebench.experiment.block import Block
+from tiebench.experiment.bundled import list_claim_files, list_configs
+from tiebench.experiment.schema import ARCHITECTURES, CORPORA, TIES
+from tiebench.experiment.yaml_file import read_document
 from tiebench.results.record import read_record
 from tiebench.results.store import Store, find_state
 
@@ -16,8 +17,8 @@ def take_inventory(kind: str, *, results: Path) -> dict[str, str]:
     return KINDS[kind](results)
 
 
-def _describe_entries(entries: registry.Registry) -> dict[str, str]:
-    return {name: entries.describe(name) for name in entries.names()}
+def _describe_entries(entries: dict[str, type[Block]]) -> dict[str, str]:
+    return {name: (entry.__doc__ or "").split("\n\n")[0].replace("\n    ", " ") for name, entry in entries.items()}
 
 
 def _describe_files(files: dict[str, Path]) -> dict[str, str]:
@@ -34,9 +35,9 @@ def _describe_runs(results: Path) -> dict[str, str]:
 
 
 KINDS: dict[str, Callable[[Path], dict[str, str]]] = {
-    "corpora": lambda results: _describe_entries(registry.corpora),
-    "architectures": lambda results: _describe_entries(registry.architectures),
-    "ties": lambda results: _describe_entries(registry.ties),
+    "corpora": lambda results: _describe_entries(CORPORA),
+    "architectures": lambda results: _describe_entries(ARCHITECTURES),
+    "ties": lambda results: _describe_entries(TIES),
     "configs": lambda results: _describe_files(list_configs()),
     "claims": lambda results: {name: describe_paper(file) for name, file in list_claim_files().items()},
     "runs": _describe_runs,

@@ -12,11 +12,11 @@ from tiebench.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
     from tiebench.claims.papers import PaperClaims
-    from tiebench.results.record import Record
-    from tiebench.claims.verdicts import Outcome
+    from tiebench.claims.verdicts import ClaimResult
     from tiebench.execution.costs import Cost
-    from tiebench.execution.counting import Finding
+    from tiebench.execution.counting import ArmCount
     from tiebench.execution.settings import Settings
+    from tiebench.results.record import Record
 
 
 def print_comparisons(
@@ -24,14 +24,14 @@ def print_comparisons(
 ) -> None:
     from tiebench.comparison.pairing import compare_arms
     from tiebench.reporting.plots import plot_curves
-    from tiebench.results.selection import put_baseline_first
     from tiebench.reporting.tables import comparison_table
+    from tiebench.results.selection import put_baseline_first
 
     groups = [put_baseline_first(group) for group in groups]
     if plot is not None and len(groups) > 1:
         names = ", ".join(next(iter(group.values()))[0].experiment for group in groups)
         raise UsageError(f"--plot draws one experiment, and there are {len(groups)}: {names}", "choose with --config")
-    comparisons = [compare_arms(group, token_nats=settings.store.token_nats) for group in groups]
+    comparisons = [compare_arms(group, token_nll=settings.store.token_nll) for group in groups]
     if format == "json":
         print_json([comparison.model_dump(mode="json") for comparison in comparisons])
     else:
@@ -54,7 +54,7 @@ def print_costs(costs: list["Cost"], *, device: str, format: str, only_cost: boo
         print_note("\n".join((table.caption, *table.notes)))
 
 
-def print_claims(outcomes: list["Outcome"], papers: list["PaperClaims"], *, format: str) -> None:
+def print_claims(outcomes: list["ClaimResult"], papers: list["PaperClaims"], *, format: str) -> None:
     """The claims table; raises CheckFailed when a claim that was run is not reproduced."""
     from tiebench.reporting.claims_table import claims_table
 
@@ -77,13 +77,13 @@ def print_runs(records: list["Record"], *, as_json: bool) -> None:
         print_table(runs_table(records))
 
 
-def print_findings(findings: list["Finding"], *, title: str, caption: str, to_stderr: bool = False) -> None:
+def print_counts(counts: list["ArmCount"], *, title: str, caption: str, to_stderr: bool = False) -> None:
     """What was counted without training: a row for each arm."""
     from tiebench.reporting.tables import ROLES, Column, Table
 
     columns = [Column("arm"), *(Column(role, "count") for role in ROLES)]
     columns += [Column("MFLOP/token", "number"), Column("training memory MB", "number"), Column("steps", "count")]
-    print_table(Table(title, tuple(columns), tuple(found.row() for found in findings), caption), to_stderr=to_stderr)
+    print_table(Table(title, tuple(columns), tuple(found.row() for found in counts), caption), to_stderr=to_stderr)
 
 
 def print_table(table: Any, *, format: str = "text", to_stderr: bool = False) -> None:

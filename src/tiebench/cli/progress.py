@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import CurvePoint, Parameters, Record
-from tiebench.training.callbacks import Observer
+from tiebench.training.callbacks import Callback
 
 
 @dataclass
@@ -40,8 +40,8 @@ class Display:
 
     def take_slot(self, bar: "RunBar") -> int:
         """The lowest free line on the screen."""
-        for slot, holder in enumerate(self.slots):
-            if holder is None:
+        for slot, owner in enumerate(self.slots):
+            if owner is None:
                 self.slots[slot] = bar
                 return slot
         self.slots.append(bar)
@@ -51,7 +51,7 @@ class Display:
         self.slots[self.slots.index(bar)] = None
 
 
-class RunBar(Observer):
+class RunBar(Callback):
     """One run's line: which of how many, the stage, tokens/s, time left, loss and perplexity."""
 
     def __init__(self, display: Display, run: RunSpec, index: int) -> None:
@@ -82,16 +82,16 @@ class RunBar(Observer):
             )
             self._show(valid=self.valid)
 
-    def advance(self, num_tokens: int, *, nats_per_token: float | None = None) -> None:
+    def advance(self, num_tokens: int, *, nll_per_token: float | None = None) -> None:
         if self.bar is None:
             return
-        if nats_per_token is not None:
-            self._show(loss=nats_per_token, valid=self.valid)
+        if nll_per_token is not None:
+            self._show(loss=nll_per_token, valid=self.valid)
         self.bar.update(num_tokens)
 
     def report_evaluation(self, point: CurvePoint) -> None:
         self.valid = point.valid_perplexity
-        train = "" if point.train_nats_per_token is None else f"train {_exponent(point.train_nats_per_token)}, "
+        train = "" if point.train_nll_per_token is None else f"train {_exponent(point.train_nll_per_token)}, "
         speed = f"{point.tokens / point.seconds:,.0f} tokens/s" if point.seconds else ""
         self.display.write(f"{self.label}: epoch {point.epoch:.2f}, {train}valid {self.valid:.2f}, {speed}")
 

@@ -4,20 +4,19 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from tiebench.cli.output import print_counts, print_note
 from tiebench.errors import UsageError
-from tiebench.cli.output import print_findings, print_note
 
 if TYPE_CHECKING:
+    from tiebench.execution.settings import Settings
     from tiebench.experiment.loading import Experiment
     from tiebench.experiment.run_spec import RunSpec
     from tiebench.results.record import Record
-    from tiebench.execution.counting import Finding
-    from tiebench.execution.settings import Settings
 
 
 def gather_settings(results: Path, *, device: str, data_dir: Path | None, force: bool) -> "Settings":
-    from tiebench.results.store import Store
     from tiebench.execution.settings import Settings
+    from tiebench.results.store import Store
 
     if results.exists() and not results.is_dir():
         raise UsageError(f"--results {results} is a file", "name a folder")
@@ -27,28 +26,32 @@ def gather_settings(results: Path, *, device: str, data_dir: Path | None, force:
 def complete_runs(
     experiment: "Experiment", runs: list["RunSpec"], *, settings: "Settings", jobs: str, quiet: bool
 ) -> list["Record"]:
-    """The records of all runs: what is finished is reused, the rest is checked, trained and entered in the tables."""
-    from tiebench.execution.settings import find_finished
+    """The records of all runs: pending ones are counted, trained and entered in the tables first."""
+    from tiebench.execution.plan import plan_runs
 
-    if jobs not in ("auto", "packed") and not (jobs.isdecimal() and int(jobs)):
-        raise UsageError(f"--jobs {jobs} is no number of runs", "give a number of at least 1, auto, or packed")
-    found = [find_finished(run, settings=settings) for run in runs]
-    if all(found):
+    if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
+        raise UsageError(f"--jobs {jobs} is no number of runs", "give a number of at least 1, or auto")
+    plan = plan_runs(runs, settings=settings)
+    if not plan.pending:
         if not quiet:
             print_note(f"all {len(runs)} runs of {experiment.name} are there already")
-        return found
+        return [plan.finished[run.name] for run in runs]
+    if not quiet:
+        print_counts(plan.counts, title=experiment.name, caption=experiment.description, to_stderr=True)
     from tiebench.cli.progress import Display
-    from tiebench.execution.worker_pool import execute_runs
+    from tiebench.execution.execute import execute
+    from tiebench.reporting.pages import refresh_tables
 
     display = Display(num_runs=len(runs), quiet=quiet)
     signal.signal(signal.SIGTERM, raise_interrupt)
-
-    def report(findings: list["Finding"]) -> None:
-        if not quiet:
-            print_findings(findings, title=experiment.name, caption=experiment.description, to_stderr=True)
-
     try:
-        return execute_runs(runs, settings=settings, watch=display.watch, jobs=jobs, report=report)
+        return execute(
+            plan,
+            settings=settings,
+            watch=display.watch,
+            jobs=jobs,
+            on_record=lambda record: refresh_tables(settings.store),
+        )
     finally:
         display.close()
 
@@ -64,7 +67,7 @@ def train_arms(
     from tiebench.experiment.loading import load_experiment
 
     experiment = load_experiment(config, overrides=overrides)
-    runs = experiment.plan_runs(arms=names, seeds=seeds)
+    runs = experiment.list_runs(arms=names, seeds=seeds)
     records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
     return {name: [record for record in records if record.arm == name] for name in names}
 
@@ -75,7 +78,7 @@ def announce_quickstart(names: list[str], *, quiet: bool) -> str:
     from tiebench.experiment.loading import load_experiment
 
     experiment = load_experiment(QUICKSTART)
-    experiment.plan_runs(arms=names)
+    experiment.list_runs(arms=names)
     if not quiet:
         number = len(names) * len(experiment.seeds)
         print_note(f"no runs yet: training the bundled quickstart first ({number} runs, a few minutes)")

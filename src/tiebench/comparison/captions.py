@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tiebench.comparison.statistics import BLOCK_TOKENS, NUM_RESAMPLES
 from tiebench.experiment.differences import find_differences
 from tiebench.results.record import SPLITS, Record
-from tiebench.comparison.statistics import BLOCK_TOKENS, NUM_RESAMPLES
 
 if TYPE_CHECKING:
     from tiebench.comparison.pairing import Contrast, Difference
@@ -45,7 +45,7 @@ def describe_contrast(contrast: "Contrast") -> str:
 def describe_common(records: list[Record], *, seeds: list[int]) -> str:
     """What all arms share: corpus, vocabulary, architecture, budget and seeds. What differs is left out."""
     first = records[0]
-    differing = [path for path, _ in find_differences({str(place): each.spec for place, each in enumerate(records)})]
+    differing = [path for path, _ in find_differences({str(place): each.spec.model_dump(mode="json") for place, each in enumerate(records)})]
     architecture, training = (_shared_options(first.spec, name, differing) for name in ("architecture", "training"))
     parts = [_corpus(first), _architecture(architecture), _training(training)]
     numbers = ", ".join(map(str, seeds))
@@ -111,14 +111,14 @@ def _shared_options(spec: Mapping[str, Any], name: str, differing: list[str]) ->
 
 def _architecture(options: Mapping[str, Any]) -> str:
     """The type and every option that is in use; what is null, false or zero is off."""
-    told = [_tell(key, value) for key, value in sorted(options.items()) if key != "type" and value]
+    told = [_send(key, value) for key, value in sorted(options.items()) if key != "type" and value]
     return ", ".join([options["type"], *told] if "type" in options else told)
 
 
-def _tell(key: str, value: Any) -> str:
+def _send(key: str, value: Any) -> str:
     """`layers 2`, `init uniform 0.1`, and for a switch its name alone."""
     if isinstance(value, Mapping):
-        return ", ".join(_tell(f"{key} {inner}", part) for inner, part in value.items() if part)
+        return ", ".join(_send(f"{key} {inner}", part) for inner, part in value.items() if part)
     return key if value is True else f"{key} {value}"
 
 

@@ -67,7 +67,7 @@ def _text_facts(record: Record) -> dict[str, Any]:
 
 
 def _spec_facts(record: Record) -> dict[str, Any]:
-    return {key: value for key, value in record.spec.items() if key != "corpus"}
+    return record.spec.model_dump(mode="json", exclude={"corpus"})
 
 
 def _protocol_facts(record: Record) -> dict[str, Any]:

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import computed_field
 
-from tiebench.experiment.schema import Block
+from tiebench.comparison.captions import describe_common, describe_contrast, describe_method
 from tiebench.comparison.checks import check_comparable, find_common_seeds, find_split_names
-from tiebench.experiment.differences import find_differences
-from tiebench.results.record import SPLITS, Parameters, Record
 from tiebench.comparison.statistics import (
     Estimate,
     adjust_holm,
@@ -21,12 +19,14 @@ from tiebench.comparison.statistics import (
     estimate_over_text,
     sample_deviation,
 )
-from tiebench.comparison.captions import describe_common, describe_contrast, describe_method
+from tiebench.experiment.block import Block
+from tiebench.experiment.differences import find_differences
+from tiebench.results.record import SPLITS, Parameters, Record
 
 if TYPE_CHECKING:
     import numpy as np
 
-TokenNats = Callable[[Record], "np.ndarray | None"]
+TokenNLL = Callable[[Record], "np.ndarray | None"]
 Arms = dict[str, list[Record]]
 
 
@@ -106,10 +106,10 @@ class Comparison(Block):
     notes: list[str]
 
 
-def compare_arms(records_by_arm: Arms, *, token_nats: TokenNats) -> Comparison:
+def compare_arms(records_by_arm: Arms, *, token_nll: TokenNLL) -> Comparison:
     """Compare every arm with the first, over the seeds that all of them have.
 
-    `token_nats(record)` gives the nats of the test tokens, shape (tokens,), or None; it is asked only when there is
+    `token_nll(record)` gives the nats of the test tokens, shape (tokens,), or None; it is asked only when there is
     one seed. Raises UsageError, naming the field, when the runs may not be compared.
     """
     check_comparable(records_by_arm)
@@ -118,7 +118,7 @@ def compare_arms(records_by_arm: Arms, *, token_nats: TokenNats) -> Comparison:
     baseline, *others = arms
     everything = [record for records in arms.values() for record in records]
     splits = [split for split in find_split_names(everything) if split != "train"]
-    by_split = {split: _find_differences(arms, split, token_nats) for split in splits}
+    by_split = {split: _find_differences(arms, split, token_nll) for split in splits}
     contrasts = [_contrast(arms, arm, {split: found[arm] for split, found in by_split.items()}) for arm in others]
     left_out = {arm: _left_out(records, seeds) for arm, records in records_by_arm.items()}
     return Comparison(
@@ -170,7 +170,7 @@ def measure_spread(values: Iterable[float | None]) -> Spread | None:
 
 
 def _reading_order(record: Record) -> tuple[bool, bool, str, int]:
-    tie = record.spec.get("tie", {}).get("type")
+    tie = record.spec.tie.type
     return record.arm != "untied", tie != "untied", record.arm, record.seed
 
 
@@ -196,10 +196,10 @@ def _contrast(arms: Arms, arm: str, differences: dict[str, Difference]) -> Contr
     )
 
 
-def _find_differences(arms: Arms, split: str, token_nats: TokenNats) -> dict[str, Difference]:
+def _find_differences(arms: Arms, split: str, token_nll: TokenNLL) -> dict[str, Difference]:
     """Every arm but the first against the first, with p values adjusted over these arms."""
     baseline, *others = arms.values()
-    found = [_difference(records, baseline, split, token_nats) for records in others]
+    found = [_difference(records, baseline, split, token_nll) for records in others]
     p_values = [difference.p for difference in found if difference.p is not None]
     adjusted = iter(adjust_holm(p_values))
     complete = [
@@ -209,12 +209,12 @@ def _find_differences(arms: Arms, split: str, token_nats: TokenNats) -> dict[str
     return dict(zip(list(arms)[1:], complete, strict=True))
 
 
-def _difference(records: list[Record], baseline: list[Record], split: str, token_nats: TokenNats) -> Difference:
+def _difference(records: list[Record], baseline: list[Record], split: str, token_nll: TokenNLL) -> Difference:
     pairs = list(zip(records, baseline, strict=True))
-    gaps = [ours.evaluations[split].nats_per_token - theirs.evaluations[split].nats_per_token for ours, theirs in pairs]
+    gaps = [ours.evaluations[split].nll_per_token - theirs.evaluations[split].nll_per_token for ours, theirs in pairs]
     if len(gaps) > 1:
         return _as_difference(split, estimate_over_seeds(gaps), source="seeds")
-    nats = [token_nats(record) for record in pairs[0]] if split == "test" else [None]
+    nats = [token_nll(record) for record in pairs[0]] if split == "test" else [None]
     if any(found is None for found in nats):
         return Difference(split=split, ln_ratio=gaps[0], source="none")
     by_token = nats[0].astype("float64") - nats[1]

@@ -1,6 +1,6 @@
-"""A kept folder can always be made again: built aside, sealed with the digests of its files, renamed into place.
+"""A kept folder can always be made again: built in a temporary folder with a manifest of its files, renamed into place.
 
-Opening one verifies it against its seal, under a lock, and builds it again when anything is missing or damaged.
+Opening one verifies it against its manifest, under a lock, and builds it again when anything is missing or damaged.
 """
 
 import hashlib
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tiebench.errors import TiebenchError
-from tiebench.registry import cache_folder
+from tiebench.files import cache_folder, sync, write_text
 
-SEAL = "seal.json"
+MANIFEST = "manifest.json"
 FULLY_VERIFIED_BYTES = 64 * 2**20
 
 
@@ -22,7 +22,7 @@ def keep_folder(name: str, *, build: Callable[[Path], None]) -> Path:
     """The intact folder `name` of the cache, built by `build(folder)` when there is none.
 
     Files up to 64 MiB are read and compared with their digest at every opening. A larger file is taken as intact
-    when its size and its modification time are those of the seal, and read in full when the time differs. Of two
+    when its size and its modification time are those of the manifest, and read in full when the time differs. Of two
     processes, one builds and the other waits for it.
 
     Raises TiebenchError when the cache cannot be read or written.
@@ -42,40 +42,35 @@ def keep_folder(name: str, *, build: Callable[[Path], None]) -> Path:
 
 
 def is_intact(folder: Path) -> bool:
-    """Whether every file that the folder was sealed with is there, as it was."""
+    """Whether every file of the manifest is there, as it was."""
     try:
-        seal = json.loads((folder / SEAL).read_text("utf-8"))
-        return bool(seal) and all(_is_as_sealed(folder / name, entry) for name, entry in seal.items())
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        return bool(manifest) and all(_matches_manifest(folder / name, entry) for name, entry in manifest.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a file aside and rename it into place."""
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f"{file.name}.", delete=False,
-                                     encoding="utf-8", newline="\n") as aside:
-        aside.write(text)
-    os.replace(aside.name, file)
-
-
 def _build_folder(folder: Path, *, build: Callable[[Path], None]) -> None:
-    """Only the holder of the lock comes here, so folders aside are what killed processes left behind."""
-    for abandoned in folder.parent.glob(f"{folder.name}.aside-*"):
+    """Only the owner of the lock comes here, so folders temporary are what killed processes left behind."""
+    for abandoned in folder.parent.glob(f"{folder.name}.temporary-*"):
         shutil.rmtree(abandoned)
-    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.aside-"))
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.temporary-"))
     try:
-        build(aside)
-        _seal_folder(aside)
+        build(temporary)
+        _write_manifest(temporary)
         if folder.exists():
             shutil.rmtree(folder)
-        os.replace(aside, folder)
+        os.replace(temporary, folder)
+        sync(folder.parent)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _seal_folder(folder: Path) -> None:
-    seal = {file.name: _describe_file(file) for file in sorted(folder.iterdir())}
-    (folder / SEAL).write_text(json.dumps(seal, indent=1), "utf-8")
+def _write_manifest(folder: Path) -> None:
+    manifest = {file.name: _describe_file(file) for file in sorted(folder.iterdir())}
+    for file in folder.iterdir():
+        sync(file)
+    write_text(json.dumps(manifest, indent=1), file=folder / MANIFEST)
 
 
 def _describe_file(file: Path) -> dict[str, int | str]:
@@ -83,7 +78,7 @@ def _describe_file(file: Path) -> dict[str, int | str]:
     return {"num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": _digest_file(file)}
 
 
-def _is_as_sealed(file: Path, entry: dict[str, int | str]) -> bool:
+def _matches_manifest(file: Path, entry: dict[str, int | str]) -> bool:
     status = file.stat()
     if status.st_size != entry["num_bytes"]:
         return False

@@ -1,4 +1,4 @@
-"""Where a catalogue entry's text comes from: the data folder, else the copy kept from the hub, else the hub."""
+"""The named corpora, and where their text comes from: the data folder, else the copy kept from the hub, else the hub."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -82,3 +82,63 @@ def _fetch_text(source: Source, folder: Path) -> None:
             f"{source.download}\nPut it at DATA/{wanted} and name the folder: --data-dir DATA (or TIEBENCH_DATA)",
         ) from error
     restore_files(source, rows=rows, folder=folder)
+
+
+def _restore_ptb_line(row: str) -> str:
+    """The published files have a space on either side of the sentence; the hub's rows do not."""
+    return f" {row.strip()} \n"
+
+
+def _restore_wikitext_line(row: str) -> str:
+    """The hub's rows are the lines with their newlines, but a blank line, published as one space, is empty."""
+    return row if row.endswith("\n") else f"{row or ' '}\n"
+
+
+def _wikitext(name: str, *, title: str, suffix: str, expected_tokens: dict[str, int] | None = None,
+              expected_vocabulary: int | None = None) -> Source:
+    """One of the four WikiText corpora, whose published files are `wiki.{train,valid,test}.<suffix>`."""
+    return Source(
+        name=name,
+        title=title,
+        citation="Merity et al. 2016, Pointer Sentinel Mixture Models, arXiv 1609.07843",
+        licence="CC BY-SA 3.0",
+        download=f"Download {name}-v1.zip, or the configuration {name}-v1 of Salesforce/wikitext on huggingface.co, "
+                 f"from a machine with network: the text is {name}/wiki.{{train,valid,test}}.{suffix}.",
+        layouts=(f"{name}/wiki.{{split}}.{suffix}", f"{name}-v1/wiki.{{split}}.{suffix}",
+                 f"{name}/{{split}}.txt", f"wiki.{{split}}.{suffix}"),
+        hub=HubText("Salesforce/wikitext", column="text", config=f"{name}-v1"),
+        restore_line=_restore_wikitext_line,
+        expected_tokens=expected_tokens,
+        expected_vocabulary=expected_vocabulary,
+    )
+
+
+_HELD_OUT_TOKENS = {"valid": 217_646, "test": 245_569}
+
+CATALOGUE: dict[str, Source] = {
+    source.name: source
+    for source in (
+        Source(
+            name="ptb",
+            title="Penn Treebank (Mikolov)",
+            citation="Marcus et al. 1993, Building a large annotated corpus of English: the Penn Treebank, "
+                     "as prepared by Mikolov et al. 2010, Recurrent neural network based language model",
+            licence="Linguistic Data Consortium (LDC), not redistributable",
+            download="Download simple-examples.tgz from Tomas Mikolov's page (www.fit.vutbr.cz/~imikolov/rnnlm) and unpack "
+                     "it: the text is simple-examples/data/ptb.{train,valid,test}.txt.",
+            layouts=("ptb/ptb.{split}.txt", "simple-examples/data/ptb.{split}.txt", "ptb.{split}.txt",
+                     "data/ptb.{split}.txt", "penn/{split}.txt", "ptb/{split}.txt"),
+            hub=HubText("hf://datasets/ptb-text-only/ptb_text_only@refs%2Fconvert%2Fparquet/penn_treebank/{split}/0000.parquet",
+                        column="sentence"),
+            restore_line=_restore_ptb_line,
+            expected_tokens={"train": 929_589, "valid": 73_760, "test": 82_430},
+            expected_vocabulary=10_000,
+        ),
+        _wikitext("wikitext-2", title="WikiText-2", suffix="tokens",
+                  expected_tokens={"train": 2_088_628} | _HELD_OUT_TOKENS, expected_vocabulary=33_278),
+        _wikitext("wikitext-2-raw", title="WikiText-2, raw", suffix="raw"),
+        _wikitext("wikitext-103", title="WikiText-103", suffix="tokens",
+                  expected_tokens={"train": 103_227_021} | _HELD_OUT_TOKENS, expected_vocabulary=267_735),
+        _wikitext("wikitext-103-raw", title="WikiText-103, raw", suffix="raw"),
+    )
+}

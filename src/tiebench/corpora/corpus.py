@@ -1,16 +1,13 @@
 """A corpus is named text in three splits, with the counts and the checksum that make a result comparable."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from tiebench import registry
-from tiebench.corpora.text_statistics import Census, take_census
 from tiebench.corpora.reading import read_lines
-from tiebench.errors import TiebenchError, UsageError
+from tiebench.corpora.text_statistics import TextStatistics, read_statistics
+from tiebench.errors import TiebenchError
 
 SPLITS = ("train", "valid", "test")
 
@@ -40,22 +37,6 @@ class Corpus:
         return read_lines(self.files[split])
 
 
-def open_corpus(block: dict[str, Any], *, data_dir: Path | None = None) -> Corpus:
-    """The corpus that a `corpus:` block names, with every count verified.
-
-    `data_dir` is the folder with downloaded corpora; without it, the environment variable `TIEBENCH_DATA`.
-
-    Raises UsageError for an unknown name or a data folder that does not exist, TiebenchError for text that cannot
-    be found, cannot be read or is not what the catalogue expects.
-    """
-    chosen = data_dir or os.environ.get("TIEBENCH_DATA") or None
-    folder = Path(chosen) if chosen else None
-    if folder and not folder.is_dir():
-        raise UsageError(f"the data folder {folder} does not exist",
-                         "Name the folder that holds the corpora with --data-dir or TIEBENCH_DATA.")
-    return registry.corpora.build(block, data_dir=folder)
-
-
 def read_corpus(name: str, *, title: str, citation: str, licence: str, files: dict[str, Path],
                 expected_tokens: dict[str, int] | None = None, expected_vocabulary: int | None = None,
                 facts: dict[str, str] | None = None) -> Corpus:
@@ -76,18 +57,18 @@ def verify_files(files: dict[str, Path], *, expected_tokens: dict[str, int] | No
     digest = hashlib.sha256()
     for split in SPLITS:
         file = files[split]
-        census = take_census(file, distinct=split == "train" and expected_vocabulary is not None)
-        _check_not_empty(census, file=file, split=split)
+        statistics = read_statistics(file, distinct=split == "train" and expected_vocabulary is not None)
+        _check_not_empty(statistics, file=file, split=split)
         if expected_tokens:
-            _check_count(census.num_tokens, expected=expected_tokens[split], unit="tokens", file=file)
-        if census.num_distinct is not None:
-            _check_count(census.num_distinct, expected=expected_vocabulary, unit="different words", file=file)
-        digest.update(bytes.fromhex(census.sha256))
+            _check_count(statistics.num_tokens, expected=expected_tokens[split], unit="tokens", file=file)
+        if statistics.num_distinct is not None:
+            _check_count(statistics.num_distinct, expected=expected_vocabulary, unit="different words", file=file)
+        digest.update(bytes.fromhex(statistics.sha256))
     return digest.hexdigest()
 
 
-def _check_not_empty(census: Census, *, file: Path, split: str) -> None:
-    if not census.num_words:
+def _check_not_empty(statistics: TextStatistics, *, file: Path, split: str) -> None:
+    if not statistics.num_words:
         raise TiebenchError(f"{file}: the {split} split has no words", "Every split needs some text.")
 
 

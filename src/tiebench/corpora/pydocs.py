@@ -10,13 +10,11 @@ import platform
 from collections import Counter
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 from tiebench.corpora import prose, standard_library
 from tiebench.corpora.cache import keep_folder
 from tiebench.corpora.corpus import SPLITS, Corpus, read_corpus
 from tiebench.corpora.vocabulary import UNKNOWN
-from tiebench.experiment.schema import Block
 
 MIN_COUNT = 3  # occurrences in the training split below which a word becomes <unk>
 HELD_OUT = 10  # valid and test are each about one article in ten
@@ -24,14 +22,8 @@ HELD_OUT = 10  # valid and test are each about one article in ten
 Paragraph = list[str]
 
 
-class Options(Block):
-    """Nothing to choose."""
-
-    type: Literal["pydocs"]
-
-
-def build(options: Options, *, data_dir: Path | None) -> Corpus:
-    """Made once for each version of Python, in a few seconds; `data_dir` is not looked at.
+def open_pydocs() -> Corpus:
+    """Made once for each version of Python, in a few seconds.
 
     Raises TiebenchError when this Python has no source of its standard library.
     """

@@ -1,25 +1,15 @@
 """Your own text: three UTF-8 files, one sentence or paragraph a line, as `train`, `valid` and `test`."""
 
 from pathlib import Path
-from typing import Literal
 
 from tiebench.corpora.corpus import SPLITS, Corpus, read_corpus
 from tiebench.errors import TiebenchError
-from tiebench.experiment.schema import Block
+from tiebench.experiment.corpus_config import TextConfig
 
 
-class Options(Block):
-    """The three files; a relative path starts at the current folder, else at the data folder."""
-
-    type: Literal["text"]
-    train: str
-    valid: str
-    test: str
-
-
-def build(options: Options, *, data_dir: Path | None) -> Corpus:
+def open_text(config: TextConfig, *, data_dir: Path | None) -> Corpus:
     """Raises TiebenchError for a missing file, an empty split, or text that is not UTF-8 (with its line)."""
-    files = {split: _find_file(getattr(options, split), split=split, data_dir=data_dir) for split in SPLITS}
+    files = {split: _find_file(getattr(config, split), split=split, data_dir=data_dir) for split in SPLITS}
     return read_corpus("text", title="own text", citation="", licence="", files=files)
 
 

@@ -6,16 +6,15 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tiebench.corpora.cache import write_text
 from tiebench.corpora.reading import read_pieces
-from tiebench.registry import cache_folder
+from tiebench.files import cache_folder, write_text
 
 END_OF_LINE = "<eos>"
 SETTLED_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Census:
+class TextStatistics:
     """The counts of one file. Words are what stands between white space; every line adds one `<eos>` token.
 
     `num_distinct` is the number of different words, `<eos>` included, or None when they were not counted.
@@ -33,8 +32,8 @@ class Census:
         return self.num_words + self.num_lines
 
 
-def take_census(file: Path, *, distinct: bool = False) -> Census:
-    """Count a file, or recall its counts when path, size and modification time are those of an earlier census.
+def read_statistics(file: Path, *, distinct: bool = False) -> TextStatistics:
+    """Count a file, or recall its counts when path, size and modification time are those of an earlier count.
 
     `distinct` also counts the different words, whose set is held in memory meanwhile. A file changed within the
     last two seconds is counted but not remembered, since it might change again within one tick of its clock.
@@ -42,27 +41,26 @@ def take_census(file: Path, *, distinct: bool = False) -> Census:
     Raises TiebenchError when the file is not UTF-8.
     """
     memory = _find_memory(file, distinct=distinct)
-    census = _recall_census(memory) or _count_file(file, distinct=distinct)
+    statistics = _recall_statistics(memory) or _count_file(file, distinct=distinct)
     if time.time() - file.stat().st_mtime > SETTLED_SECONDS:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_text(memory, json.dumps(asdict(census)))
-    return census
+        write_text(json.dumps(asdict(statistics)), file=memory)
+    return statistics
 
 
 def _find_memory(file: Path, *, distinct: bool) -> Path:
     status = file.stat()
     key = json.dumps([str(file.resolve()), status.st_size, status.st_mtime_ns, distinct])
-    return cache_folder() / "census" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    return cache_folder() / "text-statistics" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
-def _recall_census(memory: Path) -> Census | None:
+def _recall_statistics(memory: Path) -> TextStatistics | None:
     try:
-        return Census(**json.loads(memory.read_text("utf-8")))
+        return TextStatistics(**json.loads(memory.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _count_file(file: Path, *, distinct: bool) -> Census:
+def _count_file(file: Path, *, distinct: bool) -> TextStatistics:
     digest, different = hashlib.sha256(), {END_OF_LINE}
     num_bytes = num_lines = num_words = 0
     for piece in read_pieces(file):
@@ -73,4 +71,4 @@ def _count_file(file: Path, *, distinct: bool) -> Census:
         num_words += len(words)
         if distinct:
             different.update(words)
-    return Census(digest.hexdigest(), num_bytes, num_lines, num_words, len(different) if distinct else None)
+    return TextStatistics(digest.hexdigest(), num_bytes, num_lines, num_words, len(different) if distinct else None)

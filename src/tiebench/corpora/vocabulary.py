@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from tiebench.corpora.cache import keep_folder, write_text
-from tiebench.corpora.text_statistics import END_OF_LINE
+from tiebench.corpora.cache import keep_folder
 from tiebench.corpora.corpus import Corpus
 from tiebench.corpora.reading import read_lines, read_pieces
+from tiebench.corpora.text_statistics import END_OF_LINE
 from tiebench.errors import TiebenchError
-from tiebench.experiment import schema
+from tiebench.experiment.corpus_config import BPEConfig, VocabularyConfig, WordsConfig
+from tiebench.files import write_text
 
 UNKNOWN = "<unk>"
 VERSION = 1  # of fitting: raise it when the same text and options would give another vocabulary
@@ -142,7 +143,7 @@ class ByteVocabulary(Vocabulary):
         return {"type": "bytes"}
 
 
-def fit_vocabulary(options: schema.Words | schema.BPE | schema.Bytes, *, corpus: Corpus) -> Vocabulary:
+def fit_vocabulary(options: VocabularyConfig, *, corpus: Corpus) -> Vocabulary:
     """The vocabulary of the corpus's training split, kept in the cache by corpus checksum and options.
 
     Words are numbered by descending frequency, equally frequent ones alphabetically. `<eos>` and `<unk>` are
@@ -160,7 +161,7 @@ def fit_vocabulary(options: schema.Words | schema.BPE | schema.Bytes, *, corpus:
 
 def save_vocabulary(vocabulary: Vocabulary, file: Path) -> None:
     """Write a vocabulary as JSON, aside and renamed into place."""
-    write_text(file, json.dumps(vocabulary.describe(), ensure_ascii=False, sort_keys=True))
+    write_text(json.dumps(vocabulary.describe(), ensure_ascii=False, sort_keys=True), file=file)
 
 
 def load_vocabulary(file: Path) -> Vocabulary:
@@ -175,12 +176,12 @@ def load_vocabulary(file: Path) -> Vocabulary:
                             "It is written when a run starts: delete the run's folder and train it again.") from error
 
 
-def _keep_vocabulary(options: schema.Words | schema.BPE, file: Path, folder: Path) -> None:
+def _keep_vocabulary(options: WordsConfig | BPEConfig, file: Path, folder: Path) -> None:
     fitted = _fit_words(options, file=file) if options.type == "words" else _fit_bpe(options, file=file)
     save_vocabulary(fitted, folder / "vocabulary.json")
 
 
-def _fit_words(options: schema.Words, *, file: Path) -> WordVocabulary:
+def _fit_words(options: WordsConfig, *, file: Path) -> WordVocabulary:
     counts: Counter[str] = Counter()
     for piece in read_pieces(file):
         counts.update(piece.replace("\n", f" {END_OF_LINE} ").split())
@@ -196,7 +197,7 @@ def _sort_by_frequency(counts: dict[str, int]) -> list[str]:
     return sorted(counts, key=lambda word: (-counts[word], word))
 
 
-def _fit_bpe(options: schema.BPE, *, file: Path) -> BPEVocabulary:
+def _fit_bpe(options: BPEConfig, *, file: Path) -> BPEVocabulary:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

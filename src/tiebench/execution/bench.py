@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 
-from tiebench.reporting.tables import Column, Table
 from tiebench.execution import environment
-from tiebench.training.evaluation import score_stream
-from tiebench.models.language_model import build_model, count_flops_per_token, count_parameters, initialise_model
-from tiebench.training.callbacks import Observer
-from tiebench.training.trainer import Trainer
 from tiebench.execution.workloads import Workload, list_parts, open_workload
+from tiebench.models.language_model import build_model, count_flops_per_token, count_parameters, initialise_model
+from tiebench.reporting.tables import Column, Table
+from tiebench.training.callbacks import Callback
+from tiebench.training.evaluation import score_stream
+from tiebench.training.trainer import Trainer
 
 WARM_UP_STEPS = 3
 MIN_STEPS = 5
@@ -40,7 +40,7 @@ SYNTHETIC = (
 
 
 @dataclass(frozen=True)
-class Measurement:
+class SpeedMeasurement:
     """One arm of a workload. Rates in tokens per second of wall time; the ceilings in FLOP per second.
 
     Scoring is in float32 whatever the precision of training, and has the ceiling of that.
@@ -97,7 +97,7 @@ def measure_workloads(
     num_threads: int | None = None,
     data_dir: Path | None = None,
     announce: Callable[[str], None] = lambda what: None,
-) -> Iterator[Measurement]:
+) -> Iterator[SpeedMeasurement]:
     """Each arm of each workload in a fresh process, one after the other, as they are done; each is announced before.
 
     Raises UsageError for a name that is no workload and no experiment.
@@ -120,9 +120,8 @@ def measure_arm(
     device: str = "cpu",
     num_threads: int | None = None,
     data_dir: Path | None = None,
-) -> Measurement:
+) -> SpeedMeasurement:
     """Train one arm for `seconds`, score for as long, then measure the ceiling."""
-    environment.tune_allocator()
     if num_threads:
         torch.set_num_threads(num_threads)
     place = torch.device(device)
@@ -135,7 +134,7 @@ def measure_arm(
         peak = environment.measure_peak_memory(place)
     precision = workload.run.spec.training.precision
     ceiling = measure_ceiling(place, precision=precision)
-    return Measurement(
+    return SpeedMeasurement(
         workload=name,
         arm=arm,
         device=device,
@@ -157,21 +156,21 @@ def build_trainer(workload: Workload, *, device: torch.device, folder: Path) -> 
     model = build_model(workload.run.spec, vocabulary_size=workload.vocabulary_size)
     initialise_model(model, seed=workload.run.seed)
     model.to(device).train()
-    return Trainer(workload.run, model, streams=workload.streams, folder=folder, observer=Observer())
+    return Trainer(workload.run, model, streams=workload.streams, folder=folder, callback=Callback())
 
 
 def time_training(trainer: Trainer, *, seconds: float) -> tuple[float, int]:
     """Tokens per second of the median step, and the number of steps."""
     for _ in range(WARM_UP_STEPS):
-        trainer._step()
+        trainer.train_step()
     clock, rates = Clock(trainer.device), []
     clock.lap()
     ends = time.perf_counter() + seconds
     while len(rates) < MIN_STEPS or time.perf_counter() < ends:
-        before = trainer.progress.tokens
-        trainer._step()
+        before = trainer.state.tokens
+        trainer.train_step()
         wall = clock.lap()
-        rates.append((trainer.progress.tokens - before) / wall)
+        rates.append((trainer.state.tokens - before) / wall)
     return statistics.median(rates), len(rates)
 
 
@@ -217,7 +216,7 @@ def measure_ceiling(
     return best
 
 
-def tabulate_measurements(measurements: list[Measurement]) -> Table:
+def tabulate_measurements(measurements: list[SpeedMeasurement]) -> Table:
     """One row per arm; fractions in percent of the measured ceiling."""
     columns = (
         Column("workload"), Column("arm"), Column("parameters", "count"), Column("train tokens/s", "number"),
@@ -237,7 +236,7 @@ def tabulate_measurements(measurements: list[Measurement]) -> Table:
 
 def describe_setting(device: str, *, num_threads: int) -> dict[str, Any]:
     """The hardware, versions and commit behind what is measured on this machine, as plain data."""
-    hardware = environment.describe_hardware(torch.device(device), allocator=environment.tune_allocator())
+    hardware = environment.describe_hardware(torch.device(device))
     commit, dirty = environment.find_commit()
     return {
         "hardware": hardware | {"threads": num_threads},
@@ -247,7 +246,7 @@ def describe_setting(device: str, *, num_threads: int) -> dict[str, Any]:
     }
 
 
-def _caption(measurements: list[Measurement]) -> str:
+def _caption(measurements: list[SpeedMeasurement]) -> str:
     setting = describe_setting(measurements[0].device, num_threads=measurements[0].num_threads)
     facts, threads = setting["hardware"], setting["hardware"]["threads"]
     return (

@@ -17,23 +17,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from tiebench import registry
+from tiebench.analysis.subspace_study import Study, describe_run
+from tiebench.claims.verdicts import ClaimRuns
+from tiebench.corpora.catalogue import CATALOGUE
 from tiebench.corpora.corpus import SPLITS
 from tiebench.corpora.stream import TokenStream
 from tiebench.errors import TiebenchError
-from tiebench.experiment.run_spec import RunSpec
-from tiebench.results.record import RECORD_FILE
-from tiebench.reporting.tables import Column, Table
-from tiebench.claims.verdicts import Plan
-from tiebench.training.batches import Batches
 from tiebench.execution.bench import build_trainer
-from tiebench.execution.environment import choose_device, keeping_threads, tune_allocator
-from tiebench.models.language_model import build_on_meta, count_flops_per_token
+from tiebench.execution.environment import choose_device, keep_threads
+from tiebench.execution.run_data import load_data
 from tiebench.execution.settings import Settings
-from tiebench.execution.run import prepare_material
-from tiebench.analysis.subspace_study import Study, describe_run
-from tiebench.training.trainer import Trainer, plan_steps
 from tiebench.execution.workloads import Workload, draw_stream
+from tiebench.experiment.run_spec import RunSpec
+from tiebench.models.language_model import build_on_meta, count_flops_per_token
+from tiebench.reporting.tables import Column, Table
+from tiebench.results.record import RECORD_FILE
+from tiebench.training.batches import Batches
+from tiebench.training.trainer import Trainer, plan_steps
 
 TIMING_SECONDS = 60.0
 STEP_SECONDS = 1.0
@@ -58,13 +58,13 @@ class Rate:
     flops_per_step: float
     flops_per_second: float
 
-    def predict_step(self, cost: "Cost") -> float:
+    def predict_step(self, cost: "CostEstimate") -> float:
         """Seconds."""
         return cost.flops_per_step / self.flops_per_second
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostEstimate:
     """One arm: what one run of it takes, and how many are still to do. None where the text is not there to count."""
 
     run: RunSpec
@@ -82,8 +82,8 @@ class Cost:
 
 
 def estimate_costs(
-    plans: list[Plan], *, settings: Settings, studies: tuple[tuple[str, int], ...] = ()
-) -> list[Cost]:
+    plans: list[ClaimRuns], *, settings: Settings, studies: tuple[tuple[str, int], ...] = ()
+) -> list[CostEstimate]:
     """The cost of every arm, in the order of the plans, and of every study (subject and seed) still to make."""
     costs = [_count(runs, settings=settings) for plan in plans for runs in _group_by_arm(plan.runs)]
     costs += [_count_study(subject, seed=seed) for subject, seed in studies]
@@ -91,7 +91,7 @@ def estimate_costs(
     return [_with_seconds(cost, rates) for cost in costs]
 
 
-def costs_table(costs: list[Cost], *, device: str) -> Table:
+def costs_table(costs: list[CostEstimate], *, device: str) -> Table:
     """A row per arm; the caption adds up what is still to do."""
     counts, amounts = ("runs to do", "tokens a run"), ("TFLOP a run", "hours a run", "hours")
     columns = [Column("experiment"), Column("arm"), *(Column(name, "count") for name in counts)]
@@ -108,7 +108,7 @@ def costs_table(costs: list[Cost], *, device: str) -> Table:
     )
 
 
-def _add_up(costs: list[Cost]) -> str:
+def _add_up(costs: list[CostEstimate]) -> str:
     """All that is still to do and could be counted."""
     num_runs = sum(cost.num_runs for cost in costs)
     known = [cost for cost in costs if cost.flops is not None]
@@ -119,7 +119,7 @@ def _add_up(costs: list[Cost]) -> str:
     return f"{runs} to do: {tokens:,} tokens, {teraflops:,.0f} TFLOP, about {hours:,.1f} hours"
 
 
-def select_countable(plans: list[Plan], costs: list[Cost]) -> list[Plan]:
+def select_countable(plans: list[ClaimRuns], costs: list[CostEstimate]) -> list[ClaimRuns]:
     """The plans whose text is there."""
     missing = {cost.run.experiment for cost in costs if cost.flops is None}
     return [plan for plan in plans if plan.experiment.name not in missing]
@@ -127,40 +127,40 @@ def select_countable(plans: list[Plan], costs: list[Cost]) -> list[Plan]:
 
 def read_counts(run: RunSpec, *, data_dir: Path | None = None) -> Counts | None:
     """What the catalogue declares, else what the text itself has; None where it is not there."""
-    source = getattr(registry.corpora.load(run.spec.corpus["type"]), "SOURCE", None)
+    source = CATALOGUE.get(run.spec.corpus.type)
     words = run.spec.vocabulary
     whole = words.type == "words" and words.size is None and words.min_count == 1
     if whole and source is not None and source.expected_tokens and source.expected_vocabulary:
         return Counts(dict(source.expected_tokens), source.expected_vocabulary)
     try:
-        material = prepare_material(run, data_dir=data_dir)
+        data = load_data(run, data_dir=data_dir)
     except TiebenchError:
         return None
-    return Counts({split: material.streams[split].num_tokens for split in SPLITS}, material.vocabulary.size)
+    return Counts({split: data.streams[split].num_tokens for split in SPLITS}, data.vocabulary.size)
 
 
 def _group_by_arm(runs: list[RunSpec]) -> list[list[RunSpec]]:
     return [[run for run in runs if run.arm == arm] for arm in dict.fromkeys(run.arm for run in runs)]
 
 
-def _count(runs: list[RunSpec], *, settings: Settings) -> Cost:
+def _count(runs: list[RunSpec], *, settings: Settings) -> CostEstimate:
     """The runs of one arm at several seeds; finished ones cost nothing."""
     run = runs[0]
     folders = [settings.store.folder(each.experiment, each.arm, each.seed) for each in runs]
     num_runs = sum(not (folder / RECORD_FILE).exists() for folder in folders)
     counts = read_counts(run, data_dir=settings.data_dir)
     if counts is None:
-        return Cost(run, num_runs)
-    return _count_operations(Cost(run, num_runs, counts.vocabulary_size), tokens=counts.tokens)
+        return CostEstimate(run, num_runs)
+    return _count_operations(CostEstimate(run, num_runs, counts.vocabulary_size), tokens=counts.tokens)
 
 
-def _count_study(subject: str, *, seed: int) -> Cost:
+def _count_study(subject: str, *, seed: int) -> CostEstimate:
     study = Study()
-    cost = Cost(describe_run(study, subject=subject, seed=seed), 1, study.num_words)
+    cost = CostEstimate(describe_run(study, subject=subject, seed=seed), 1, study.num_words)
     return _count_operations(cost, tokens={"train": study.num_tokens, "valid": 0, "test": 0})
 
 
-def _count_operations(cost: Cost, *, tokens: dict[str, int]) -> Cost:
+def _count_operations(cost: CostEstimate, *, tokens: dict[str, int]) -> CostEstimate:
     """With the operations of training and, forward only, of every evaluation."""
     training = cost.run.spec.training
     model = build_on_meta(cost.run.spec, vocabulary_size=cost.vocabulary_size)
@@ -176,12 +176,11 @@ def _count_operations(cost: Cost, *, tokens: dict[str, int]) -> Cost:
     return replace(cost, tokens=num_trained, flops=per_token * (num_trained + num_scored / 3), flops_per_step=per_step)
 
 
-def _time_models(costs: list[Cost], *, settings: Settings) -> list[Rate]:
+def _time_models(costs: list[CostEstimate], *, settings: Settings) -> list[Rate]:
     """What was timed; at least one of each kind."""
-    tune_allocator()
     rates: list[Rate] = []
     ends = time.perf_counter() + TIMING_SECONDS
-    with keeping_threads():
+    with keep_threads():
         torch.set_num_threads(1)  # whose CPU time hardly notices what else the machine does
         for cost in _order_by_use(costs):
             known, left = _find_rate(cost, rates), ends - time.perf_counter()
@@ -191,15 +190,15 @@ def _time_models(costs: list[Cost], *, settings: Settings) -> list[Rate]:
     return rates
 
 
-def _order_by_use(costs: list[Cost]) -> list[Cost]:
+def _order_by_use(costs: list[CostEstimate]) -> list[CostEstimate]:
     """The smallest of each kind first, then those with most to do."""
-    smallest: dict[str, Cost] = {}
+    smallest: dict[str, CostEstimate] = {}
     for cost in sorted(costs, key=lambda cost: cost.flops_per_step):
         smallest.setdefault(_name_kind(cost.run), cost)
     return [*smallest.values(), *sorted(costs, key=lambda cost: -cost.flops * cost.num_runs)]
 
 
-def _find_rate(cost: Cost, rates: list[Rate]) -> Rate | None:
+def _find_rate(cost: CostEstimate, rates: list[Rate]) -> Rate | None:
     """The rate of this very model, or of the one of its kind nearest in size; None where the kind was not timed."""
     alike = [rate for rate in rates if rate.kind == _name_kind(cost.run)]
     model = _name_model(cost)
@@ -210,7 +209,7 @@ def _find_rate(cost: Cost, rates: list[Rate]) -> Rate | None:
     )
 
 
-def _time_step(cost: Cost, *, device: str) -> float:
+def _time_step(cost: CostEstimate, *, device: str) -> float:
     """Seconds of a training step, of one core or of the GPU: the mean of a few after the first, or the first slow one."""
     place = choose_device(device)
     read_clock = time.process_time if place.type == "cpu" else time.perf_counter
@@ -232,31 +231,31 @@ def _time_step(cost: Cost, *, device: str) -> float:
 def _time(trainer: Trainer, read_clock: Callable[[], float]) -> float:
     started = read_clock()
     trainer._step()
-    trainer._read_nats()
+    trainer._read_nll()
     return read_clock() - started
 
 
-def _with_seconds(cost: Cost, rates: list[Rate]) -> Cost:
+def _with_seconds(cost: CostEstimate, rates: list[Rate]) -> CostEstimate:
     rate = _find_rate(cost, rates) if cost.flops is not None else None
     if rate is None:
         return cost
     return replace(cost, seconds=cost.flops / rate.flops_per_second, timed=rate.model == _name_model(cost))
 
 
-def _name_model(cost: Cost) -> str:
+def _name_model(cost: CostEstimate) -> str:
     """What decides the speed of a step; at equal widths the tie does not."""
     spec, training = cost.run.resolved, cost.run.resolved["training"]
     shape = [training[key] for key in ("batch_size", "window", "accumulate", "precision", "compile", "objective")]
-    kind = [training["optimizer"]["type"], spec["lexicon"]["width"], spec["lexicon"]["projection"] is None]
+    kind = [training["optimizer"]["type"], spec["embedding"]["width"], spec["embedding"]["output_projection"] is None]
     return json.dumps([spec["architecture"], shape, kind, cost.vocabulary_size])
 
 
 def _name_kind(run: RunSpec) -> str:
     body, training = run.spec.architecture, run.spec.training
-    return json.dumps([body["type"], body.get("variational"), training.objective.type, training.precision])
+    return json.dumps([body.type, getattr(body, "variational", None), training.objective.type, training.precision])
 
 
-def _describe_row(cost: Cost) -> tuple[Any, ...]:
+def _describe_row(cost: CostEstimate) -> tuple[Any, ...]:
     hours = None if cost.seconds is None else cost.seconds / HOUR
     total = None if hours is None else hours * cost.num_runs
     speed = "timed" if cost.timed else None if hours is None else "scaled"

@@ -3,19 +3,19 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiebench.execution.run_data import load_data
 from tiebench.experiment.run_spec import RunSpec
+from tiebench.losses.linear_cross_entropy import BUFFER_BYTES
+from tiebench.models.language_model import build_on_meta, count_flops_per_token, count_parameters
 from tiebench.results.record import Parameters
 from tiebench.training.batches import Batches
-from tiebench.models.language_model import build_on_meta, count_flops_per_token, count_parameters
-from tiebench.execution.run import prepare_material
 from tiebench.training.trainer import plan_steps
-from tiebench.losses.linear_cross_entropy import BUFFER_BYTES
 
 BYTES = 4
 
 
 @dataclass(frozen=True)
-class Finding:
+class ArmCount:
     """One arm. `memory_bytes` counts parameters, gradients, optimizer state and the score buffer in float32."""
 
     arm: str
@@ -31,25 +31,25 @@ class Finding:
         return self.arm, *counts, self.flops_per_token / 1e6, self.memory_bytes / 2**20, self.num_steps
 
 
-def inspect_arms(runs: list[RunSpec], *, data_dir: Path | None = None) -> list[Finding]:
+def count_arms(runs: list[RunSpec], *, data_dir: Path | None = None) -> list[ArmCount]:
     """Build every arm on the meta device and count it.
 
     Raises UsageError for an arm that cannot be built, TiebenchError for a corpus that cannot be found.
     """
-    return [_inspect(run, data_dir=data_dir) for run in {run.arm: run for run in runs}.values()]
+    return [_count_arm(run, data_dir=data_dir) for run in {run.arm: run for run in runs}.values()]
 
 
-def _inspect(run: RunSpec, *, data_dir: Path | None) -> Finding:
-    material = prepare_material(run, data_dir=data_dir)
+def _count_arm(run: RunSpec, *, data_dir: Path | None) -> ArmCount:
+    data = load_data(run, data_dir=data_dir)
     training = run.spec.training
-    model = build_on_meta(run.spec, vocabulary_size=material.vocabulary.size)
+    model = build_on_meta(run.spec, vocabulary_size=data.vocabulary.size)
     contiguous = model.architecture.recurrent
-    batches = Batches(material.streams["train"], training.batch_size, training.window, contiguous, run.seed)
+    batches = Batches(data.streams["train"], training.batch_size, training.window, contiguous, run.seed)
     num_steps = plan_steps(training, steps_per_epoch=batches.steps_per_epoch)
     parameters = count_parameters(model)
     copies = 4 if training.optimizer.type == "adamw" else 3 if training.optimizer.momentum else 2
-    num_scores = training.batch_size * training.window // training.accumulate * material.vocabulary.size
-    return Finding(
+    num_scores = training.batch_size * training.window // training.accumulate * data.vocabulary.size
+    return ArmCount(
         arm=run.arm,
         parameters=parameters,
         flops_per_token=count_flops_per_token(model, context=training.window),

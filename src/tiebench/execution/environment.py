@@ -1,6 +1,5 @@
-"""Where a run happens: the device, the allocator, the versions, the hardware and the commit."""
+"""Where a run happens: the device, the versions, the hardware and the commit."""
 
-import ctypes
 import datetime
 import os
 import platform
@@ -20,12 +19,8 @@ import tiebench
 from tiebench.errors import UsageError
 from tiebench.results.record import Provenance
 
+ALLOCATOR_VARIABLES = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD")
 VERSIONS = ("torch", "numpy", "tokenizers", "datasets", "transformers")
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
-MADV_HUGEPAGE = 14
-HUGE_PAGE_BYTES = 2 * 2**20
-HEAP_BYTES = 2**30
-HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -40,45 +35,8 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-@cache
-def tune_allocator() -> str:
-    """Let glibc keep freed memory instead of returning and zeroing it at every step; says what was set.
-
-    What that is worth to a program that takes fresh memory at every step stands in results/performance.md: peers as
-    shipped beside the same with such settings.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return "as it is"
-    if os.environ.get("LD_PRELOAD"):
-        return "as it is (LD_PRELOAD is set)"
-    libc = ctypes.CDLL(None)
-    settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
-    if not all(libc.mallopt(option, value) for option, value in settings.items()):
-        return "as it is"
-    pages = "huge pages in the first GiB" if _ask_for_huge_pages(libc) else "pages as they are"
-    return f"glibc: mmap_max 0, trim_threshold 2 GiB, top_pad 64 MiB, {pages}"
-
-
-def _ask_for_huge_pages(libc: ctypes.CDLL) -> bool:
-    """Let the heap grow by a GiB, unused as yet, and ask the kernel for pages of 2 MiB there.
-
-    With pages of 4 KiB the processor spends some of every step on finding them. What is never used costs no memory.
-    False where there will be none: the kernel takes the advice even where the system is set to `never`.
-    """
-    if not HUGE_PAGES.exists() or "[never]" in HUGE_PAGES.read_text("ascii"):
-        return False
-    libc.malloc.argtypes, libc.malloc.restype, libc.free.argtypes = [ctypes.c_size_t], ctypes.c_void_p, [ctypes.c_void_p]
-    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    start = libc.malloc(HEAP_BYTES)
-    if not start:
-        return False
-    libc.free(start)
-    first = -(-start // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
-    return libc.madvise(first, HEAP_BYTES - HUGE_PAGE_BYTES, MADV_HUGEPAGE) == 0
-
-
 @contextmanager
-def keeping_threads() -> Iterator[None]:
+def keep_threads() -> Iterator[None]:
     """Whatever number of threads torch is given within the block, afterwards it has what it had before."""
     before = torch.get_num_threads()
     try:
@@ -108,7 +66,7 @@ def measure_peak_memory(device: torch.device) -> int:
     return highest if sys.platform == "darwin" else highest * 1024
 
 
-def describe_hardware(device: torch.device, *, allocator: str) -> dict[str, str | int]:
+def describe_hardware(device: torch.device) -> dict[str, str | int]:
     """What the figures depend on beside the code."""
     facts: dict[str, str | int] = {
         "device": str(device),
@@ -116,12 +74,18 @@ def describe_hardware(device: torch.device, *, allocator: str) -> dict[str, str 
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "platform": platform.platform(terse=True),
-        "allocator": allocator,
+        "allocator": describe_allocator(),
         "openmp_spins": os.environ.get("GOMP_SPINCOUNT", "as it is"),
     }
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
     return facts
+
+
+def describe_allocator() -> str:
+    """The settings in this process's environment that decide how memory is taken and kept."""
+    found = [f"{name}={os.environ[name]}" for name in ALLOCATOR_VARIABLES if os.environ.get(name)]
+    return " ".join(found) or "as it is"
 
 
 def list_versions() -> dict[str, str]:
@@ -139,10 +103,10 @@ def list_versions() -> dict[str, str]:
 def find_commit() -> tuple[str | None, bool | None]:
     """The commit of tiebench's own sources and whether they were changed since; None outside a checkout."""
     folder = Path(__file__).parent
-    commit = _ask_git(folder, "rev-parse", "HEAD")
+    commit = _run_git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None, None
-    changed = _ask_git(folder, "status", "--porcelain", "--", str(folder.parent))
+    changed = _run_git(folder, "status", "--porcelain", "--", str(folder.parent))
     return commit, bool(changed)
 
 
@@ -151,29 +115,26 @@ def describe_command() -> str:
     return shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "tiebench"), *sys.argv[1:]])
 
 
-def describe_provenance(
-    *, started: str, device: torch.device, allocator: str, num_packed: int | None = None
-) -> Provenance:
+def describe_provenance(*, started: str, device: torch.device) -> Provenance:
     """Where what was measured from `started` until now comes from."""
     commit, dirty = find_commit()
     return Provenance(
         command=describe_command(),
         started=started,
-        finished=tell_time(),
+        finished=utc_now(),
         commit=commit,
         dirty=dirty,
         versions=list_versions(),
-        hardware=describe_hardware(device, allocator=allocator),
-        num_packed=num_packed,
+        hardware=describe_hardware(device),
     )
 
 
-def tell_time() -> str:
+def utc_now() -> str:
     """Now, ISO 8601 in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _ask_git(folder: Path, *arguments: str) -> str | None:
+def _run_git(folder: Path, *arguments: str) -> str | None:
     try:
         answer = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False

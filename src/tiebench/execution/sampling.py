@@ -7,9 +7,9 @@ from torch import Tensor
 
 from tiebench.corpora.vocabulary import load_vocabulary
 from tiebench.errors import UsageError
-from tiebench.results.record import read_record
-from tiebench.models.language_model import LanguageModel
 from tiebench.execution.run import VOCABULARY_FILE, open_model
+from tiebench.models.language_model import LanguageModel
+from tiebench.results.record import read_record
 
 
 @torch.inference_mode()
@@ -49,7 +49,7 @@ def encode_prompt(vocabulary, prompt: str) -> list[int]:  # noqa: ANN001
 def _advance(model: LanguageModel, tokens: Tensor, state) -> tuple[Tensor, object]:  # noqa: ANN001
     """Scores `(vocabulary,)` after the last token."""
     hidden, state = model.encode(tokens, state)
-    return model.lexicon.logits(hidden[0, -1]), state
+    return model.embedding.logits(hidden[0, -1]), state
 
 
 def _choose(scores: Tensor, *, temperature: float, generator: torch.Generator) -> int:

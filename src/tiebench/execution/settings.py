@@ -1,59 +1,17 @@
-"""What is there already is not trained again. Imports no torch, so that looking at finished runs is quick."""
+"""Where and how runs are executed; nothing here changes what a run is."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiebench.corpora.corpus import open_corpus
-from tiebench.errors import UsageError
-from tiebench.experiment.run_spec import RunSpec
-from tiebench.experiment.differences import find_differences
-from tiebench.results.record import RECORD_FILE, Record, read_record
 from tiebench.results.store import Store
-
-REMEDY = "keep both with --results DIR or --set name=NAME, or replace the old one: tiebench train CONFIG --force"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where and how to run; nothing here changes what a run is."""
+    """`num_threads` is for each run; None leaves torch's own number."""
 
     store: Store
     device: str = "auto"
     data_dir: Path | None = None
     force: bool = False
     num_threads: int | None = None
-
-
-def find_finished(run: RunSpec, *, settings: Settings) -> Record | None:
-    """The record of this very run, if there is one.
-
-    Raises UsageError when its folder holds another run, or one on a text that has changed since.
-    """
-    folder = settings.store.folder(run.experiment, run.arm, run.seed)
-    if settings.force or not (folder / RECORD_FILE).exists():
-        return None
-    found = read_record(folder)
-    if found.signature != run.signature:
-        raise UsageError(
-            f"{folder} holds another run ({found.signature}) than the one asked for ({run.signature}): "
-            f"{_name_difference(found, run)}",
-            REMEDY,
-        )
-    if run.spec.corpus["type"] == "text":
-        _check_text(found, run, folder=folder, data_dir=settings.data_dir)
-    return found
-
-
-def _check_text(found: Record, run: RunSpec, *, folder: Path, data_dir: Path | None) -> None:
-    """A user's own files have no place in the signature, so their content is compared."""
-    checksum = open_corpus(run.spec.corpus, data_dir=data_dir).checksum
-    if checksum != found.corpus.checksum:
-        raise UsageError(f"{folder} was trained on other text than {run.spec.corpus['train']} has now", REMEDY)
-
-
-def _name_difference(found: Record, run: RunSpec) -> str:
-    """The first field in which two specs differ."""
-    for path, values in find_differences({"there": found.spec, "asked": run.resolved}, spell_out=True):
-        if values["there"] or values["asked"]:
-            return f"{path} is {values['there']} there and {values['asked']} here"
-    return "the seed differs"

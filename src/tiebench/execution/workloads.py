@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from tiebench.corpora.stream import TokenStream
-from tiebench.errors import UsageError
+from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment.bundled import list_configs
 from tiebench.experiment.loading import load_experiment, resolve_document
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.yaml_file import Document
-from tiebench.registry import did_you_mean
 
 NUM_TOKENS = {"train": 300_000, "valid": 60_000}
 ZIPF_SHIFT = 2.7
@@ -41,7 +40,7 @@ def describe_lstm(width: int) -> dict[str, Any]:
     """
     return {
         "architecture": {"type": "lstm", "layers": 2, "width": width, "dropout": 0.2, "init": {"uniform": 0.05}},
-        "lexicon": {"init": {"uniform": 0.1}, "output_bias": True},
+        "embedding": {"init": {"uniform": 0.1}, "output_bias": True},
         "training": {
             "epochs": 1000,
             "batch_size": 20,
@@ -56,7 +55,7 @@ def describe_gpt(layers: int, *, width: int, heads: int, batch_size: int, window
     """A GPT-2 as nanoGPT trains it, without dropout: AdamW with clipping."""
     return {
         "architecture": {"type": "gpt2", "layers": layers, "width": width, "heads": heads, "positions": window},
-        "lexicon": {"init": {"normal": 0.02}},
+        "embedding": {"init": {"normal": 0.02}},
         "training": {
             "epochs": 1000,
             "batch_size": batch_size,
@@ -100,11 +99,11 @@ def open_workload(name: str, *, arm: str, device: str = "cpu", data_dir: Path | 
         size, _ = WORKLOADS[name]
         streams = {split: draw_stream(number, vocabulary_size=size) for split, number in NUM_TOKENS.items()}
         return Workload(name, describe_run(name, arm=arm, device=device), size, streams)
-    from tiebench.execution.run import prepare_material
+    from tiebench.execution.run_data import load_data
 
-    run = load_experiment(name).plan_runs(arms=[arm])[0]
-    material = prepare_material(run, data_dir=data_dir)
-    return Workload(name, run, material.vocabulary.size, material.streams)
+    run = load_experiment(name).list_runs(arms=[arm])[0]
+    data = load_data(run, data_dir=data_dir)
+    return Workload(name, run, data.vocabulary.size, data.streams)
 
 
 def describe_run(name: str, *, arm: str, device: str = "cpu") -> RunSpec:
@@ -112,7 +111,7 @@ def describe_run(name: str, *, arm: str, device: str = "cpu") -> RunSpec:
     _, block = WORKLOADS[name]
     training = block["training"] | (ON_CUDA.get(name, {}) if device.startswith("cuda") else {})
     data = {**block, "training": training, "name": name, "corpus": "ptb", "tie": False, "arms": TIES}
-    return resolve_document(Document(f"workload {name}", data)).plan_runs(arms=[arm])[0]
+    return resolve_document(Document(f"workload {name}", data)).list_runs(arms=[arm])[0]
 
 
 def draw_stream(num_tokens: int, *, vocabulary_size: int) -> TokenStream:

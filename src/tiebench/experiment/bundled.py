@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from tiebench.errors import UsageError
-from tiebench.registry import did_you_mean
+from tiebench.errors import UsageError, did_you_mean
 
 QUICKSTART = "quickstart"
 

@@ -4,20 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from tiebench import registry
-from tiebench.errors import UsageError
+from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment import schema
 from tiebench.experiment.bundled import find_config
 from tiebench.experiment.merging import apply_override, expand_shorthands, list_paths, merge, parse_override
 from tiebench.experiment.problems import Problem, explain_problems, raise_problems
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.yaml_file import Document, read_document
-from tiebench.registry import did_you_mean
 
 TOP_KEYS = ("name", "description", "seeds", "arms")
-REGISTRIES = {"corpus": registry.corpora, "architecture": registry.architectures, "tie": registry.ties}
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Experiment:
     declared: tuple[str, ...]
     altered: tuple[str, ...] = ()
 
-    def plan_runs(self, *, arms: list[str] | None = None, seeds: list[int] | None = None) -> list[RunSpec]:
+    def list_runs(self, *, arms: list[str] | None = None, seeds: list[int] | None = None) -> list[RunSpec]:
         """The runs, seed by seed, so that a comparison can be read early; each once.
 
         Raises UsageError for an unknown arm.
@@ -127,29 +124,8 @@ def _check_top(data: dict[str, Any]) -> list[Problem]:
 
 def _decode_arm(block: dict[str, Any], *, prefix: tuple[str, ...]) -> tuple[schema.ArmSpec | None, list[Problem]]:
     """A merged arm as a typed spec, or what is wrong with it."""
-    problems: list[Problem] = []
-    decoded = dict(block)
-    for key, entries in REGISTRIES.items():
-        decoded[key], found = _decode_entry(key, block.get(key), entries)
-        problems += found
     try:
-        spec = TypeAdapter(schema.ArmSpec).validate_python(decoded)
+        return schema.ArmSpec.model_validate(block), []
     except ValidationError as error:
-        broken = {problem.path[0] for problem in problems}
-        problems += [problem for problem in explain_problems(error, model=schema.ArmSpec) if problem.path[0] not in broken]
-        spec = None
-    return spec, [problem.below(prefix) for problem in problems]
-
-
-def _decode_entry(key: str, block: Any, entries: registry.Registry) -> tuple[Any, list[Problem]]:
-    if block is None:
-        return block, [Problem((key,), None, f"this key is needed; {did_you_mean('', entries.names())}")]
-    if not isinstance(block, dict) or not isinstance(block.get("type"), str):
-        return block, [Problem((key, "type") if isinstance(block, dict) else (key,), block, did_you_mean("", entries.names()))]
-    if block["type"] not in entries.names():
-        return block, [Problem((key, "type"), block["type"], did_you_mean(block["type"], entries.names()))]
-    try:
-        return entries.decode(block), []
-    except ValidationError as error:
-        model = entries.load(block["type"]).Options
-        return block, [problem.below((key,)) for problem in explain_problems(error, model=model)]
+        problems = explain_problems(error, model=schema.ArmSpec)
+        return None, [problem.below(prefix) for problem in problems]

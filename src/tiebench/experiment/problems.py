@@ -5,9 +5,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from tiebench.errors import UsageError
+from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment.yaml_file import Document
-from tiebench.registry import did_you_mean
 
 MESSAGES = {
     "int_type": "a whole number",

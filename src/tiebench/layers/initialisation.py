@@ -2,11 +2,11 @@
 
 import torch
 
-from tiebench.experiment.schema import Init
+from tiebench.experiment.block import InitConfig
 
 
 @torch.no_grad()
-def fill_from(parameter: torch.Tensor, init: Init, *, generator: torch.Generator) -> None:
+def fill_from(parameter: torch.Tensor, init: InitConfig, *, generator: torch.Generator) -> None:
     """Fill a tensor of any shape with U(-a, a) or N(0, s^2), whatever the device and type of the tensor."""
     values = torch.empty(parameter.shape, dtype=torch.float32, device="cpu")
     if init.uniform is not None:

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tiebench.errors import TiebenchError
+from tiebench.experiment.block import InitConfig
 from tiebench.layers.dropout import Dropout
 from tiebench.layers.initialisation import fill_from
-from tiebench.errors import TiebenchError
-from tiebench.experiment.schema import Init
 
 Rotation = tuple[torch.Tensor, torch.Tensor]
 RESIDUAL_ENDS = ("attention.output.weight", "mlp.down.weight")
@@ -115,7 +115,7 @@ class Transformer(nn.Module):
                 parameter.fill_(1.0)
             else:
                 std = self.residual_std if name.endswith(RESIDUAL_ENDS) else self.init_std
-                fill_from(parameter, Init(normal=std), generator=generator)
+                fill_from(parameter, InitConfig(normal=std), generator=generator)
 
     def count_flops(self, num_tokens_context: int) -> int:
         """Forward operations per token: 2 per weight, and 4 * width per layer and token attended to.

@@ -1,4 +1,4 @@
-"""Named streams of random numbers: at one seed, what two arms share is drawn from equal streams.
+"""Named random generators: at one seed, what two arms share is drawn from equal generators.
 
 With one global generator, an untied output table would silently change the body's initial weights.
 """
@@ -9,11 +9,11 @@ import torch
 
 
 def derive_seed(seed: int, name: str) -> int:
-    """A 63-bit seed for the stream of that name."""
+    """A 63-bit seed for the generator of that name."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def open_stream(seed: int, name: str, *, device: torch.device | str = "cpu") -> torch.Generator:
-    """The generator of the stream `name` at this seed; equal calls give equal streams."""
+def open_generator(seed: int, name: str, *, device: torch.device | str = "cpu") -> torch.Generator:
+    """The generator `name` at this seed; equal calls give generators that draw equal numbers."""
     return torch.Generator(device=device).manual_seed(derive_seed(seed, name))

@@ -40,3 +40,40 @@ def _apply_rules(name: str, *, rules: list[Rule]) -> tuple[int, str | None]:
         f"the weights hold '{name}', which this architecture has no place for",
         "convert weights of the same architecture, saved by the transformers library",
     )
+
+
+_GPT2_RULES: list[Rule] = [
+    Rule(r"wpe\.weight", "positions"),
+    Rule(r"h\.(\d+)\.ln_1\.(weight|bias)", r"blocks.\1.norm_attention.\2"),
+    Rule(r"h\.(\d+)\.ln_2\.(weight|bias)", r"blocks.\1.norm_mlp.\2"),
+    Rule(r"h\.(\d+)\.attn\.c_attn\.(weight|bias)", r"blocks.\1.attention.queries_keys_values.\2", transpose=True),
+    Rule(r"h\.(\d+)\.attn\.c_proj\.(weight|bias)", r"blocks.\1.attention.output.\2", transpose=True),
+    Rule(r"h\.(\d+)\.mlp\.c_fc\.(weight|bias)", r"blocks.\1.mlp.up.\2", transpose=True),
+    Rule(r"h\.(\d+)\.mlp\.c_proj\.(weight|bias)", r"blocks.\1.mlp.down.\2", transpose=True),
+    Rule(r"ln_f\.(weight|bias)", r"norm.\1"),
+    Rule(r"wte\.weight|lm_head\.weight|h\.\d+\.attn\.(masked_)?bias", None),
+]
+
+
+_LLAMA_RULES: list[Rule] = [
+    Rule(r"layers\.(\d+)\.input_layernorm\.weight", r"blocks.\1.norm_attention.weight"),
+    Rule(r"layers\.(\d+)\.post_attention_layernorm\.weight", r"blocks.\1.norm_mlp.weight"),
+    Rule(r"layers\.(\d+)\.self_attn\.q_proj\.weight", r"blocks.\1.attention.queries_keys_values.weight"),
+    Rule(r"layers\.(\d+)\.self_attn\.k_proj\.weight", r"blocks.\1.attention.queries_keys_values.weight"),
+    Rule(r"layers\.(\d+)\.self_attn\.v_proj\.weight", r"blocks.\1.attention.queries_keys_values.weight"),
+    Rule(r"layers\.(\d+)\.self_attn\.o_proj\.weight", r"blocks.\1.attention.output.weight"),
+    Rule(r"layers\.(\d+)\.mlp\.(gate|up|down)_proj\.weight", r"blocks.\1.mlp.\2.weight"),
+    Rule(r"norm\.weight", "norm.weight"),
+    Rule(r"embed_tokens\.weight|lm_head\.weight|.*rotary_emb\.inv_freq", None),
+]
+
+_PREFIXES = {"gpt2": "transformer.", "llama": "model."}
+_RULES = {"gpt2": _GPT2_RULES, "llama": _LLAMA_RULES}
+
+
+def convert_hugging_face(state: dict[str, torch.Tensor], *, architecture: str) -> dict[str, torch.Tensor]:
+    """A state dict of GPT2Model, GPT2LMHeadModel, LlamaModel or LlamaForCausalLM as one of our architecture's.
+
+    The token embeddings are left out. Raises TiebenchError for a name that neither has.
+    """
+    return convert_state(state, rules=_RULES[architecture], prefix=_PREFIXES[architecture])

@@ -1,57 +1,77 @@
-"""A language model is a lexicon around an architecture; here the two meet, are counted and are filled."""
+"""A language model is a token embedding around an architecture; here the two meet, are counted and are filled."""
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tiebench import registry
-from tiebench.layers.dropout import set_generator
 from tiebench.errors import TiebenchError, UsageError
+from tiebench.experiment.architecture_config import ArchitectureConfig
+from tiebench.experiment.embedding_config import EmbeddingConfig, TieConfig
 from tiebench.experiment.schema import ArmSpec
+from tiebench.layers.dropout import set_generator
+from tiebench.models.generators import open_generator
 from tiebench.results.record import Parameters
-from tiebench.models.generators import open_stream
-from tiebench.tying.token_embedding import Lexicon
+from tiebench.tying.token_embedding import TokenEmbedding
 
 
 class LanguageModel(nn.Module):
     """Tokens `(batch, time)` to next-token scores `(batch, time, vocabulary)`."""
 
-    def __init__(self, lexicon: Lexicon, architecture: nn.Module) -> None:
+    def __init__(self, embedding: TokenEmbedding, architecture: nn.Module) -> None:
         super().__init__()
-        self.lexicon = lexicon
+        self.embedding = embedding
         self.architecture = architecture
 
-    def set_dropout_stream(self, generator: torch.Generator | None) -> None:
+    def set_dropout_generator(self, generator: torch.Generator | None) -> None:
         """Let all dropout draw from `generator` from now on: that of words, then the architecture's own."""
-        self.lexicon.dropout_stream = generator
+        self.embedding.dropout_generator = generator
         set_generator(self.architecture, generator)
 
     def encode(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Tokens `(batch, time)` to hidden vectors `(batch, time, width)` and the state after them."""
-        return self.architecture(self.lexicon.embed(tokens), state)
+        return self.architecture(self.embedding.embed(tokens), state)
 
     def forward(self, tokens: Tensor, state: Any = None) -> Tensor:
         hidden, _ = self.encode(tokens, state)
-        return self.lexicon.logits(hidden)
+        return self.embedding.logits(hidden)
 
 
 def build_model(spec: ArmSpec, *, vocabulary_size: int) -> LanguageModel:
     """An uninitialised model on the current default device. Raises UsageError for options that do not go together."""
-    architecture = registry.architectures.build(spec.architecture)
-    lexicon = registry.ties.build(
-        spec.tie, spec.lexicon, vocabulary_size=vocabulary_size, width=architecture.width
+    architecture = build_architecture(spec.architecture)
+    embedding = build_embedding(
+        spec.tie, config=spec.embedding, vocabulary_size=vocabulary_size, width=architecture.width
     )
     _check_lengths(spec, architecture)
-    return LanguageModel(lexicon, architecture)
+    return LanguageModel(embedding, architecture)
+
+
+def build_architecture(config: ArchitectureConfig) -> nn.Module:
+    """An uninitialised architecture: vectors `(batch, time, width)` to vectors of the same shape, and a state."""
+    return _import_type("architectures", config.type).build(config)
+
+
+def build_embedding(
+    tie: TieConfig, *, config: EmbeddingConfig, vocabulary_size: int, width: int
+) -> TokenEmbedding:
+    """An uninitialised token embedding. Raises UsageError for options that mean nothing under this tie."""
+    return _import_type("tying", tie.type).build(tie, config, vocabulary_size=vocabulary_size, width=width)
+
+
+def _import_type(room: str, name: str) -> ModuleType:
+    """`architecture: {type: lstm}` is `architectures/lstm.py`; it is imported when it is built."""
+    return import_module(f"tiebench.{room}.{name.replace('-', '_')}")
 
 
 def initialise_model(model: LanguageModel, *, seed: int) -> None:
     """Fill every parameter from named streams; the model must be on the CPU, so that devices agree."""
-    model.lexicon.initialise(partial(open_stream, seed))
-    model.architecture.initialise(open_stream(seed, "architecture"))
+    model.embedding.initialise(partial(open_generator, seed))
+    model.architecture.initialise(open_generator(seed, "architecture"))
 
 
 def build_on_meta(spec: ArmSpec, *, vocabulary_size: int) -> LanguageModel:
@@ -79,21 +99,21 @@ def compile_encode(model: LanguageModel) -> Callable[..., tuple[Tensor, Any]]:
 
 def count_parameters(model: LanguageModel) -> Parameters:
     """Every parameter once, by identity, under its role; the roles add up to the total."""
-    counts = dict.fromkeys(("input", "output", "shared", "lexicon", "architecture"), 0)
+    counts = dict.fromkeys(("input", "output", "shared", "other", "architecture"), 0)
     seen: set[int] = set()
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if id(parameter) in seen:
             continue
         seen.add(id(parameter))
         part, _, local = name.partition(".")
-        role = model.lexicon.roles.get(local, "lexicon") if part == "lexicon" else "architecture"
+        role = model.embedding.roles.get(local, "other") if part == "embedding" else "architecture"
         counts[role] += parameter.numel()
     return Parameters(**counts, total=sum(parameter.numel() for parameter in model.parameters()))
 
 
 def count_flops_per_token(model: LanguageModel, *, context: int) -> int:
     """Floating point operations of training on one token: forward, and twice that for the gradients."""
-    return 3 * (model.lexicon.count_flops() + model.architecture.count_flops(context))
+    return 3 * (model.embedding.count_flops() + model.architecture.count_flops(context))
 
 
 def _check_lengths(spec: ArmSpec, architecture: nn.Module) -> None:
@@ -102,7 +122,7 @@ def _check_lengths(spec: ArmSpec, architecture: nn.Module) -> None:
     longest = architecture.max_context
     for key, length in asked.items():
         if longest is not None and length is not None and length > longest:
-            kind = spec.architecture["type"]
+            kind = spec.architecture.type
             raise UsageError(f"{key} is {length}, but this {kind} sees at most {longest} tokens", f"lower {key}")
     ignored = [key for key in ("context", "stride") if getattr(spec.evaluation, key) is not None]
     if architecture.recurrent and ignored:

@@ -4,16 +4,16 @@ from collections import Counter
 from dataclasses import replace
 
 from tiebench.claims.papers import PaperClaims
+from tiebench.claims.verdicts import ClaimResult
 from tiebench.comparison.pairing import Spread
 from tiebench.reporting.render import MISSING, format_cell, format_number, render_table
 from tiebench.reporting.tables import Column, Table
-from tiebench.claims.verdicts import Outcome
 
 SPREAD = Column("measured", "spread")
 COLUMNS = ("claim", "source", "measure", "published", "measured")
 
 
-def claims_table(outcomes: list[Outcome], *, papers: list[PaperClaims]) -> Table:
+def claims_table(outcomes: list[ClaimResult], *, papers: list[PaperClaims]) -> Table:
     """Measured is mean ± s.d. over seeds (their number); the notes say where the tolerances come from."""
     columns = (*map(Column, COLUMNS), Column("difference", "spread"), Column("verdict"))
     named = list(dict.fromkeys(outcome.paper for outcome in outcomes))
@@ -30,7 +30,7 @@ def claims_table(outcomes: list[Outcome], *, papers: list[PaperClaims]) -> Table
     )
 
 
-def _describe_row(outcome: Outcome) -> tuple:
+def _describe_row(outcome: ClaimResult) -> tuple:
     return (
         outcome.id,
         outcome.source,
@@ -42,7 +42,7 @@ def _describe_row(outcome: Outcome) -> tuple:
     )
 
 
-def _show_measured(outcome: Outcome) -> str:
+def _show_measured(outcome: ClaimResult) -> str:
     """A value with its spread; for an order, the means with the signs that hold between them."""
     if not outcome.measured:
         return MISSING
@@ -70,7 +70,7 @@ def _compare(left: float, right: float) -> str:
     return "<" if left < right else ">" if left > right else "="
 
 
-def render_claims(outcomes: list[Outcome], *, papers: list[PaperClaims]) -> str:
+def render_claims(outcomes: list[ClaimResult], *, papers: list[PaperClaims]) -> str:
     """The page's opening in Markdown: the claims that were run as a table, those that were not by their source."""
     run = [outcome for outcome in outcomes if outcome.verdict != "not run"]
     parts = ["## Published claims, reproduced", _count_verdicts(outcomes)]
@@ -83,7 +83,7 @@ def render_claims(outcomes: list[Outcome], *, papers: list[PaperClaims]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _count_verdicts(outcomes: list[Outcome]) -> str:
+def _count_verdicts(outcomes: list[ClaimResult]) -> str:
     counts = Counter(outcome.verdict for outcome in outcomes)
     return f"{_count(len(outcomes))}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}."
 

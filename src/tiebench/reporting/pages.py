@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tiebench.comparison.pairing import compare_arms, group_by_arm
 from tiebench.errors import UsageError
 from tiebench.files import write_text
-from tiebench.comparison.pairing import compare_arms, group_by_arm
-from tiebench.results.record import SPLITS, Record
 from tiebench.reporting.render import render_table
-from tiebench.results.store import Store
 from tiebench.reporting.tables import ROLES, Table, comparison_table, runs_table
+from tiebench.results.record import SPLITS, Record
+from tiebench.results.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,14 +43,14 @@ def render_runs_csv(records: Iterable[Record]) -> str:
 def render_results_readme(
     records: Iterable[Record],
     *,
-    token_nats: Callable[[Record], "np.ndarray | None"] = lambda record: None,
+    token_nll: Callable[[Record], "np.ndarray | None"] = lambda record: None,
     opening: str = "",
 ) -> str:
     """The page on published records: per experiment what was found, what it means, and how to make it again.
 
     `opening` is Markdown to stand before the experiments, such as the claims table (`claims_table.render_claims`).
     """
-    sections = [_render_experiment(found, token_nats) for found in _by_experiment(records).values()]
+    sections = [_render_experiment(found, token_nll) for found in _by_experiment(records).values()]
     parts = ["# Results", GENERATED, *([opening] if opening else []), *(sections or ["There are no records yet."])]
     return "\n\n".join(parts) + "\n"
 
@@ -61,21 +61,21 @@ def _render_overview(records: list[Record]) -> str:
     return "\n\n".join(["# Runs", GENERATED, *(sections or ["There are no finished runs yet."])]) + "\n"
 
 
-def _render_experiment(records: list[Record], token_nats: Callable[[Record], "np.ndarray | None"]) -> str:
+def _render_experiment(records: list[Record], token_nll: Callable[[Record], "np.ndarray | None"]) -> str:
     arms = group_by_arm(records)
     first = next(iter(arms.values()))[0]
     parts = [f"## {first.experiment}", f"{_corpus_line(first)}  \n{_protocol_line(first)}"]
     if len(arms) < 2:
         parts.append(_markdown_body(runs_table(records)))
     else:
-        parts.append(_render_comparison(arms, token_nats))
+        parts.append(_render_comparison(arms, token_nll))
     return "\n\n".join([*parts, _provenance_lines(records)])
 
 
-def _render_comparison(arms: dict[str, list[Record]], token_nats: Any) -> str:
+def _render_comparison(arms: dict[str, list[Record]], token_nll: Any) -> str:
     """The comparison, or the runs side by side with the reason why they may not be compared."""
     try:
-        return _markdown_body(comparison_table(compare_arms(arms, token_nats=token_nats)))
+        return _markdown_body(comparison_table(compare_arms(arms, token_nll=token_nll)))
     except UsageError as reason:
         records = [record for found in arms.values() for record in found]
         return f"{_markdown_body(runs_table(records))}\n\nThese runs were not compared: {reason.message}."
@@ -138,7 +138,7 @@ def _reader(*names: str) -> Callable[[Record], Any]:
     return read
 
 
-_COUNTED = ("nats", "tokens", "words", "bytes", "unknown", "perplexity", "word_perplexity", "bits_per_byte")
+_COUNTED = ("nll", "tokens", "words", "bytes", "unknown", "perplexity", "word_perplexity", "bits_per_byte")
 _COSTS = ("steps", "tokens", "train_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes")
 _COSTS += ("flops_per_token", "first_loss_nats")
 

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiebench.errors import UsageError
-from tiebench.registry import did_you_mean
-from tiebench.files import written_aside
-from tiebench.results.record import CurvePoint
+from tiebench.errors import UsageError, did_you_mean
+from tiebench.files import open_atomic
 from tiebench.reporting.render import format_number
+from tiebench.results.record import CurvePoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +34,7 @@ def plot_curves(curves: dict[str, list[Curve]], *, file: Path, title: str) -> Pa
     if not drawn:
         raise UsageError("no learning curve to draw", "train a run first: a curve has a point per evaluation")
     figure = _draw(drawn, title=title, with_bands=any(len(seeds) > 1 for seeds in curves.values()))
-    with written_aside(file) as aside:
+    with open_atomic(file) as aside:
         _save(figure, aside, suffix=file.suffix)
     return file
 

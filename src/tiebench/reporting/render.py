@@ -7,10 +7,9 @@ import json
 from collections.abc import Callable
 from typing import Any, Literal
 
-from tiebench.errors import UsageError
-from tiebench.registry import did_you_mean
-from tiebench.reporting.tables import Column, Table
 from tiebench.comparison.captions import format_p
+from tiebench.errors import UsageError, did_you_mean
+from tiebench.reporting.tables import Column, Table
 
 MISSING = "–"
 WIDTH = 120

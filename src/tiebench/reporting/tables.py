@@ -12,7 +12,7 @@ from tiebench.comparison.pairing import ArmSummary, Comparison, group_by_arm, ha
 from tiebench.results.record import SPLITS, Record
 
 Kind = Literal["text", "count", "number", "p", "spread", "change"]
-ROLES = ("input", "output", "shared", "lexicon", "architecture", "total")
+ROLES = ("input", "output", "shared", "other", "architecture", "total")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from tiebench.errors import TiebenchError
-from tiebench.experiment.schema import Block
+from tiebench.experiment.block import Block
 from tiebench.files import write_text
 from tiebench.results.record import Count, Finite, Provenance, Record
 

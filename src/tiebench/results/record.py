@@ -1,6 +1,6 @@
 """What a run found: the border between the half that trains and the half that compares.
 
-A run is finished when its `record.json` exists. Beside it lie `test-nats.npy`, the nats of every token of the test
+A run is finished when its `record.json` exists. Beside it lie `test-nll.npy`, the nats of every token of the test
 split, and `curve.jsonl`, the evaluations made while training.
 """
 
@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from tiebench.errors import TiebenchError
-from tiebench.experiment.schema import Block
-from tiebench.files import write_text, written_aside
+from tiebench.experiment.block import Block
+from tiebench.experiment.schema import ArmSpec
+from tiebench.files import open_atomic, write_text
 
 if TYPE_CHECKING:
     import numpy as np
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RECORD_FILE = "record.json"
-TOKEN_NATS_FILE = "test-nats.npy"
+TOKEN_NLL_FILE = "test-nll.npy"
 CURVE_FILE = "curve.jsonl"
 SPLITS = ("train", "valid", "test")
 
@@ -58,19 +59,19 @@ class VocabularyFacts(Block):
 class Parameters(Block):
     """Parameters by role. A tied model has one shared table, so `input` and `output` are true zeros.
 
-    `lexicon` is what both ends own beside their tables: the output bias, projections.
+    `other` is what both ends own beside their matrices: the output bias, projections.
     """
 
     input: Count
     output: Count
     shared: Count
-    lexicon: Count
+    other: Count
     architecture: Count
     total: Count
 
     @model_validator(mode="after")
     def _roles_add_up(self) -> "Parameters":
-        found = self.input + self.output + self.shared + self.lexicon + self.architecture
+        found = self.input + self.output + self.shared + self.other + self.architecture
         if found != self.total:
             raise ValueError(f"the roles add up to {found}, but total is {self.total}")
         return self
@@ -80,7 +81,7 @@ class Evaluation(Block):
     """One full pass over a split: nats summed over all its tokens, the counts to divide by, and how it was done."""
 
     split: str
-    nats: Amount
+    nll: Amount
     tokens: Annotated[int, Field(gt=0)]
     words: Count
     bytes: Count
@@ -88,34 +89,34 @@ class Evaluation(Block):
     protocol: dict[str, str | int] = {}
 
     @property
-    def nats_per_token(self) -> float:
+    def nll_per_token(self) -> float:
         """The natural logarithm of the perplexity."""
-        return self.nats / self.tokens
+        return self.nll / self.tokens
 
     @property
     def perplexity(self) -> float:
         """exp(nats / tokens)."""
-        return math.exp(self.nats_per_token)
+        return math.exp(self.nll_per_token)
 
     @property
     def word_perplexity(self) -> float | None:
         """exp(nats / words): comparable across vocabularies. None where no words were counted."""
-        return math.exp(self.nats / self.words) if self.words else None
+        return math.exp(self.nll / self.words) if self.words else None
 
     @property
     def bits_per_byte(self) -> float | None:
         """nats / ln 2 / bytes. None for a vocabulary that lost words: what it left out cost it nothing."""
-        return self.nats / math.log(2) / self.bytes if self.bytes and not self.unknown else None
+        return self.nll / math.log(2) / self.bytes if self.bytes and not self.unknown else None
 
 
-class Best(Block):
-    """Where the checkpoint with the lowest validation perplexity stood."""
+class ScoredCheckpoint(Block):
+    """Where the checkpoint that was scored stood: the best by validation or the last (`evaluation.checkpoint`)."""
 
     step: Count
     epoch: Amount
 
 
-class Cost(Block):
+class ResourceUsage(Block):
     """What the run took. What could not be measured is None."""
 
     steps: Count
@@ -130,10 +131,7 @@ class Cost(Block):
 
 class Provenance(Block):
     """Where the figures come from. Times are ISO 8601 in UTC; `commit` is None outside a git checkout.
-
-    `num_packed` is the most runs that this one shared its steps with, itself included; its seconds of training are then
-    its share, and its peak memory is that of all. None for a run that was trained by itself.
-    """
+"""
 
     command: str
     started: str
@@ -142,7 +140,6 @@ class Provenance(Block):
     dirty: bool | None = None
     versions: dict[str, str] = {}
     hardware: dict[str, str | int] = {}
-    num_packed: Count | None = None
 
 
 class Record(Block):
@@ -151,20 +148,20 @@ class Record(Block):
     `training_perplexity` is the running one, over the epoch that ended at the scored checkpoint.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     experiment: str
     arm: str
     seed: Count
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
-    spec: dict[str, Any]
+    spec: ArmSpec
     declared: list[str]
     corpus: CorpusFacts
     vocabulary: VocabularyFacts
     parameters: Parameters
     evaluations: dict[str, Evaluation]
     training_perplexity: Amount | None = None
-    best: Best
-    cost: Cost
+    checkpoint: ScoredCheckpoint
+    usage: ResourceUsage
     warnings: list[str] = []
     provenance: Provenance
 
@@ -177,14 +174,14 @@ class Record(Block):
 
 
 class CurvePoint(Block):
-    """One evaluation while training; `train_nats_per_token` is the mean since the one before."""
+    """One evaluation while training; `train_nll_per_token` is the mean since the one before."""
 
     step: Count
     epoch: Amount
     tokens: Count
     seconds: Amount
     learning_rate: Amount
-    train_nats_per_token: Finite | None = None
+    train_nll_per_token: Finite | None = None
     valid_perplexity: Amount
 
 
@@ -218,36 +215,36 @@ def read_record(folder: Path) -> Record:
     return _validated(Record, content, file=file)
 
 
-def write_token_nats(token_nats: "np.ndarray", folder: Path) -> Path:
+def write_token_nll(token_nll: "np.ndarray", folder: Path) -> Path:
     """Write the test split's nats, shape (tokens,), as float32. Returns the file."""
     import numpy as np
 
-    file = folder / TOKEN_NATS_FILE
-    with written_aside(file) as aside, aside.open("wb") as stream:
-        np.save(stream, np.asarray(token_nats, dtype=np.float32).reshape(-1), allow_pickle=False)
+    file = folder / TOKEN_NLL_FILE
+    with open_atomic(file) as aside, aside.open("wb") as stream:
+        np.save(stream, np.asarray(token_nll, dtype=np.float32).reshape(-1), allow_pickle=False)
     return file
 
 
-def read_token_nats(record: Record, folder: Path) -> "np.ndarray | None":
+def read_token_nll(record: Record, folder: Path) -> "np.ndarray | None":
     """The test split's nats, shape (tokens,), float32; None when they were not kept.
 
     Raises TiebenchError when they do not belong to the record: another length, or another sum (beyond 1e-4).
     """
     import numpy as np
 
-    file, evaluation = folder / TOKEN_NATS_FILE, record.evaluations.get("test")
+    file, evaluation = folder / TOKEN_NLL_FILE, record.evaluations.get("test")
     if evaluation is None or not file.exists():
         return None
     try:
-        token_nats = np.load(file, allow_pickle=False)
+        token_nll = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(file, str(error)) from error
-    if token_nats.shape != (evaluation.tokens,):
-        raise _damaged(file, f"shape {token_nats.shape}, but the record counts {evaluation.tokens} test tokens")
-    total = float(token_nats.sum(dtype=np.float64))
-    if not math.isclose(total, evaluation.nats, rel_tol=1e-4):
-        raise _damaged(file, f"they sum to {total:.6g} nats, but the record says {evaluation.nats:.6g}")
-    return token_nats
+    if token_nll.shape != (evaluation.tokens,):
+        raise _damaged(file, f"shape {token_nll.shape}, but the record counts {evaluation.tokens} test tokens")
+    total = float(token_nll.sum(dtype=np.float64))
+    if not math.isclose(total, evaluation.nll, rel_tol=1e-4):
+        raise _damaged(file, f"they sum to {total:.6g} nats, but the record says {evaluation.nll:.6g}")
+    return token_nll
 
 
 def write_curve(points: list[CurvePoint], folder: Path) -> Path:

@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from tiebench.errors import UsageError
-from tiebench.registry import did_you_mean
+from tiebench.errors import UsageError, did_you_mean
 from tiebench.results.record import RECORD_FILE, Record, read_record
 from tiebench.results.store import Store
 
@@ -30,7 +29,7 @@ def select_arms(names: list[str], *, store: Store) -> list[Arms]:
 
 def put_baseline_first(arms: Arms) -> Arms:
     """The order of a comparison: as named, but of two arms of which one is untied, that one is the baseline."""
-    untied = [name for name, records in arms.items() if records and records[0].spec["tie"]["type"] == "untied"]
+    untied = [name for name, records in arms.items() if records and records[0].spec.tie.type == "untied"]
     if len(arms) == 2 and len(untied) == 1:
         return {name: arms[name] for name in (untied[0], *(name for name in arms if name != untied[0]))}
     return arms
@@ -84,7 +83,7 @@ def _group(records: list[Record], *, key) -> list[list[Record]]:  # noqa: ANN001
 
 def _describe_control(record: Record) -> str:
     """All of a spec but the tie, and the text."""
-    control = {name: block for name, block in record.spec.items() if name not in ("tie", "corpus")}
+    control = record.spec.model_dump(mode="json", exclude={"tie", "corpus"})
     return json.dumps([control, record.corpus.checksum], sort_keys=True)
 
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tiebench.errors import UsageError
+from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment.schema import NAME
-from tiebench.registry import did_you_mean
-from tiebench.results.record import RECORD_FILE, CurvePoint, Record, read_curve, read_record, read_token_nats
+from tiebench.results.record import RECORD_FILE, CurvePoint, Record, read_curve, read_record, read_token_nll
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,9 +72,9 @@ class Store:
         chosen = (folder for folder in chosen if arm in (None, folder.parts[-2]))
         return [read_record(folder) for folder in chosen if (folder / RECORD_FILE).exists()]
 
-    def token_nats(self, record: Record) -> "np.ndarray | None":
+    def token_nll(self, record: Record) -> "np.ndarray | None":
         """The nats of every token of the test split, shape (tokens,); None when they were not kept."""
-        return read_token_nats(record, self.folder_of(record))
+        return read_token_nll(record, self.folder_of(record))
 
     def curve(self, record: Record) -> list[CurvePoint]:
         """The learning curve of a run."""

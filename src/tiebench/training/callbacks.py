@@ -4,7 +4,7 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import CurvePoint, Parameters, Record
 
 
-class Observer:
+class Callback:
     """Does nothing with what it is told. Subclass it to show, count or forward."""
 
     def start_run(self, spec: RunSpec, *, parameters: Parameters) -> None:
@@ -13,7 +13,7 @@ class Observer:
     def start_stage(self, name: str, *, total_tokens: int, done_tokens: int = 0) -> None:
         """A stage of the run begins: "train", or the name of the split that is scored."""
 
-    def advance(self, num_tokens: int, *, nats_per_token: float | None = None) -> None:
+    def advance(self, num_tokens: int, *, nll_per_token: float | None = None) -> None:
         """So many more tokens of the stage are done."""
 
     def report_evaluation(self, point: CurvePoint) -> None:

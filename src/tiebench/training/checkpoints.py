@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from tiebench.errors import TiebenchError
-from tiebench.files import written_aside
+from tiebench.files import open_atomic
 
 CHECKPOINT_FILE = "checkpoint.pt"
 WEIGHTS_FILE = "weights.safetensors"
@@ -24,7 +24,7 @@ def write_checkpoint(state: dict[str, Any], folder: Path) -> None:
     payload = io.BytesIO()
     torch.save(tree_map_only(torch.Tensor, _own_memory, state), payload)
     content = payload.getbuffer()
-    with written_aside(folder / CHECKPOINT_FILE) as aside, aside.open("wb") as file:
+    with open_atomic(folder / CHECKPOINT_FILE) as aside, aside.open("wb") as file:
         file.write(hashlib.sha256(content).digest())
         file.write(content)
 
@@ -53,7 +53,7 @@ def remove_checkpoint(folder: Path) -> None:
 def write_weights(model: nn.Module, folder: Path, *, signature: str) -> None:
     """The parameters as safetensors, with the run's signature in the header. Raises TiebenchError on a full disk."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with written_aside(folder / WEIGHTS_FILE) as aside:
+    with open_atomic(folder / WEIGHTS_FILE) as aside:
         try:
             save_file(tensors, aside, metadata={"signature": signature})
         except SafetensorError as error:

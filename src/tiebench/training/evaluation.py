@@ -15,13 +15,13 @@ from torch import Tensor
 
 from tiebench.corpora.stream import TokenStream
 from tiebench.experiment.schema import ArmSpec
-from tiebench.results import record
-from tiebench.models.language_model import LanguageModel
 from tiebench.losses.linear_cross_entropy import IGNORED
+from tiebench.models.language_model import LanguageModel
+from tiebench.results import record
 
 TOKENS_AT_ONCE = 2048
 WINDOWS_AT_ONCE = 8
-MOST_NATS = 709.0  # exp of more is no float64
+MAX_NLL = 709.0  # exp of more is no float64
 
 Advance = Callable[[int], None]
 
@@ -30,25 +30,25 @@ Advance = Callable[[int], None]
 class Score:
     """What an evaluation found: the nats of every token, float32 `(tokens,)` in text order, and the protocol."""
 
-    token_nats: np.ndarray
+    token_nll: np.ndarray
     protocol: dict[str, str | int]
 
     @property
-    def nats(self) -> float:
-        return float(self.token_nats.sum(dtype=np.float64))
+    def nll(self) -> float:
+        return float(self.token_nll.sum(dtype=np.float64))
 
     @property
     def perplexity(self) -> float:
         """exp(nats / tokens); infinite where that is beyond all numbers."""
-        mean = self.nats / len(self.token_nats)
-        return math.inf if mean > MOST_NATS else math.exp(mean)
+        mean = self.nll / len(self.token_nll)
+        return math.inf if mean > MAX_NLL else math.exp(mean)
 
 
 def describe_score(score: Score, *, split: str, stream: TokenStream) -> record.Evaluation:
     return record.Evaluation(
         split=split,
-        nats=score.nats,
-        tokens=len(score.token_nats),
+        nll=score.nll,
+        tokens=len(score.token_nll),
         words=stream.num_words,
         bytes=stream.num_bytes,
         unknown=stream.num_unknown,
@@ -85,7 +85,7 @@ def _read_rows(
     for start in range(0, columns, at_once):
         inputs, targets = _cut_rows(stream, num_rows, columns, slice(start, min(start + at_once, columns)))
         hidden, state = model.encode(inputs.to(device), state)
-        scored = model.lexicon.nats(hidden, targets.to(device))
+        scored = model.embedding.nll(hidden, targets.to(device))
         nats[:, start : start + at_once] = scored.float().cpu().numpy()
         advance(int((targets != IGNORED).sum()))
     protocol = {"context": "state carried through the split", "batch_size": num_rows}
@@ -117,7 +117,7 @@ def _read_windows(
         rows = torch.from_numpy(ids).to(device)
         hidden, _ = model.encode(rows[:, :-1])
         first = min(context - (end - start) for start, end in group)
-        scored = model.lexicon.nats(hidden[:, first:], rows[:, first + 1 :]).float().cpu().numpy()
+        scored = model.embedding.nll(hidden[:, first:], rows[:, first + 1 :]).float().cpu().numpy()
         for (start, end), row in zip(group, scored, strict=True):
             nats[start:end] = row[len(row) - (end - start) :]
         advance(sum(end - start for start, end in group))

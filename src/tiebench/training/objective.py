@@ -8,32 +8,32 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tiebench.experiment import schema
+from tiebench.experiment import training_config as schema
 from tiebench.models.language_model import LanguageModel
 
 
-def choose_scale(training: schema.Training, *, num_tokens: int) -> float:
+def choose_scale(training: schema.TrainingConfig, *, num_tokens: int) -> float:
     """What to multiply the summed nats of one batch by."""
     return 1 / num_tokens if training.reduction == "token_mean" else 1 / training.batch_size
 
 
 def compute_loss(
-    model: LanguageModel, hidden: Tensor, targets: Tensor, *, objective: schema.Block, scale: float
+    model: LanguageModel, hidden: Tensor, targets: Tensor, *, objective: schema.CrossEntropyConfig | schema.AugmentedConfig, scale: float
 ) -> tuple[Tensor, Tensor]:
     """The loss to call `.backward()` on, and the batch's summed negative log likelihood in nats (detached).
 
     hidden `(batch, time, width)`, targets `(batch, time)`.
     """
-    if isinstance(objective, schema.Augmented):
+    if isinstance(objective, schema.AugmentedConfig):
         options = {"temperature": objective.temperature, "gamma": objective.gamma}
-        return model.lexicon.augmented_loss(hidden, targets, scale=scale, **options)
-    loss = model.lexicon.loss(hidden, targets, scale=scale)
+        return model.embedding.augmented_loss(hidden, targets, scale=scale, **options)
+    loss = model.embedding.loss(hidden, targets, scale=scale)
     return loss, loss.detach() / scale
 
 
-def compute_penalty(model: LanguageModel, training: schema.Training) -> Tensor | None:
-    """The lexicon's penalty in the same convention as the loss; None where there is none."""
-    penalty = model.lexicon.penalty(batch_size=training.batch_size)
+def compute_penalty(model: LanguageModel, training: schema.TrainingConfig) -> Tensor | None:
+    """The embedding's penalty in the same convention as the loss; None where there is none."""
+    penalty = model.embedding.penalty(batch_size=training.batch_size)
     if penalty is None or training.reduction == "window_sum":
         return penalty
     return penalty / training.window

@@ -11,25 +11,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tiebench.experiment import schema
+from tiebench.experiment import training_config as schema
 from tiebench.models.language_model import LanguageModel
 
 NORM_BLOCK = 1024  # elements; longer blocks are no faster
 
 
-def build_optimizer(model: LanguageModel, options: schema.SGD | schema.AdamW) -> "SGD | AdamW":
-    """The optimizer of a model; also settles which gradient its lexicon's lookup produces."""
-    plain = isinstance(options, schema.SGD) and options.momentum == 0 and options.weight_decay == 0
-    shares_table = model.lexicon.input_table is model.lexicon.output_table
-    table = model.lexicon.input_table  # where it is computed, autograd has no use for a sparse gradient
-    model.lexicon.sparse_lookup = (plain or shares_table) and table.is_leaf and table.device.type != "cuda"
-    return SGD(model, options) if isinstance(options, schema.SGD) else AdamW(model, options)
+def build_optimizer(model: LanguageModel, options: schema.SGDConfig | schema.AdamWConfig) -> "SGD | AdamW":
+    """The optimizer of a model; also settles which gradient its embedding's lookup produces."""
+    plain = isinstance(options, schema.SGDConfig) and options.momentum == 0 and options.weight_decay == 0
+    shares_table = model.embedding.input_embedding is model.embedding.output_embedding
+    table = model.embedding.input_embedding  # where it is computed, autograd has no use for a sparse gradient
+    model.embedding.sparse_lookup = (plain or shares_table) and table.is_leaf and table.device.type != "cuda"
+    return SGD(model, options) if isinstance(options, schema.SGDConfig) else AdamW(model, options)
 
 
 class SGD:
     """theta -= learning rate * gradient, the gradient's global norm bounded by `clip_norm`."""
 
-    def __init__(self, model: LanguageModel, options: schema.SGD) -> None:
+    def __init__(self, model: LanguageModel, options: schema.SGDConfig) -> None:
         self.options = options
         self.parameters = list(model.parameters())
         self.momenta: list[Tensor | None] = [None] * len(self.parameters)
@@ -67,18 +67,16 @@ class SGD:
         return {"momenta": self.momenta}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """An empty list of momenta, as older checkpoints of plain SGD have it, is none for each parameter."""
-        momenta = state["momenta"] or [None] * len(self.parameters)
         self.momenta = [
             None if momentum is None else momentum.to(parameter.device)
-            for momentum, parameter in zip(momenta, self.parameters, strict=True)
+            for momentum, parameter in zip(state["momenta"], self.parameters, strict=True)
         ]
 
 
 class AdamW:
     """torch's fused AdamW; matrices and tables decay, vectors (biases, norms) do not."""
 
-    def __init__(self, model: LanguageModel, options: schema.AdamW) -> None:
+    def __init__(self, model: LanguageModel, options: schema.AdamWConfig) -> None:
         self.options = options
         self.parameters = list(model.parameters())
         matrices = [parameter for parameter in self.parameters if parameter.ndim >= 2]

@@ -2,11 +2,11 @@
 
 import math
 
-from tiebench.experiment import schema
+from tiebench.experiment import training_config as schema
 
 
 def scale_learning_rate(
-    schedule: schema.Constant | schema.Step | schema.Plateau | schema.Cosine,
+    schedule: schema.ConstantConfig | schema.StepConfig | schema.PlateauConfig | schema.CosineConfig,
     *,
     step: int,
     num_steps: int,
@@ -14,17 +14,17 @@ def scale_learning_rate(
     num_plateaus: int,
 ) -> float:
     """The factor for a step (counted from 0) out of `num_steps`, after `num_plateaus` evaluations without gain."""
-    if isinstance(schedule, schema.Step):
+    if isinstance(schedule, schema.StepConfig):
         epoch = step // steps_per_epoch
         return schedule.factor ** max(0, epoch + 1 - schedule.hold_epochs)
-    if isinstance(schedule, schema.Plateau):
+    if isinstance(schedule, schema.PlateauConfig):
         return schedule.factor**num_plateaus
-    if isinstance(schedule, schema.Cosine):
+    if isinstance(schedule, schema.CosineConfig):
         return _follow_cosine(schedule, step=step, num_steps=num_steps)
     return 1.0
 
 
-def _follow_cosine(schedule: schema.Cosine, *, step: int, num_steps: int) -> float:
+def _follow_cosine(schedule: schema.CosineConfig, *, step: int, num_steps: int) -> float:
     if step < schedule.warmup_steps:
         return (step + 1) / schedule.warmup_steps
     done = (step - schedule.warmup_steps) / max(1, num_steps - schedule.warmup_steps)

@@ -11,7 +11,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def noticing_signals(notice: Callable[[], None]) -> Iterator[None]:
+def catch_signals(notice: Callable[[], None]) -> Iterator[None]:
     """Call `notice` whenever Ctrl-C or SIGTERM comes; after the block they do what they did before."""
 
     def handle(number: int, frame: Any) -> None:

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,17 @@ from torch import Tensor
 from tiebench.corpora.stream import TokenStream
 from tiebench.errors import TiebenchError
 from tiebench.experiment.run_spec import RunSpec
+from tiebench.models.generators import open_generator
+from tiebench.models.language_model import LanguageModel, compile_encode
 from tiebench.results.record import CurvePoint, write_curve
 from tiebench.training.batches import Batches
+from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import read_checkpoint, write_checkpoint, write_weights
-from tiebench.training.evaluation import MOST_NATS, score_stream
-from tiebench.training.signals import Interrupted, noticing_signals
-from tiebench.models.language_model import LanguageModel, compile_encode
+from tiebench.training.evaluation import MAX_NLL, score_stream
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
-from tiebench.training.callbacks import Observer
 from tiebench.training.optimizers import build_optimizer
 from tiebench.training.schedules import scale_learning_rate
-from tiebench.models.generators import open_stream
+from tiebench.training.signals import Interrupted, catch_signals
 
 CHECKPOINT_SECONDS = 60.0
 SURPRISING_FIRST_LOSS = 1.3
@@ -32,23 +31,22 @@ READ_EVERY_STEPS_ELSEWHERE = 50
 
 
 @dataclass
-class Progress:
+class TrainState:
     """Everything about how far a run is that is not a tensor."""
 
     step: int = 0
     evaluated_step: int = 0
-    best_step: int = 0
+    kept_step: int = 0
     best_perplexity: float = math.inf
-    best_training_perplexity: float | None = None
+    kept_training_perplexity: float | None = None
     num_plateaus: int = 0
     evaluations_without_gain: int = 0
     tokens: int = 0
-    nats_since_evaluation: float = 0.0
+    nll_since_evaluation: float = 0.0
     tokens_since_evaluation: int = 0
     first_loss_nats: float | None = None
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
-    num_packed: int | None = None
     curve: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -65,9 +63,9 @@ class Trainer:
         *,
         streams: dict[str, TokenStream],
         folder: Path,
-        observer: Observer,
+        callback: Callback,
     ) -> None:
-        self.run, self.model, self.folder, self.observer = run, model, folder, observer
+        self.run, self.model, self.folder, self.callback = run, model, folder, callback
         self.training = run.spec.training
         self.streams = streams
         self.device = next(model.parameters()).device
@@ -81,13 +79,13 @@ class Trainer:
         )
         self.num_steps = plan_steps(self.training, steps_per_epoch=self.batches.steps_per_epoch)
         self.optimizer = build_optimizer(model, self.training.optimizer)
-        self.dropout_stream = open_stream(run.seed, "dropout", device=self.device)
-        model.set_dropout_stream(self.dropout_stream)
+        self.dropout_generator = open_generator(run.seed, "dropout", device=self.device)
+        model.set_dropout_generator(self.dropout_generator)
         self.encode = compile_encode(model) if self.training.compile else model.encode
-        self.progress = Progress()
-        self.states: list[Any] = [None] * self.training.accumulate
-        self.unread_nats: list[Tensor] = []
-        self.mean_nats: float | None = None
+        self.state = TrainState()
+        self.recurrent_states: list[Any] = [None] * self.training.accumulate
+        self.unread_nll: list[Tensor] = []
+        self.mean_nll: float | None = None
         self.interrupted = False
         self._resume()
 
@@ -95,58 +93,41 @@ class Trainer:
     def evaluate_every(self) -> int:
         return self.training.evaluate_every or self.batches.steps_per_epoch
 
-    def fit(self) -> Progress:
+    def fit(self) -> TrainState:
         """Train to the end of the budget."""
-        with noticing_signals(self.interrupt):
-            for _ in self.list_steps():
-                started = time.perf_counter()
-                self._step()
-                self.progress.train_seconds += time.perf_counter() - started
-        return self.progress
-
-    def list_steps(self) -> Iterator[int]:
-        """The number of each step when it is due; whoever asks makes it, alone or with other runs, and asks again.
-
-        What lies between the steps is seen to here: evaluations, checkpoints, the end. Raises what `fit` raises.
-        """
         self.model.train()
         self._announce()
-        last_saved = time.perf_counter()
-        while True:
-            if self._owes_evaluation():
-                self._evaluate()
-                self.save()
-                last_saved = time.perf_counter()
-            if self.progress.step >= self.num_steps or self._has_lost_patience():
-                return
-            yield self.progress.step
-            if self.interrupted or time.perf_counter() - last_saved > CHECKPOINT_SECONDS:
-                self.save()
-                last_saved = time.perf_counter()
-            self.stop_if_interrupted()
+        saved_at = time.perf_counter()
+        with catch_signals(self.interrupt):
+            while True:
+                if self._owes_evaluation():
+                    self._evaluate()
+                    self.save()
+                    saved_at = time.perf_counter()
+                if self.state.step >= self.num_steps or self._has_lost_patience():
+                    return self.state
+                started = time.perf_counter()
+                self.train_step()
+                self.state.train_seconds += time.perf_counter() - started
+                if self.interrupted or time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
+                    self.save()
+                    saved_at = time.perf_counter()
+                self.stop_if_interrupted()
 
-    def _step(self) -> None:
-        """One update: read, forward, backward, clip, move."""
-        inputs, targets = self.begin_step()
-        nats = self._accumulate_gradients(inputs, targets)
-        self.end_step(nats, num_tokens=targets.numel())
-
-    def begin_step(self) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of the next step, each `(batch, time)` on the device; the gradients are forgotten."""
-        step = self.progress.step
-        if self.model.architecture.recurrent and self.batches.starts_epoch(step):
-            self.states = [None] * self.training.accumulate
-        inputs, targets = self.batches.read(step)
-        self.optimizer.zero_grad()
-        return inputs.to(self.device), targets.to(self.device)
-
-    def end_step(self, nats: Tensor, *, num_tokens: int) -> None:
-        """Clip and move by the gradients that are there, and book a batch of that many summed nats.
+    def train_step(self) -> Tensor:
+        """One update: read a batch, forward, backward, clip, move. Returns the batch's summed nats, a scalar.
 
         Raises TiebenchError when the loss is no number.
         """
-        self.optimizer.step(self._choose_learning_rate(self.progress.step))
-        self._count(nats, num_tokens=num_tokens)
+        step = self.state.step
+        if self.model.architecture.recurrent and self.batches.starts_epoch(step):
+            self.recurrent_states = [None] * self.training.accumulate
+        inputs, targets = (part.to(self.device) for part in self.batches.read(step))
+        self.optimizer.zero_grad()
+        nll = self._accumulate_gradients(inputs, targets)
+        self.optimizer.step(self._choose_learning_rate(step))
+        self._count(nll, num_tokens=targets.numel())
+        return nll
 
     def _accumulate_gradients(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Leave the batch's gradient in the parameters; returns its summed nats."""
@@ -155,12 +136,12 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for index, (part, wanted) in enumerate(parts):
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.training.precision == "bf16"):
-                hidden, state = self.encode(part, self.states[index])
+                hidden, state = self.encode(part, self.recurrent_states[index])
                 loss, nats = compute_loss(
                     self.model, hidden, wanted, objective=self.training.objective, scale=scale
                 )
             loss.backward()
-            self.states[index] = _detach(state)
+            self.recurrent_states[index] = _detach(state)
             total += nats
         penalty = compute_penalty(self.model, self.training)
         if penalty is not None:
@@ -173,121 +154,121 @@ class Trainer:
             step=step,
             num_steps=self.num_steps,
             steps_per_epoch=self.batches.steps_per_epoch,
-            num_plateaus=self.progress.num_plateaus,
+            num_plateaus=self.state.num_plateaus,
         )
         return self.training.optimizer.learning_rate * factor
 
     def _count(self, nats: Tensor, *, num_tokens: int) -> None:
         """Book a step. On a GPU the losses are read many steps at a time, so that no step waits for the one before."""
-        progress = self.progress
-        progress.step += 1
-        progress.tokens += num_tokens
-        progress.tokens_since_evaluation += num_tokens
-        self.unread_nats.append(nats)
+        state = self.state
+        state.step += 1
+        state.tokens += num_tokens
+        state.tokens_since_evaluation += num_tokens
+        self.unread_nll.append(nats)
         every = READ_EVERY_STEPS.get(self.device.type, READ_EVERY_STEPS_ELSEWHERE)
-        if progress.step == 1 or progress.step % every == 0:
-            self._read_nats()
-        self.observer.advance(num_tokens, nats_per_token=self.mean_nats)
+        if state.step == 1 or state.step % every == 0:
+            self._read_nll()
+        self.callback.advance(num_tokens, nll_per_token=self.mean_nll)
 
-    def _read_nats(self) -> None:
+    def _read_nll(self) -> None:
         """Add the losses that are still on the device to the books; stop at the first that is no number."""
-        if not self.unread_nats:
+        if not self.unread_nll:
             return
-        first_step = self.progress.step - len(self.unread_nats) + 1
-        for offset, nats in enumerate(torch.stack(self.unread_nats).tolist()):
+        first_step = self.state.step - len(self.unread_nll) + 1
+        for offset, nats in enumerate(torch.stack(self.unread_nll).tolist()):
             if not math.isfinite(nats):
                 self._give_up(first_step + offset, f"the loss became {nats}")
-            self.progress.nats_since_evaluation += nats
-        self.unread_nats.clear()
-        self.mean_nats = self.progress.nats_since_evaluation / self.progress.tokens_since_evaluation
-        if self.progress.first_loss_nats is None:
-            self.progress.first_loss_nats = self.progress.nats_since_evaluation / self.progress.tokens
+            self.state.nll_since_evaluation += nats
+        self.unread_nll.clear()
+        self.mean_nll = self.state.nll_since_evaluation / self.state.tokens_since_evaluation
+        if self.state.first_loss_nats is None:
+            self.state.first_loss_nats = self.state.nll_since_evaluation / self.state.tokens
 
     def _give_up(self, step: int, what: str) -> None:
         epoch = step / self.batches.steps_per_epoch
         kept = read_checkpoint(self.folder)
-        last = f"the last good checkpoint is of step {kept['progress']['step']}" if kept else "there is no checkpoint yet"
+        last = f"the last good checkpoint is of step {kept['train_state']['step']}" if kept else "there is no checkpoint yet"
         raise TiebenchError(
             f"{self.run.name}: {what} at step {step} (epoch {epoch:.2f}); {last} in {self.folder}",
             "lower training.optimizer.learning_rate or set training.optimizer.clip_norm, then train with --force",
         )
 
     def _owes_evaluation(self) -> bool:
-        step = self.progress.step
+        step = self.state.step
         due = step % self.evaluate_every == 0 or step == self.num_steps
-        return step > self.progress.evaluated_step and due
+        return step > self.state.evaluated_step and due
 
     def _has_lost_patience(self) -> bool:
         stopping = self.training.early_stopping
-        return stopping is not None and self.progress.evaluations_without_gain >= stopping.patience
+        return stopping is not None and self.state.evaluations_without_gain >= stopping.patience
 
     def _evaluate(self) -> None:
         """Score the validation split, keep the weights if they are the best so far, extend the curve."""
-        started, progress = time.perf_counter(), self.progress
-        self._read_nats()  # waits for the steps that a GPU has still to make
-        progress.train_seconds += time.perf_counter() - started
+        started, state = time.perf_counter(), self.state
+        self._read_nll()  # waits for the steps that a GPU has still to make
+        state.train_seconds += time.perf_counter() - started
         started = time.perf_counter()
         stream = self.streams["valid"]
-        self.observer.start_stage("valid", total_tokens=stream.num_tokens)
+        self.callback.start_stage("valid", total_tokens=stream.num_tokens)
         score = score_stream(self.model, stream, spec=self.run.spec, advance=self._advance_evaluation)
         if not math.isfinite(score.perplexity):
-            self._give_up(progress.step, f"the validation perplexity became {score.perplexity}")
-        train_nats = progress.nats_since_evaluation / progress.tokens_since_evaluation
-        learning_rate = self._choose_learning_rate(progress.step - 1)  # before a plateau is counted
-        gained = progress.best_step == 0 or score.perplexity < progress.best_perplexity
+            self._give_up(state.step, f"the validation perplexity became {score.perplexity}")
+        train_nll = state.nll_since_evaluation / state.tokens_since_evaluation
+        learning_rate = self._choose_learning_rate(state.step - 1)  # before a plateau is counted
+        gained = state.kept_step == 0 or score.perplexity < state.best_perplexity
         if gained:
-            progress.best_perplexity, progress.evaluations_without_gain = score.perplexity, 0
+            state.best_perplexity, state.evaluations_without_gain = score.perplexity, 0
         else:
-            progress.num_plateaus += 1
-            progress.evaluations_without_gain += 1
+            state.num_plateaus += 1
+            state.evaluations_without_gain += 1
         if gained or self.run.spec.evaluation.checkpoint == "last":
-            progress.best_step = progress.step
-            progress.best_training_perplexity = math.exp(train_nats) if train_nats <= MOST_NATS else None
+            state.kept_step = state.step
+            state.kept_training_perplexity = math.exp(train_nll) if train_nll <= MAX_NLL else None
             write_weights(self.model, self.folder, signature=self.run.signature)
-        progress.evaluation_seconds += time.perf_counter() - started
-        self._extend_curve(score.perplexity, train_nats, learning_rate)
+        state.evaluation_seconds += time.perf_counter() - started
+        self._extend_curve(score.perplexity, train_nll, learning_rate)
 
-    def _extend_curve(self, perplexity: float, train_nats: float, learning_rate: float) -> None:
-        progress = self.progress
+    def _extend_curve(self, perplexity: float, train_nll: float, learning_rate: float) -> None:
+        state = self.state
         point = CurvePoint(
-            step=progress.step,
-            epoch=progress.step / self.batches.steps_per_epoch,
-            tokens=progress.tokens,
-            seconds=progress.train_seconds + progress.evaluation_seconds,
+            step=state.step,
+            epoch=state.step / self.batches.steps_per_epoch,
+            tokens=state.tokens,
+            seconds=state.train_seconds + state.evaluation_seconds,
             learning_rate=learning_rate,
-            train_nats_per_token=train_nats,
+            train_nll_per_token=train_nll,
             valid_perplexity=perplexity,
         )
-        progress.curve.append(point.model_dump(mode="json"))
-        progress.evaluated_step = progress.step
-        progress.nats_since_evaluation, progress.tokens_since_evaluation = 0.0, 0
-        write_curve([CurvePoint(**entry) for entry in progress.curve], self.folder)
-        self.observer.report_evaluation(point)
+        state.curve.append(point.model_dump(mode="json"))
+        state.evaluated_step = state.step
+        state.nll_since_evaluation, state.tokens_since_evaluation = 0.0, 0
+        write_curve([CurvePoint(**entry) for entry in state.curve], self.folder)
+        self.callback.report_evaluation(point)
         self._announce()
 
     def _advance_evaluation(self, num_tokens: int) -> None:
         """An evaluation changes nothing, so an interrupted one is simply made again: save what was before it."""
-        self.observer.advance(num_tokens)
+        self.callback.advance(num_tokens)
         if self.interrupted:
             self.save()
             self.stop_if_interrupted()
 
     def _announce(self) -> None:
         per_step = self.training.batch_size * self.training.window
-        total = self.progress.tokens + (self.num_steps - self.progress.step) * per_step
-        self.observer.start_stage("train", total_tokens=total, done_tokens=self.progress.tokens)
+        total = self.state.tokens + (self.num_steps - self.state.step) * per_step
+        self.callback.start_stage("train", total_tokens=total, done_tokens=self.state.tokens)
 
     def save(self) -> None:
         """Write a checkpoint. Raises TiebenchError when the loss is no number."""
-        self._read_nats()
+        self._read_nll()
         state = {
             "signature": self.run.signature,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "states": self.states,
-            "dropout": self.dropout_stream.get_state(),
+            "recurrent_states": self.recurrent_states,
+            "dropout": self.dropout_generator.get_state(),
             "num_threads": torch.get_num_threads(),
-            "progress": asdict(self.progress),
+            "train_state": asdict(self.state),
         }
         write_checkpoint(state, self.folder)
 
@@ -302,11 +283,11 @@ class Trainer:
             )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.states = _move(state["states"], self.device)
-        self.dropout_stream.set_state(state["dropout"])
-        self.progress = Progress(**state["progress"])
+        self.recurrent_states = _move(state["recurrent_states"], self.device)
+        self.dropout_generator.set_state(state["dropout"])
+        self.state = TrainState(**state["train_state"])
         torch.set_num_threads(state["num_threads"])  # another number would round differently
-        self.observer.say(f"{self.run.name}: going on from step {self.progress.step:,} of {self.num_steps:,}")
+        self.callback.say(f"{self.run.name}: going on from step {self.state.step:,} of {self.num_steps:,}")
 
     def interrupt(self) -> None:
         """Ask for a checkpoint and an end, as soon as it can be."""
@@ -315,7 +296,7 @@ class Trainer:
     def stop_if_interrupted(self) -> None:
         """Raises Interrupted when a signal came; the checkpoint must be there already."""
         if self.interrupted:
-            raise Interrupted(f"{self.run.name} was checkpointed at step {self.progress.step:,}")
+            raise Interrupted(f"{self.run.name} was checkpointed at step {self.state.step:,}")
 
 
 def plan_steps(training: Any, *, steps_per_epoch: int) -> int:

@@ -1,45 +1,38 @@
-"""One table at both ends: the vector of a token is also what scores it (Press & Wolf 2017; Inan et al. 2017)."""
-
-from typing import Literal
+"""One matrix at both ends: the vector of a token is also what scores it (Press & Wolf 2017; Inan et al. 2017)."""
 
 from torch import Tensor
 
 from tiebench.errors import UsageError
-from tiebench.experiment import schema
-from tiebench.tying.token_embedding import Lexicon, Stream, fill
+from tiebench.experiment.embedding_config import EmbeddingConfig, TiedConfig
+from tiebench.layers.initialisation import fill_from
+from tiebench.tying.token_embedding import OpenGenerator, TokenEmbedding
 
 
-class Options(schema.Block):
-    """`tie: true`."""
-
-    type: Literal["tied"]
-
-
-class Tied(Lexicon):
+class Tied(TokenEmbedding):
     """A single parameter, used twice; its gradient is the sum of what the two ends ask for."""
 
-    roles = {"table": "shared"}
+    roles = {"shared": "shared"}
 
-    def make_tables(self) -> None:
-        self.table = self.new_table()
-
-    @property
-    def input_table(self) -> Tensor:
-        return self.table
+    def make_embeddings(self) -> None:
+        self.shared = self.new_embedding()
 
     @property
-    def output_table(self) -> Tensor:
-        return self.table
+    def input_embedding(self) -> Tensor:
+        return self.shared
 
-    def initialise_tables(self, stream: Stream) -> None:
-        fill(self.table, self.options.init, stream("embedding/input"))
+    @property
+    def output_embedding(self) -> Tensor:
+        return self.shared
+
+    def initialise_embeddings(self, open_generator: OpenGenerator) -> None:
+        fill_from(self.shared, self.config.init, generator=open_generator("embedding/input"))
 
 
-def build(options: Options, lexicon: schema.Lexicon, *, vocabulary_size: int, width: int) -> Tied:
+def build(tie: TiedConfig, config: EmbeddingConfig, *, vocabulary_size: int, width: int) -> Tied:
     """Raises UsageError for an `output_init`, which would fill nothing."""
-    if lexicon.output_init is not None:
+    if config.output_init is not None:
         raise UsageError(
-            "lexicon.output_init: a tied lexicon has no output table of its own to fill",
-            "write it into the untied arm, such as `untied: {tie: false, lexicon: {output_init: {normal: 0.02}}}`",
+            "embedding.output_init: a tied embedding has no output embedding of its own to fill",
+            "write it into the untied arm, such as `untied: {tie: false, embedding: {output_init: {normal: 0.02}}}`",
         )
-    return Tied(lexicon, vocabulary_size=vocabulary_size, width=width)
+    return Tied(config, vocabulary_size=vocabulary_size, width=width)

@@ -1,8 +1,8 @@
 """Both ends of a language model: token ids become vectors, hidden vectors become next-token scores.
 
-    language model = lexicon.logits(architecture(lexicon.embed(tokens)))
+    language model = embedding.logits(architecture(embedding.embed(tokens)))
 
-A lexicon knows nothing of what lies between its ends. Everything that is usually confounded with tying (width of the
+A token embedding knows nothing of what lies between its ends. Everything that is usually confounded with tying (width of the
 embedding, scales, bias, projection, initialisation) is a switch of this class and works with every tie; a tie is a
 subclass that says which tables exist. *Tied means that one parameter exists*: there is no second name for it.
 """
@@ -15,101 +15,102 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tiebench.experiment import schema
+from tiebench.experiment.embedding_config import EmbeddingConfig, ProjectionConfig
+from tiebench.layers.initialisation import fill_from
+from tiebench.layers.word_dropout import draw_word_mask
 from tiebench.losses.augmented_loss import augmented_cross_entropy
 from tiebench.losses.linear_cross_entropy import linear_cross_entropy, token_nats
-from tiebench.layers.word_dropout import draw_word_mask
 from tiebench.losses.workspace import Workspace
 
-Stream = Callable[[str], torch.Generator]
+OpenGenerator = Callable[[str], torch.Generator]
 
 
-class Lexicon(nn.Module, ABC):
+class TokenEmbedding(nn.Module, ABC):
     """The tables of a language model and what surrounds them.
 
-    `vocabulary_size` ids; `width` is that of the architecture's vectors. The tables have the width `options.width`,
+    `vocabulary_size` ids; `width` is that of the architecture's vectors. The tables have the width `config.width`,
     by default the same; where they differ, a linear map without bias leads in, and a projection leads out.
     `sparse_lookup` makes the gradient of the input lookup a sparse tensor; the optimizer must be able to read it.
-    Dropped words are drawn from `dropout_stream`, or from torch's default generator where that is None.
+    Dropped words are drawn from `dropout_generator`, or from torch's default generator where that is None.
     """
 
     roles: ClassVar[dict[str, str]]
 
-    def __init__(self, options: schema.Lexicon, *, vocabulary_size: int, width: int) -> None:
+    def __init__(self, config: EmbeddingConfig, *, vocabulary_size: int, width: int) -> None:
         super().__init__()
-        self.options = options
+        self.config = config
         self.vocabulary_size = vocabulary_size
         self.width = width
-        self.table_width = options.width or width
+        self.embedding_width = config.width or width
         self.sparse_lookup = False
-        self.dropout_stream: torch.Generator | None = None
+        self.dropout_generator: torch.Generator | None = None
         self.workspace = Workspace()
-        self.make_tables()
-        self.output_bias = nn.Parameter(torch.empty(vocabulary_size)) if options.output_bias else None
-        resized = self.table_width != width
-        self.lift = nn.Linear(self.table_width, width, bias=False) if resized else None
-        asked = options.projection or (schema.Projection() if resized else None)
-        self.projection = nn.Linear(width, self.table_width, bias=asked.bias) if asked else None
+        self.make_embeddings()
+        self.output_bias = nn.Parameter(torch.empty(vocabulary_size)) if config.output_bias else None
+        resized = self.embedding_width != width
+        self.input_projection = nn.Linear(self.embedding_width, width, bias=False) if resized else None
+        asked = config.output_projection or (ProjectionConfig() if resized else None)
+        self.output_projection = nn.Linear(width, self.embedding_width, bias=asked.bias) if asked else None
 
     @abstractmethod
-    def make_tables(self) -> None:
-        """Create the table parameters, each `(vocabulary, table width)` from `self.new_table()`."""
+    def make_embeddings(self) -> None:
+        """Create the table parameters, each `(vocabulary, table width)` from `self.new_embedding()`."""
 
     @property
     @abstractmethod
-    def input_table(self) -> Tensor:
+    def input_embedding(self) -> Tensor:
         """`(vocabulary, table width)`: row i is the vector of token i."""
 
     @property
     @abstractmethod
-    def output_table(self) -> Tensor:
+    def output_embedding(self) -> Tensor:
         """`(vocabulary, table width)`: row i scores token i."""
 
     @abstractmethod
-    def initialise_tables(self, stream: Stream) -> None:
-        """Fill the tables; the table that embeds takes the stream "embedding/input" under every tie."""
+    def initialise_embeddings(self, open_generator: OpenGenerator) -> None:
+        """Fill the tables; the table that embeds takes the generator "embedding/input" under every tie."""
 
-    def new_table(self) -> nn.Parameter:
-        return nn.Parameter(torch.empty(self.vocabulary_size, self.table_width))
+    def new_embedding(self) -> nn.Parameter:
+        return nn.Parameter(torch.empty(self.vocabulary_size, self.embedding_width))
 
     @torch.no_grad()
-    def initialise(self, stream: Stream) -> None:
-        """Fill every parameter; `stream(name)` is the random generator of that name."""
-        self.initialise_tables(stream)
+    def initialise(self, open_generator: OpenGenerator) -> None:
+        """Fill every parameter; `open_generator(name)` gives the random generator of that name."""
+        self.initialise_embeddings(open_generator)
         if self.output_bias is not None:
             self.output_bias.zero_()
-        for name, module in (("embedding/input_projection", self.lift), ("embedding/output_projection", self.projection)):
+        for name, module in (("embedding/input_projection", self.input_projection), ("embedding/output_projection", self.output_projection)):
             if module is not None:
-                self._initialise_map(module, stream(name))
+                self._initialise_projection(module, open_generator(name))
 
-    def _initialise_map(self, module: nn.Linear, generator: torch.Generator) -> None:
-        fill(module.weight, self.options.init, generator)
+    def _initialise_projection(self, module: nn.Linear, generator: torch.Generator) -> None:
+        fill_from(module.weight, self.config.init, generator=generator)
         if module.bias is not None:
             module.bias.zero_()
 
     @property
     def input_scale(self) -> float:
-        scale = self.options.input_scale
-        return {"one": 1.0, "sqrt_width": self.table_width**0.5}[scale] if isinstance(scale, str) else scale
+        scale = self.config.input_scale
+        return {"one": 1.0, "sqrt_width": self.embedding_width**0.5}[scale] if isinstance(scale, str) else scale
 
     @property
     def output_scale(self) -> float:
-        scale = self.options.output_scale
-        named = {"one": 1.0, "inverse_sqrt_width": self.table_width**-0.5}
+        scale = self.config.output_scale
+        named = {"one": 1.0, "inverse_sqrt_width": self.embedding_width**-0.5}
         return named[scale] if isinstance(scale, str) else scale
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Token ids `(batch, time)` to vectors `(batch, time, width)`; in training, some words may be dropped."""
-        vectors = F.embedding(tokens, self.input_table, sparse=self.sparse_lookup)
-        probability = self.options.word_dropout
+        vectors = F.embedding(tokens, self.input_embedding, sparse=self.sparse_lookup)
+        probability = self.config.word_dropout
         if self.training and probability:
-            mask = draw_word_mask(tokens, probability=probability, generator=self.dropout_stream)
+            mask = draw_word_mask(tokens, probability=probability, generator=self.dropout_generator)
             vectors = vectors * mask.to(vectors.dtype)
         if self.input_scale != 1.0:
             vectors = vectors * self.input_scale
-        return vectors if self.lift is None else self.lift(vectors)
+        return vectors if self.input_projection is None else self.input_projection(vectors)
 
-    def read(self, hidden: Tensor) -> Tensor:
+    def project_hidden(self, hidden: Tensor) -> Tensor:
         """Hidden vectors `(..., width)` as the output table meets them `(..., table width)`.
 
         Under autocast in its precision, because what follows writes its products into buffers, which autocast does not
@@ -117,13 +118,13 @@ class Lexicon(nn.Module, ABC):
         """
         if torch.is_autocast_enabled(hidden.device.type):
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-        if self.projection is not None:
-            hidden = self.projection(hidden)
+        if self.output_projection is not None:
+            hidden = self.output_projection(hidden)
         return hidden if self.output_scale == 1.0 else hidden * self.output_scale
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden vectors `(..., width)` to scores `(..., vocabulary)`, all at once."""
-        return F.linear(self.read(hidden), self.output_table, self.output_bias)
+        return F.linear(self.project_hidden(hidden), self.output_embedding, self.output_bias)
 
     def loss(self, hidden: Tensor, targets: Tensor, *, scale: float = 1.0) -> Tensor:
         """`scale` times the summed nats of the targets, without the full scores; gradients as in the module below.
@@ -131,8 +132,8 @@ class Lexicon(nn.Module, ABC):
         hidden `(..., width)`, targets `(...)`; -100 is left out. Call `.backward()` on the result itself.
         """
         return linear_cross_entropy(
-            self.read(hidden).flatten(0, -2),
-            self.output_table,
+            self.project_hidden(hidden).flatten(0, -2),
+            self.output_embedding,
             self.output_bias,
             targets.flatten(),
             scale=scale,
@@ -147,21 +148,21 @@ class Lexicon(nn.Module, ABC):
         See `augmented_cross_entropy` (Inan et al. 2017, section 3).
         """
         return augmented_cross_entropy(
-            self.read(hidden).flatten(0, -2),
-            self.output_table,
+            self.project_hidden(hidden).flatten(0, -2),
+            self.output_embedding,
             self.output_bias,
             targets.flatten(),
-            input_table=self.input_table,
+            input_table=self.input_embedding,
             temperature=temperature,
             gamma=gamma,
             scale=scale,
             workspace=self.workspace,
         )
 
-    def nats(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Each target's negative log likelihood in nats, `(...)` float32, for evaluation."""
-        read = self.read(hidden).flatten(0, -2)
-        flat = token_nats(read, self.output_table, self.output_bias, targets.flatten(), workspace=self.workspace)
+        read = self.project_hidden(hidden).flatten(0, -2)
+        flat = token_nats(read, self.output_embedding, self.output_bias, targets.flatten(), workspace=self.workspace)
         return flat.view(targets.shape)
 
     def penalty(self, *, batch_size: int) -> Tensor | None:
@@ -170,23 +171,15 @@ class Lexicon(nn.Module, ABC):
         Press & Wolf 2017, section 3 (`form: paper`, the norm) or the authors' program (`form: code`, half the
         squared norm over the batch size).
         """
-        asked = self.options.projection
+        asked = self.config.output_projection
         if asked is None or asked.penalty == 0:
             return None
-        weight = self.projection.weight
+        weight = self.output_projection.weight
         if asked.form == "paper":
             return asked.penalty * weight.norm()
         return asked.penalty * weight.square().sum() / (2 * batch_size)
 
     def count_flops(self) -> int:
         """Forward floating point operations per token: two per multiply-add of the matrix products."""
-        maps = [module for module in (self.lift, self.projection) if module is not None]
-        return 2 * (self.vocabulary_size * self.table_width + sum(module.weight.numel() for module in maps))
-
-
-def fill(parameter: Tensor, init: schema.Init, generator: torch.Generator) -> None:
-    """Fill a parameter in place from U(-a, a) or N(0, s^2)."""
-    if init.uniform is not None:
-        parameter.uniform_(-init.uniform, init.uniform, generator=generator)
-    else:
-        parameter.normal_(0.0, init.normal, generator=generator)
+        maps = [module for module in (self.input_projection, self.output_projection) if module is not None]
+        return 2 * (self.vocabulary_size * self.embedding_width + sum(module.weight.numel() for module in maps))

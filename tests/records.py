@@ -13,21 +13,21 @@ BODY = 643_200
 def count_parameters(tied):
     table = SIZE * WIDTH
     roles = {"input": 0, "output": 0, "shared": table} if tied else {"input": table, "output": table, "shared": 0}
-    roles |= {"lexicon": SIZE, "architecture": BODY}
+    roles |= {"other": SIZE, "architecture": BODY}
     return roles | {"total": sum(roles.values())}
 
 
 def describe_evaluation(split, *, perplexity, tokens=TOKENS, unknown=4_794):
     counts = {"tokens": tokens, "words": WORDS, "bytes": BYTES, "unknown": unknown}
     protocol = {"context": "carried state", "batch_size": 1}
-    return {"split": split, "nats": math.log(perplexity) * tokens, **counts, "protocol": protocol}
+    return {"split": split, "nll": math.log(perplexity) * tokens, **counts, "protocol": protocol}
 
 
 def describe_record(arm="untied", seed=1, *, test=114.5, valid=120.7, training=38.0, changes=()):
     """A record's content; `changes` are (dotted path, value) pairs."""
     tied = arm.startswith("tied")
     content = {
-        "schema_version": 1,
+        "schema_version": 2,
         "experiment": "ptb-lstm-small",
         "arm": arm,
         "seed": seed,
@@ -36,7 +36,7 @@ def describe_record(arm="untied", seed=1, *, test=114.5, valid=120.7, training=3
             "corpus": {"type": "ptb"},
             "vocabulary": {"type": "words", "size": None},
             "architecture": {"type": "lstm", "layers": 2, "width": WIDTH, "dropout": 0.0},
-            "lexicon": {"width": None, "init": {"uniform": 0.1}, "output_bias": True, "projection": None},
+            "embedding": {"width": None, "init": {"uniform": 0.1}, "output_bias": True, "output_projection": None},
             "tie": {"type": "tied" if tied else "untied"},
             "training": {
                 "epochs": 13,
@@ -63,8 +63,8 @@ def describe_record(arm="untied", seed=1, *, test=114.5, valid=120.7, training=3
             "test": describe_evaluation("test", perplexity=test),
         },
         "training_perplexity": training,
-        "best": {"step": 30_208, "epoch": 13.0},
-        "cost": {
+        "checkpoint": {"step": 30_208, "epoch": 13.0},
+        "usage": {
             "steps": 30_208,
             "tokens": 12_083_200,
             "train_seconds": 611.5,

@@ -1,0 +1,32 @@
+"""`tiebench bench`: measure how fast this machine trains and scores."""
+
+import functools
+from typing import Annotated
+
+import typer
+
+from tiebench.cli.options import NO_LIST, AsJson, DataDir, Device
+from tiebench.cli.output import print_json, print_table
+
+
+def bench(
+    workloads: Annotated[list[str], typer.Argument(metavar="[WORKLOAD...]", help="Names such as lstm-200-ptb, or experiments.")] = NO_LIST,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to train, and to score, each arm.")] = 10.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads on a CPU.")] = None,
+    device: Device = "auto",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast this machine trains and scores, beside how fast it multiplies matrices."""
+    from tiebench.execution.bench import describe_setting, measure_workloads, tabulate_measurements
+
+    announce = functools.partial(typer.echo, err=True)
+    asked = measure_workloads(
+        workloads, seconds=seconds, device=device, num_threads=threads, data_dir=data_dir, announce=announce
+    )
+    found = list(asked)
+    if as_json:
+        setting = describe_setting(found[0].device, num_threads=found[0].num_threads)
+        print_json({**setting, "measurements": [measurement.figures() for measurement in found]})
+    else:
+        print_table(tabulate_measurements(found))

@@ -1,0 +1,22 @@
+"""Options and arguments that several commands have in common."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Config = Annotated[str, typer.Argument(help="An experiment file, or the name of a bundled one (tiebench list configs).")]
+Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value: training.epochs=1.")]
+Seeds = Annotated[list[int], typer.Option("--seed", min=0, help="Only this seed; may be repeated.")]
+ArmNames = Annotated[list[str], typer.Option("--arm", help="Only this arm; may be repeated.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Results = Annotated[Path, typer.Option(help="The folder of runs and tables.")]
+DataDir = Annotated[Path | None, typer.Option(help="The folder with downloaded corpora (or TIEBENCH_DATA).")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Jobs = Annotated[str, typer.Option(help="Runs at once: a number or auto.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Format = Annotated[str, typer.Option(help="text, markdown, csv, latex, html or json.")]
+
+NO_LIST: list[Any] = []
+RESULTS = Path("results")

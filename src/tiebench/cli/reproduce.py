@@ -1,0 +1,65 @@
+"""`tiebench reproduce`: check a paper's claims: published beside measured."""
+
+import functools
+from typing import Annotated
+
+import typer
+
+from tiebench.cli.options import (
+    NO_LIST,
+    RESULTS,
+    AsJson,
+    DataDir,
+    Device,
+    Format,
+    Jobs,
+    Overrides,
+    Quiet,
+    Results,
+    Seeds,
+)
+from tiebench.cli.output import print_claims, print_costs
+from tiebench.cli.workflow import check_output, complete_runs, gather_settings
+
+
+def reproduce(
+    paper: Annotated[str, typer.Argument(help="A paper (tiebench list claims), a file of claims, or all.")],
+    only: Annotated[list[str], typer.Option("--only", help="Only this claim, table or figure; may be repeated.")] = NO_LIST,
+    overrides: Overrides = NO_LIST,
+    seeds: Seeds = NO_LIST,
+    device: Device = "auto",
+    results: Results = RESULTS,
+    data_dir: DataDir = None,
+    jobs: Jobs = "auto",
+    no_train: Annotated[bool, typer.Option("--no-train", help="Judge what is there already.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost on this machine.")] = False,
+    format: Format = "text",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check a paper's claims: run what is missing, then print published beside measured, with a verdict on each."""
+    from tiebench.analysis.measuring import complete_measurements, list_missing_studies
+    from tiebench.claims.papers import load_papers
+    from tiebench.claims.verdicts import Evidence, judge_papers, plan_papers
+
+    check_output(format)
+    settings = gather_settings(results, device=device, data_dir=data_dir, force=False)
+    papers = load_papers(paper, only=only)
+    plans = plan_papers(papers, only=only, seeds=seeds, overrides=overrides)
+    evidence = Evidence(settings.store, plans, tuple(seeds))
+    format = "json" if as_json else format
+    if dry_run or not no_train:
+        from tiebench.execution.costs import estimate_costs, select_countable
+
+        studies = tuple(study[1:] for study in list_missing_studies(papers, evidence=evidence, only=only))
+        costs = estimate_costs(list(plans.values()), settings=settings, studies=studies)
+        if dry_run or (not quiet and any(cost.num_runs for cost in costs)):
+            print_costs(costs, device=device, format=format, only_cost=dry_run)
+        if dry_run:
+            return
+        for plan in select_countable(list(plans.values()), costs):
+            complete_runs(plan.experiment, plan.runs, settings=settings, jobs=jobs, quiet=quiet)
+        evidence.kept.clear()
+    say = (lambda message: None) if quiet else functools.partial(typer.echo, err=True)
+    complete_measurements(papers, evidence=evidence, only=only, say=say, train=not no_train, data_dir=data_dir)
+    print_claims(judge_papers(papers, evidence=evidence, only=only), papers, format=format)

@@ -1,0 +1,28 @@
+"""`tiebench sample`: write text with a trained model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tiebench.cli.options import AsJson
+from tiebench.cli.output import print_json
+from tiebench.cli.workflow import find_run_folder
+
+
+def sample(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run with its weights.")],
+    prompt: Annotated[str, typer.Option(help="The beginning of the text.")] = "",
+    num_tokens: Annotated[int, typer.Option("--tokens", min=1, help="How many tokens.")] = 100,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds, equal text.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Write text with a trained model."""
+    from tiebench.execution.sampling import sample_text
+
+    text = sample_text(find_run_folder(run), prompt=prompt, num_tokens=num_tokens, temperature=temperature, seed=seed)
+    if as_json:
+        print_json({"run": str(run), "prompt": prompt, "text": text})
+    else:
+        typer.echo(text)

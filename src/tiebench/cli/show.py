@@ -1,0 +1,32 @@
+"""`tiebench show`: show one finished run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tiebench.cli.options import AsJson
+from tiebench.cli.output import print_json, print_runs, show_value
+from tiebench.cli.workflow import find_run_folder
+
+
+def show(
+    run: Annotated[Path, typer.Argument(help="The folder of a run, such as results/quickstart/tied/seed-1.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what one finished run found, what it cost and where its figures come from."""
+    from tiebench.results.record import read_record
+
+    record = read_record(find_run_folder(run))
+    if as_json:
+        print_json(record.model_dump(mode="json"))
+        return
+    print_runs([record], as_json=False)
+    evaluations = {split: found.model_dump() for split, found in record.evaluations.items()}
+    for name, block in (("spec", record.spec), ("evaluations", evaluations), ("best", record.best.model_dump()), ("cost", record.cost.model_dump()),
+                        ("corpus", record.corpus.model_dump()), ("provenance", record.provenance.model_dump())):
+        typer.echo(f"{name}:")
+        for key, value in block.items():
+            typer.echo(f"  {key}: {show_value(value)}")
+    for warning in record.warnings:
+        typer.echo(f"warning: {warning}")

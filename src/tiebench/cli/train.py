@@ -1,0 +1,42 @@
+"""`tiebench train`: train every arm of an experiment at every seed."""
+
+from tiebench.cli.options import (
+    NO_LIST,
+    RESULTS,
+    ArmNames,
+    AsJson,
+    Config,
+    DataDir,
+    Device,
+    Force,
+    Jobs,
+    Overrides,
+    Quiet,
+    Results,
+    Seeds,
+)
+from tiebench.cli.output import print_runs
+from tiebench.cli.workflow import complete_runs, gather_settings
+
+
+def train(
+    config: Config,
+    overrides: Overrides = NO_LIST,
+    seeds: Seeds = NO_LIST,
+    arms: ArmNames = NO_LIST,
+    device: Device = "auto",
+    results: Results = RESULTS,
+    data_dir: DataDir = None,
+    force: Force = False,
+    jobs: Jobs = "1",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train every arm of an experiment at every seed, and write perplexities and parameter counts to the tables."""
+    from tiebench.experiment.loading import load_experiment
+
+    experiment = load_experiment(config, overrides=overrides)
+    runs = experiment.list_runs(arms=arms, seeds=seeds)
+    settings = gather_settings(results, device=device, data_dir=data_dir, force=force)
+    records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
+    print_runs(records, as_json=as_json)

@@ -1,0 +1,29 @@
+"""From a `corpus:` block to text that was found, counted and checked."""
+
+import os
+from pathlib import Path
+
+from tiebench.corpora.catalogue import CATALOGUE, open_source
+from tiebench.corpora.corpus import Corpus
+from tiebench.corpora.pydocs import open_pydocs
+from tiebench.corpora.text import open_text
+from tiebench.errors import UsageError
+from tiebench.experiment.corpus_config import CorpusConfig, TextConfig
+
+
+def open_corpus(config: CorpusConfig, *, data_dir: Path | None = None) -> Corpus:
+    """The corpus that a `corpus:` block names, with every count verified.
+
+    `data_dir` is the folder with downloaded corpora; without it, the environment variable `TIEBENCH_DATA`.
+
+    Raises UsageError for a data folder that does not exist, TiebenchError for text that cannot be found, cannot be
+    read or is not what the catalogue expects.
+    """
+    chosen = data_dir or os.environ.get("TIEBENCH_DATA") or None
+    folder = Path(chosen) if chosen else None
+    if folder and not folder.is_dir():
+        hint = "Name the folder that holds the corpora with --data-dir or TIEBENCH_DATA."
+        raise UsageError(f"the data folder {folder} does not exist", hint)
+    if isinstance(config, TextConfig):
+        return open_text(config, data_dir=folder)
+    return open_pydocs() if config.type == "pydocs" else open_source(CATALOGUE[config.type], data_dir=folder)

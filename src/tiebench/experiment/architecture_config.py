@@ -1,0 +1,108 @@
+"""What lies between the two ends of the model: it maps vectors to vectors and knows no tokens."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tiebench.experiment.block import Block, InitConfig, Positive, PositiveFloat, Probability
+
+
+class LSTMConfig(Block):
+    """Stacked LSTM with dropout on its inputs, between its layers and on its outputs (Zaremba et al. 2014).
+
+    `dropout` holds for inputs, between layers and outputs; each of the three can be given by itself. With
+    `variational` (Inan et al. 2017, after Gal & Ghahramani 2016), nothing is dropped from the inputs unless
+    `dropout_input` is given, and `dropout_output` is the mask of the last layer's hidden vectors. With
+    `masks: per_gate`, `dropout` holds for the inputs again, and for the state (`dropout_hidden`), which
+    `dropout_output` then leaves alone. `init` fills weights and biases; without it they are
+    U(-1/sqrt(width), 1/sqrt(width)), as torch does. `forget_bias` is then added to the forget gate's part of `bias_ih`
+    (the gate sees the sum of `bias_ih` and `bias_hh`).
+    """
+
+    type: Literal["lstm"]
+    layers: Positive
+    width: Positive
+    dropout: Probability = 0.0
+    dropout_input: Probability | None = None
+    dropout_between: Probability | None = None
+    dropout_output: Probability | None = None
+    dropout_hidden: Probability | None = None
+    variational: bool = False
+    masks: Literal["per_gate"] | None = None
+    init: InitConfig | None = None
+    forget_bias: float = 0.0
+
+    @model_validator(mode="after")
+    def _masks_have_a_meaning(self) -> "LSTMConfig":
+        if self.masks and not self.variational:
+            raise ValueError("masks: per_gate belongs to variational dropout; write variational: true too")
+        if self.dropout_hidden is not None and not self.masks:
+            raise ValueError("dropout_hidden needs masks: per_gate; otherwise the state has no mask of its own")
+        return self
+
+
+class GPT2Config(Block):
+    """GPT-2's transformer: learned positions, pre-norm blocks, tanh GELU (Radford et al. 2019).
+
+    `dropout` holds for the summed embeddings, for what each block adds and for attention weights.
+
+    Each of the three can be given by itself. `positions` is the longest context; `mlp_width` is 4 * width unless
+    given. Weights start as N(0, init_std^2), those of residual projections with init_std / sqrt(2 * layers).
+    """
+
+    type: Literal["gpt2"]
+    layers: Positive
+    width: Positive
+    heads: Positive
+    positions: Positive = 1024
+    mlp_width: Positive | None = None
+    dropout: Probability = 0.0
+    dropout_embedding: Probability | None = None
+    dropout_residual: Probability | None = None
+    dropout_attention: Probability | None = None
+    init_std: PositiveFloat = 0.02
+    norm_epsilon: PositiveFloat = 1e-5
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "GPT2Config":
+        if self.width % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide width ({self.width})")
+        return self
+
+
+class LlamaConfig(Block):
+    """Llama's transformer: rotary positions, RMS norms, gated feed-forward nets, no biases (Touvron et al. 2023).
+
+    `dropout` holds for the embeddings, for what each block adds and for attention weights.
+
+    Each of the three can be given by itself. `kv_heads` is `heads` unless given; `mlp_width` is 8/3 * width,
+    rounded up to a multiple of 32, unless given. `max_context` bounds the context; without it none is too long.
+    """
+
+    type: Literal["llama"]
+    layers: Positive
+    width: Positive
+    heads: Positive
+    kv_heads: Positive | None = None
+    mlp_width: Positive | None = None
+    max_context: Positive | None = None
+    rope_theta: PositiveFloat = 10000.0
+    dropout: Probability = 0.0
+    dropout_embedding: Probability | None = None
+    dropout_residual: Probability | None = None
+    dropout_attention: Probability | None = None
+    init_std: PositiveFloat = 0.02
+    norm_epsilon: PositiveFloat = 1e-6
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "LlamaConfig":
+        if self.width % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide width ({self.width})")
+        if self.kv_heads is not None and self.heads % self.kv_heads:
+            raise ValueError(f"kv_heads ({self.kv_heads}) must divide heads ({self.heads})")
+        if self.width // self.heads % 2:
+            raise ValueError(f"width / heads ({self.width // self.heads}) must be even: positions rotate pairs")
+        return self
+
+
+ArchitectureConfig = Annotated[GPT2Config | LlamaConfig | LSTMConfig, Field(discriminator="type")]

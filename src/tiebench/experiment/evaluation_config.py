@@ -1,0 +1,30 @@
+"""How a split is scored, and which checkpoint."""
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from tiebench.experiment.block import Block, Positive
+
+
+class EvaluationConfig(Block):
+    """How a split is scored. Every token is counted once, whatever is chosen here.
+
+    A recurrent model carries its state through the whole split in `batch_size` contiguous rows (1 is exact: one
+    unbroken text). A transformer sees windows of at most `context` tokens (default: the training window), moved by
+    `stride` (default: the context), and scores only what no earlier window has scored. `train: true` also makes a
+    full pass over the training split. What is scored is the best checkpoint by validation, with `checkpoint: last`
+    the one at the end of the budget.
+    """
+
+    batch_size: Positive | None = None
+    context: Positive | None = None
+    stride: Positive | None = None
+    train: bool = False
+    checkpoint: Literal["best", "last"] = "best"
+
+    @model_validator(mode="after")
+    def _stride_within_context(self) -> "EvaluationConfig":
+        if self.stride and self.context and self.stride > self.context:
+            raise ValueError(f"stride ({self.stride}) must not exceed context ({self.context}): tokens would be lost")
+        return self
