@@ -242,7 +242,8 @@ def draw_vector(kind: str, num_elements: int) -> Tensor:
 def test_the_norm_of_millions_of_elements_is_that_of_float64(kind):
     """A block's float32 sum of squares has one rounding for each element, in whatever order, and its root halves it.
 
-    The root itself is rounded once more, and sums of blocks are in float64. One long float32 sum is up to 2e-3 off.
+    The root itself is rounded once more, and the sum of the blocks is in float64. A float32 sum over all of them would
+    not keep this bound.
     """
     bound = (NORM_BLOCK / 2 + 1) * FLOAT32_ROUNDING
     vector = draw_vector(kind, 3_000_017)

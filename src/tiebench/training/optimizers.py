@@ -116,10 +116,11 @@ class AdamW:
 def measure_norm(grads: list[Tensor]) -> Tensor:
     """The Euclidean norm over all gradients together, a scalar.
 
-    On a CPU the gradients are float32, and a long sum of their squares loses digits, how many depends on the
-    processor (`torch.dot` and `vector_norm` over 20 million elements are up to 0.2 % off). So blocks of
-    `NORM_BLOCK` elements are summed in float32 and what they give in float64: whatever the order within a block,
-    the relative error is at most half of `NORM_BLOCK` * 2**-24 (Higham 2002, section 4.2), 3e-5.
+    A float32 sum of millions of squares, as `torch.dot` or `vector_norm` makes it on a CPU, loses digits, and how many
+    depends on the processor. So blocks of `NORM_BLOCK` elements are summed in float32, and the blocks in float64:
+    whatever the order within a block, the relative error is at most (`NORM_BLOCK` / 2 + 1) * 2**-24, or 3.1e-5
+    (a rounding for each element, which the root halves, and one for the root; Higham 2002, "Accuracy and Stability of
+    Numerical Algorithms", section 3.1).
     """
     values = [grad.values() if grad.is_sparse else grad for grad in grads]
     if values[0].device.type != "cpu":
