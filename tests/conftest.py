@@ -11,7 +11,7 @@ import pytest
 import yaml
 from records import make_record, three_seeds  # noqa: F401 (fixtures)
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for every child process
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, and for every child process
 
 DATA = Path(os.environ.get("TIEBENCH_DATA") or "no data folder")
 SPLIT_WORDS = {"train": 900, "valid": 200, "test": 203}

@@ -4,11 +4,13 @@ import copy
 
 import pytest
 import torch
+from precision import bound_error
 
 from tiebench.experiment.schema import ARCHITECTURES
 from tiebench.layers.dropout import set_generator
 from tiebench.models.language_model import build_architecture
 
+pytestmark = pytest.mark.numeric
 WIDTH = 16
 SIZES = {"layers": 2, "width": WIDTH, "heads": 4, "positions": 40}
 
@@ -80,7 +82,8 @@ def test_later_vectors_do_not_change_earlier_outputs(name):
     changed = inputs.clone()
     changed[:, 6:] = torch.randn(2, 3, WIDTH)
     before, after = body(inputs)[0], body(changed)[0]
-    assert torch.allclose(before[:, :6], after[:, :6], atol=1e-6)
+    # outputs are below 5, each the end of some ten sums over the width or the vectors before
+    assert torch.allclose(before[:, :6], after[:, :6], rtol=0.0, atol=bound_error(10 * WIDTH, size=5.0))
     assert not torch.allclose(before[:, 6:], after[:, 6:], atol=1e-3)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from precision import bound_error
 from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional
@@ -11,7 +12,14 @@ from tiebench.architectures import lstm
 from tiebench.experiment.architecture_config import LSTMConfig
 from tiebench.layers.dropout import Dropout, set_generator
 
+pytestmark = pytest.mark.numeric
 WIDTH = 12
+# A gate is a sum of WIDTH inputs, as many states and two biases, with weights below 0.1: absolute values below 4 in
+# all. Sigmoid and tanh (a few roundings of their own) shrink what it is off to a quarter or less, and a cell, which
+# keeps about half of its error, gathers at most twice that of a step: so does the next layer.
+VECTORS = {"rtol": 0.0, "atol": 2 * bound_error(2 * WIDTH + 8, size=4.0)}
+# Gradients of the sum of squares: sums over 3 rows and 7 steps of those vectors with others below 1.
+GRADIENTS = {"rtol": 0.0, "atol": 3 * 7 * VECTORS["atol"]}
 GAL = {"variational": True, "masks": "per_gate", "dropout": 0.5, "dropout_hidden": 0.3}
 
 
@@ -38,12 +46,12 @@ def test_is_torch_lstm_in_values_and_gradients():
     inputs = torch.randn(3, 7, WIDTH)
     outputs, state = body(inputs)
     expected, (hidden, cell) = reference(inputs)
-    assert torch.allclose(outputs, expected, atol=1e-6)
-    assert torch.allclose(torch.stack([layer[0] for layer in state]), hidden, atol=1e-6)
-    assert torch.allclose(torch.stack([layer[1] for layer in state]), cell, atol=1e-6)
+    assert torch.allclose(outputs, expected, **VECTORS)
+    assert torch.allclose(torch.stack([layer[0] for layer in state]), hidden, **VECTORS)
+    assert torch.allclose(torch.stack([layer[1] for layer in state]), cell, **VECTORS)
     outputs.square().sum().backward()
     expected.square().sum().backward()
-    assert torch.allclose(body.layers[1].weight_hh_l0.grad, reference.weight_hh_l1.grad, atol=1e-5)
+    assert torch.allclose(body.layers[1].weight_hh_l0.grad, reference.weight_hh_l1.grad, **GRADIENTS)
 
 
 def test_parameter_count_of_the_small_model():
@@ -64,10 +72,10 @@ def test_two_windows_with_state_are_one_long_window(options):
     whole, last = run(inputs, None)
     first, state = run(inputs[:, :6], None)
     second, carried = run(inputs[:, 6:], state)
-    assert torch.allclose(whole, torch.cat((first, second), dim=1), atol=1e-6)
+    assert torch.allclose(whole, torch.cat((first, second), dim=1), **VECTORS)
     for (hidden, cell), (other_hidden, other_cell) in zip(last, carried, strict=True):
         assert hidden.shape == cell.shape == (3, WIDTH)
-        assert torch.allclose(hidden, other_hidden, atol=1e-6) and torch.allclose(cell, other_cell, atol=1e-6)
+        assert torch.allclose(hidden, other_hidden, **VECTORS) and torch.allclose(cell, other_cell, **VECTORS)
 
 
 def test_dropout_has_its_three_places():
@@ -136,7 +144,7 @@ def test_variational_masks_are_shared_by_state_and_next_layer():
         dropout = Dropout(0.5, shared_over_time=True)
         dropout.generator = generator
         masks.append(dropout.draw_mask(inputs)[:, 0])
-    assert torch.allclose(outputs, unroll_variational(body, inputs, masks), atol=1e-6)
+    assert torch.allclose(outputs, unroll_variational(body, inputs, masks), **VECTORS)
 
 
 def test_variational_mask_is_constant_in_time_and_new_for_each_window():
@@ -154,7 +162,7 @@ def test_variational_leaves_the_embedding_alone():
     outputs, _ = body(inputs)
     kept = outputs != 0
     undisturbed = 2 * body.eval()(inputs)[0]
-    assert torch.allclose(outputs[kept], undisturbed[kept], atol=1e-6)
+    assert torch.allclose(outputs[kept], undisturbed[kept], **VECTORS)
 
 
 def draw_gate_masks(layers, inputs, *, seed=1):
@@ -199,7 +207,7 @@ def test_per_gate_masks_are_constant_in_time_and_one_for_each_gate():
             assert not any(torch.equal(four[0], other) for other in four[1:])
     expected = unroll_per_gate(body, inputs, masks, output_mask)
     outputs, _ = body(inputs)
-    assert torch.allclose(outputs, expected, atol=1e-6)
+    assert torch.allclose(outputs, expected, **VECTORS)
     again, _ = body(inputs)
     assert not torch.allclose(again, expected, atol=1e-3), "the next window has other masks"
     gradients = []
@@ -208,7 +216,7 @@ def test_per_gate_masks_are_constant_in_time_and_one_for_each_gate():
         vectors.square().sum().backward()
         gradients.append([parameter.grad.clone() for parameter in body.parameters()])
     for ours, theirs in zip(*gradients, strict=True):
-        assert torch.allclose(ours, theirs, atol=1e-5)
+        assert torch.allclose(ours, theirs, **GRADIENTS)
 
 
 def test_per_gate_state_is_never_masked():
@@ -216,14 +224,14 @@ def test_per_gate_state_is_never_masked():
     outputs, [(hidden, _)] = body(inputs)
     kept = outputs[:, -1] != 0
     assert (hidden != 0).all() and not kept.all()
-    assert torch.allclose(outputs[:, -1][kept], 2 * hidden[kept], atol=1e-6)
+    assert torch.allclose(outputs[:, -1][kept], 2 * hidden[kept], **VECTORS)
 
 
 def test_per_gate_evaluation_is_torch_lstm_and_draws_nothing():
     body, inputs = make_lstm(**GAL).eval(), torch.randn(3, 7, WIDTH)
     generator = body.gate_dropouts[0].hidden.generator
     before = generator.get_state()
-    assert torch.allclose(body(inputs)[0], make_reference(body)(inputs)[0], atol=1e-6)
+    assert torch.allclose(body(inputs)[0], make_reference(body)(inputs)[0], **VECTORS)
     assert torch.equal(before, generator.get_state())
 
 
@@ -231,14 +239,14 @@ def test_per_gate_without_probabilities_is_torch_lstm():
     body, inputs = make_lstm(variational=True, masks="per_gate"), torch.randn(3, 7, WIDTH)
     state = [(torch.randn(3, WIDTH), torch.randn(3, WIDTH)) for _ in range(2)]
     outputs, _ = body(inputs, state)
-    assert torch.allclose(outputs, make_lstm()(inputs, state)[0], atol=1e-6)
+    assert torch.allclose(outputs, make_lstm()(inputs, state)[0], **VECTORS)
 
 
 def test_a_mask_of_the_state_alone_leaves_what_comes_from_below():
     body = make_lstm(layers=1, variational=True, masks="per_gate", dropout_hidden=0.5)
     inputs = torch.randn(3, 7, WIDTH)
     outputs, plain = body(inputs)[0], make_lstm(layers=1)(inputs)[0]
-    assert torch.allclose(outputs[:, 0], plain[:, 0], atol=1e-6), "the first state is zero, masked or not"
+    assert torch.allclose(outputs[:, 0], plain[:, 0], **VECTORS), "the first state is zero, masked or not"
     assert not torch.allclose(outputs[:, 1], plain[:, 1], atol=1e-3)
 
 
@@ -249,8 +257,8 @@ def test_variational_loop_without_masks_is_torch_lstm():
     state = [(torch.randn(3, WIDTH), torch.randn(3, WIDTH)) for _ in range(2)]
     outputs, (_, last) = body(inputs, state)
     expected, (_, expected_last) = make_lstm(dropout=0.0)(inputs, state)
-    assert torch.allclose(outputs, expected, atol=1e-6)
-    assert torch.allclose(last[0], expected_last[0], atol=1e-6)
+    assert torch.allclose(outputs, expected, **VECTORS)
+    assert torch.allclose(last[0], expected_last[0], **VECTORS)
 
 
 @pytest.mark.parametrize("options", [{"variational": True, "dropout": 0.3}, GAL], ids=["variational", "per gate"])
@@ -272,7 +280,7 @@ def test_forget_bias_is_added_to_the_forget_gate_only():
     for layer, other in zip(without.layers, with_bias.layers, strict=True):
         difference = other.bias_ih_l0 - layer.bias_ih_l0
         gates = difference.unflatten(0, (4, WIDTH))
-        assert torch.allclose(gates[1], torch.tensor(1.5), atol=1e-6)
+        assert torch.allclose(gates[1], torch.tensor(1.5), **VECTORS)
         assert gates[[0, 2, 3]].abs().max() == 0
         assert torch.equal(other.bias_hh_l0, layer.bias_hh_l0)
 

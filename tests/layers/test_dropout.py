@@ -6,6 +6,8 @@ from torch import nn
 
 from tiebench.layers.dropout import Dropout, choose_probability, set_generator
 
+pytestmark = pytest.mark.numeric
+
 
 def make_dropout(probability, *, seed=1, **options):
     dropout = Dropout(probability, **options)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from precision import bound_error
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,8 +12,16 @@ from tiebench.losses.linear_cross_entropy import IGNORED
 from tiebench.losses.workspace import Workspace
 from tiebench.training.objective import measure_similarity_divergence
 
+pytestmark = pytest.mark.numeric
 TOKENS, WIDTH, VOCABULARY = 23, 6, 41
 SETTINGS = {"temperature": 3.0, "gamma": 0.6, "scale": 0.3}
+# Scores of normal vectors are sums of WIDTH products whose absolute values sum to less than 20. What a score is off, a
+# probability is off relatively, and again through its denominator; three distributions meet in each gradient. There
+# probabilities weigh vectors of entries below 4, and over the tokens no word gathers more than 4 of them. The loss is
+# a sum over the tokens of at most 20 nats each.
+PROBABILITY = 3 * (2 * bound_error(WIDTH, size=20) + bound_error(VOCABULARY + TOKENS))
+GRADIENTS = {"rtol": 0.0, "atol": 4 * 4 * PROBABILITY * SETTINGS["scale"]}
+LOSSES = {"rtol": 0.0, "atol": TOKENS * (PROBABILITY + bound_error(TOKENS, size=20))}
 
 
 @pytest.fixture(params=["at once", "chunks of rows"])
@@ -64,11 +73,11 @@ def test_loss_and_every_gradient(chunks, tied, with_bias, num_ignored):
             hidden, table, bias, targets, input_table=input_table, workspace=workspace, **SETTINGS
         )
         found.backward()
-        torch.testing.assert_close(found, loss)
-        torch.testing.assert_close(found_nats, nats.detach())
+        torch.testing.assert_close(found, loss, **LOSSES)
+        torch.testing.assert_close(found_nats, nats.detach(), **LOSSES)
         assert not found_nats.requires_grad
         for leaf, gradient in zip(leaves, expected, strict=True):
-            torch.testing.assert_close(leaf.grad, gradient, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(leaf.grad, gradient, **GRADIENTS)
         assert tied or input_table.grad is None
 
 
@@ -80,7 +89,7 @@ def test_a_computed_table_gets_its_gradient():
         hidden, -root, None, targets, input_table=root, workspace=Workspace(), **SETTINGS
     )
     found.backward()
-    torch.testing.assert_close(root.grad, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(root.grad, expected, **GRADIENTS)
 
 
 def test_gradients_add_up_over_calls():
@@ -94,7 +103,7 @@ def test_gradients_add_up_over_calls():
         compute_plainly(draw(TOKENS, WIDTH, seed=seed), table, None, draw_targets(), input_table=table)[0]
         for seed in (1, 6)
     ]
-    torch.testing.assert_close(total, torch.autograd.grad(sum(losses), table)[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(total, torch.autograd.grad(sum(losses), table)[0], **GRADIENTS)
 
 
 def test_large_scores_are_no_trouble():
@@ -105,7 +114,8 @@ def test_large_scores_are_no_trouble():
     found, _ = augmented_cross_entropy(
         hidden, table, None, draw_targets(), input_table=table, workspace=Workspace(), **SETTINGS
     )
-    torch.testing.assert_close(found, loss)
+    # a sum of sums, whose terms' absolute values sum to less than four times the loss
+    torch.testing.assert_close(found, loss, rtol=bound_error(WIDTH + TOKENS, size=4.0), atol=0.0)
 
 
 def test_a_factor_afterwards_is_refused():
@@ -143,7 +153,7 @@ def test_what_needs_no_gradient_gets_none_and_under_no_grad_nothing_does(chunks)
     expected, nats = compute_plainly(hidden, table, bias, targets, input_table=table)
     with torch.no_grad():
         found = augmented_cross_entropy(hidden, table, bias, targets, **options)
-    torch.testing.assert_close(found, (expected.detach(), nats.detach()))
+    torch.testing.assert_close(found, (expected.detach(), nats.detach()), **LOSSES)
     assert table.grad is bias.grad is hidden.grad is None
     for frozen, trained in ((table, bias), (bias, table)):
         frozen.requires_grad_(False), trained.requires_grad_(True)
@@ -152,4 +162,4 @@ def test_what_needs_no_gradient_gets_none_and_under_no_grad_nothing_does(chunks)
         assert frozen.grad is None and trained.grad is not None
         trained.grad = None
     (wanted,) = torch.autograd.grad(compute_plainly(hidden, table, bias, targets, input_table=table)[0], hidden)
-    torch.testing.assert_close(hidden.grad, 2 * wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(hidden.grad, 2 * wanted, **GRADIENTS)
