@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin
 # where results hang on floating point, and therefore on the processor
-NUMERIC := tests/test_laws.py tests/architectures tests/layers tests/losses tests/models tests/training tests/tying
+NUMERIC := tests/test_laws.py tests/architectures tests/layers tests/losses tests/models tests/training
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -22,7 +22,7 @@ test-numeric-default: .venv/installed-dev ## run the numeric tests without the p
 	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest $(NUMERIC) $(PYTEST_ARGS)
 
 test-lowest: .venv-lowest/installed ## run a selection of tests with the lowest versions that pyproject.toml admits
-	$(LOWEST)/python -m pytest tests/test_configs.py tests/experiment tests/losses tests/layers tests/results tests/tying $(PYTEST_ARGS)
+	$(LOWEST)/python -m pytest tests/test_configs.py tests/experiment tests/layers tests/losses tests/results $(PYTEST_ARGS)
 
 coverage: .venv/installed-dev ## run the tests and say which lines and branches they miss
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
