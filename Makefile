@@ -1,14 +1,40 @@
-# Two commands from a fresh clone: `make compare` and `make test`. Each sets itself up; only Python 3.11 is needed.
+# `make compare` and `make test` from a fresh clone: each sets itself up. Only Python 3.11 or newer is needed.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+LOWEST := .venv-lowest/bin
+# where results hang on floating point, and therefore on the processor
+NUMERIC := tests/test_laws.py tests/architectures tests/layers tests/losses tests/models tests/training
+PYTEST_ARGS ?=
 
-.PHONY: compare test results bench clean
+.DEFAULT_GOAL := help
+.PHONY: help compare test test-numeric-default test-lowest coverage lint format results bench clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-22s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 compare: .venv/installed ## train the bundled quickstart once, then show tied beside untied
 	$(BIN)/tiebench compare tied untied --config quickstart
 
-test: .venv/installed-dev ## run the tests (CPU, offline)
-	$(BIN)/python -m pytest
+test: .venv/installed-dev ## run the tests (CPU, offline); PYTEST_ARGS adds options, such as '-n 2'
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-numeric-default: .venv/installed-dev ## run the numeric tests without the processor's vector instructions
+	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest $(NUMERIC) $(PYTEST_ARGS)
+
+test-lowest: .venv-lowest/installed ## run a selection of tests with the lowest versions that pyproject.toml admits
+	$(LOWEST)/python -m pytest tests/test_configs.py tests/experiment tests/layers tests/losses tests/results $(PYTEST_ARGS)
+
+coverage: .venv/installed-dev ## run the tests and say which lines and branches they miss
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+
+lint: .venv/installed-dev ## check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+format: .venv/installed-dev ## put the code in order: sorted imports, fixable findings, format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 results: .venv/installed ## rewrite results/README.md and the outputs in README.md from the published records
 	$(BIN)/python scripts/refresh_pages.py
@@ -16,17 +42,30 @@ results: .venv/installed ## rewrite results/README.md and the outputs in README.
 bench: .venv/installed ## measure training and evaluation on this machine
 	$(BIN)/tiebench bench
 
-clean: ## remove the environment
-	rm -rf .venv
+clean: ## remove the environments and what tools left behind
+	rm -rf .venv .venv-lowest .pytest_cache .ruff_cache .coverage .coverage.* build dist
+
+# $(1): folder of the environment
+define make_environment
+	$(PYTHON) -c 'import sys; sys.exit("tiebench needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(1)
+endef
 
 .venv/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit("tiebench needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv .venv
+	$(call make_environment,.venv)
 
-.venv/installed: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --editable .
+.venv-lowest/bin/python:
+	$(call make_environment,.venv-lowest)
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-.venv/installed-dev: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+.venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@ .venv/installed
+
+.venv-lowest/installed: pyproject.toml constraints-lowest.txt | .venv-lowest/bin/python
+	$(LOWEST)/python -m pip install --quiet --only-binary :all: --constraint constraints-lowest.txt pytest pytest-xdist transformers
+	$(LOWEST)/python -m pip install --quiet --constraint constraints-lowest.txt --editable .
+	touch $@
