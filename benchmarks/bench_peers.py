@@ -101,12 +101,21 @@ def build_hugging_face(run: Any, vocabulary_size: int, ids: Any, *, folder: Path
     quiet = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
     tied = run.spec.tie.type == "tied"
     model = GPT2LMHeadModel(
-        GPT2Config(vocab_size=vocabulary_size, n_positions=run.spec.training.window, use_cache=False,
-                   tie_word_embeddings=tied, bos_token_id=0, eos_token_id=0, **sizes, **quiet)
+        GPT2Config(
+            vocab_size=vocabulary_size,
+            n_positions=run.spec.training.window,
+            use_cache=False,
+            tie_word_embeddings=tied,
+            bos_token_id=0,
+            eos_token_id=0,
+            **sizes,
+            **quiet,
+        )
     )
     model.to(ids.device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=asked.learning_rate, betas=asked.betas, fused=True,
-                                  weight_decay=asked.weight_decay)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=asked.learning_rate, betas=asked.betas, fused=True, weight_decay=asked.weight_decay
+    )
 
     def ask(inputs: Any, targets: Any) -> Any:
         logits = model(inputs).logits

@@ -76,9 +76,17 @@ def _describe_other_work(samples: list[dict[str, Any]]) -> str:
 
 def _tabulate(samples: list[dict[str, Any]], kind: str, *, title: str, caption: str) -> Table:
     columns = (
-        Column("workload"), Column("arm"), Column("tokens/s", "number"), Column("% of ceiling", "number"),
-        Column("peak MB", "number"), Column("peer"), Column("over it, shipped"), Column("over it, tuned"),
-        Column("its tokens/s", "number"), Column("its tokens/s, tuned", "number"), Column("its peak MB", "number"),
+        Column("workload"),
+        Column("arm"),
+        Column("tokens/s", "number"),
+        Column("% of ceiling", "number"),
+        Column("peak MB", "number"),
+        Column("peer"),
+        Column("over it, shipped"),
+        Column("over it, tuned"),
+        Column("its tokens/s", "number"),
+        Column("its tokens/s, tuned", "number"),
+        Column("its peak MB", "number"),
         Column("its peak MB, tuned", "number"),
     )
     keys = dict.fromkeys((sample["workload"], sample["arm"]) for sample in samples)
@@ -94,7 +102,9 @@ def _list_rows(samples: list[dict[str, Any]], kind: str, *, workload: str, arm: 
     own = (workload, arm, _median(ours, rate), percent, _median(ours, memory, unit=2**20))
     rows = []
     for program in dict.fromkeys(sample["program"] for sample in here if sample["program"] != OURS):
-        theirs = [[s for s in here if (s["program"], s["allocator"]) == (program, allocator)] for allocator in ALLOCATORS]
+        theirs = [
+            [s for s in here if (s["program"], s["allocator"]) == (program, allocator)] for allocator in ALLOCATORS
+        ]
         ratios = [_describe_ratio(ours, samples, rate) for samples in theirs]
         rates = [_median(samples, rate) for samples in theirs]
         peaks = [_median(samples, memory, unit=2**20) for samples in theirs]

@@ -43,7 +43,9 @@ def copy_published(root: Path, folder: Path) -> Path:
 def run_command(command: str, *, results: Path) -> str:
     """What a command prints on stdout, without spaces at the ends of lines."""
     words = [sys.executable, "-m", "tiebench", *shlex.split(command)[1:], "--results", str(results)]
-    asked = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": str(WIDTH)})
+    asked = subprocess.run(
+        words, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": str(WIDTH)}
+    )
     if asked.returncode not in (0, 3):
         raise SystemExit(f"{command} failed:\n{asked.stderr}")
     return "\n".join(line.rstrip() for line in asked.stdout.strip().splitlines())

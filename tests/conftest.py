@@ -160,7 +160,7 @@ def fresh_memory() -> type:
     class FreshMemory(TorchDispatchMode):
         most_bytes, by = 0, ""
 
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 (torch's own signature)
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             given = [part.untyped_storage() for part in tree_leaves((args, kwargs)) if isinstance(part, Tensor)]
             known = {storage.data_ptr() for storage in given}
             found = func(*args, **(kwargs or {}))

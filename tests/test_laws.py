@@ -198,7 +198,9 @@ def test_at_one_seed_arms_begin_with_one_input_table_and_one_body(tie, architect
 def test_an_untied_output_table_is_drawn_independently(make_arm):
     embedding = build_model(make_arm("untied"), vocabulary_size=2000)
     initialise_model(embedding, seed=1)
-    tables = torch.stack([embedding.embedding.input_embedding.flatten(), embedding.embedding.output_embedding.flatten()])
+    tables = torch.stack(
+        [embedding.embedding.input_embedding.flatten(), embedding.embedding.output_embedding.flatten()]
+    )
     correlation = torch.corrcoef(tables)[0, 1].abs()
     assert correlation < 4 / tables.shape[1] ** 0.5, "four standard errors of independent draws"
 

@@ -29,7 +29,16 @@ ALLOWED = {
 MOST_LINES = 350
 PRINTING = {"cli", "printing"}
 TORCH_FREE = [
-    "errors", "registry", "experiment", "corpora", "results", "inventory", "display", "printing", "workflow", "cli"
+    "errors",
+    "registry",
+    "experiment",
+    "corpora",
+    "results",
+    "inventory",
+    "display",
+    "printing",
+    "workflow",
+    "cli",
 ]
 TORCH_FREE_FILES = ["training.reuse", "training.callback"]
 

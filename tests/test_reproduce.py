@@ -28,6 +28,7 @@ def write_claims(tmp_path):
         ]
         file.write_text(HEAD + "".join(lines))
         return file
+
     return write
 
 
@@ -35,6 +36,7 @@ def write_claims(tmp_path):
 def reproduce(tmp_path):
     def run(file, *options, results=tmp_path / "results"):
         return CliRunner().invoke(app, ["reproduce", str(file), "--results", str(results), "--device", "cpu", *options])
+
     return run
 
 
@@ -91,11 +93,11 @@ def test_what_is_measured_on_tables_outlives_the_weights(trained, write_claims, 
     assert first.exit_code == 3 and verdicts(first) == {"ranks": "reproduced", "mapped": "not reproduced"}
     found = read_measurements(results / "tiny")
     assert {(measurement.measure, measurement.of) for measurement in found} == {
-        (measure, of)
-        for measure in ("rank correlation", "aligned cosine")
-        for of in ("in-out", "in-tied", "out-tied")
+        (measure, of) for measure in ("rank correlation", "aligned cosine") for of in ("in-out", "in-tied", "out-tied")
     }
-    assert {measurement.seed for measurement in found} == {1, 2} and all(measurement.provenance.command for measurement in found)
+    assert {measurement.seed for measurement in found} == {1, 2} and all(
+        measurement.provenance.command for measurement in found
+    )
     for weights in results.glob(f"**/{WEIGHTS_FILE}"):
         weights.unlink()
     without = reproduce(file, "--no-train", "--json", results=results)

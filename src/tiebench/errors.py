@@ -1,6 +1,5 @@
 """What a user is told when something cannot be done: one sentence on what is wrong, one on what to do next."""
 
-
 import difflib
 from collections.abc import Iterable
 

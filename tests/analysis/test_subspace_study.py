@@ -58,7 +58,9 @@ def test_a_study_on_penn_treebank_is_a_finding(data_dir):
     assert 0 < measurement.value < 1 and np.isfinite(measurement.value)
     assert 100 < measurement.facts["num_words"] < 400, "the vocabulary is that of the excerpt"
     made = measurement.provenance
-    assert made.command and made.started <= made.finished and made.versions["torch"] and made.hardware["device"] == "cpu"
+    assert (
+        made.command and made.started <= made.finished and made.versions["torch"] and made.hardware["device"] == "cpu"
+    )
 
 
 def test_the_declared_number_of_words_is_that_of_the_excerpt(data_dir):

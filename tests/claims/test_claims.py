@@ -39,12 +39,14 @@ ORDER = "{{source: table-2, says: So., experiment: {file}, arms: [untied, tied],
 @pytest.fixture
 def write_claims(tmp_path):
     """Write an experiment and a file of claims; a claim is a format string with `{file}`, the experiment's path."""
+
     def write(**claims):
         experiment, file = tmp_path / "experiment.yaml", tmp_path / "a-paper.yaml"
         experiment.write_text(EXPERIMENT)
         lines = [f"  {id}: {claim.format(file=experiment, arm='untied')}\n" for id, claim in claims.items()]
         file.write_text(HEAD + "".join(lines))
         return file
+
     return write
 
 
@@ -98,7 +100,9 @@ def test_only_the_direction_holds(write_claims, judge):
     file = write_claims(small=value(90.0, 1.0), tied=value(80.0, 1.0, arm="tied"), lower=order("tied < untied"))
     found = judge(file, {("untied", 1): 115.0, ("tied", 1): 110.0})
     assert {id: outcome.verdict for id, outcome in found.items()} == {
-        "small": "direction only", "tied": "direction only", "lower": "reproduced",
+        "small": "direction only",
+        "tied": "direction only",
+        "lower": "reproduced",
     }
     assert judge(file, only=["small"])["small"].verdict == "direction only", "the sibling need not be chosen"
 
@@ -241,7 +245,10 @@ def test_the_published_table_6_is_complete():
     claims = load_papers("press-wolf-2017")[0].choose(["table-6"])
     published = {id: claim.published for id, claim in claims.items() if claim.published}
     assert [published[f"small-{arm}-test"] for arm in ("untied", "tied", "untied-projected", "tied-projected")] == [
-        114.5, 112.4, 111.7, 100.9,
+        114.5,
+        112.4,
+        111.7,
+        100.9,
     ]
     parameters = [value for id, value in published.items() if id.endswith("parameters")]
     assert parameters == [4_650_000, 2_650_000, 4_690_000, 2_690_000]

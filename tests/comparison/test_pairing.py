@@ -149,7 +149,9 @@ def test_the_tie_may_differ_between_two_files_of_one_arm_each(make_record):
     assert compare_arms(arms, token_nll=no_nats).experiment == "ptb-lstm-small and other"
 
 
-@pytest.mark.parametrize("declared", ["embedding.output_projection.penalty", "embedding.output_projection", "embedding"])
+@pytest.mark.parametrize(
+    "declared", ["embedding.output_projection.penalty", "embedding.output_projection", "embedding"]
+)
 def test_a_declared_block_may_be_missing_in_an_arm(make_record, declared):
     projection = {"penalty": 0.15, "form": "paper", "bias": False}
     changes = [("declared", ["tie", declared]), ("spec.embedding.output_projection", projection)]
@@ -191,7 +193,11 @@ def test_the_caption_holds_what_is_shared_and_not_what_differs(make_record):
 def test_the_difference_table_has_the_leaves_that_differ():
     specs = {
         "untied": {"tie": {"type": "untied"}, "embedding": {"output_projection": None, "width": 200}, "epochs": 13},
-        "tied": {"tie": {"type": "tied"}, "embedding": {"output_projection": {"penalty": 0.15}, "width": 200}, "epochs": 13},
+        "tied": {
+            "tie": {"type": "tied"},
+            "embedding": {"output_projection": {"penalty": 0.15}, "width": 200},
+            "epochs": 13,
+        },
     }
     assert difference_table(specs) == [
         ("embedding.output_projection.penalty", {"untied": None, "tied": 0.15}),

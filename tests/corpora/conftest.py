@@ -26,16 +26,19 @@ def open_real() -> Callable[[str], Corpus]:
         if not (DATA / name).is_dir():
             pytest.skip(f"needs the corpus {name}: set TIEBENCH_DATA to the folder of the corpora")
         return open_block({"type": name}, data_dir=DATA)
+
     return open_named
 
 
 @pytest.fixture
 def write_corpus(tmp_path: Path) -> Callable[..., dict[str, str]]:
     """Write three small files and return the `corpus:` block that names them."""
+
     def write(train: str = "a cat sat\nthe cat\n", valid: str = "a dog sat\n", test: str = "the cat sat\n"):
         block = {"type": "text"}
         for split, text in (("train", train), ("valid", valid), ("test", test)):
             (tmp_path / f"{split}.txt").write_bytes(text.encode("utf-8"))
             block[split] = str(tmp_path / f"{split}.txt")
         return block
+
     return write

@@ -43,20 +43,28 @@ def test_hub_rows_become_the_published_files(name, open_real, tmp_path):
     corpus = open_real(name)
     source = CATALOGUE[name]
     as_on_hub = str.strip if name == "ptb" else lambda line: line + "\n" if line.strip() else ""
-    rows = {split: make_rows([as_on_hub(line) for line in corpus.lines(split)], column=source.hub.column)
-            for split in SPLITS}
+    rows = {
+        split: make_rows([as_on_hub(line) for line in corpus.lines(split)], column=source.hub.column)
+        for split in SPLITS
+    }
     for split, file in restore_files(source, rows=rows, folder=tmp_path).items():
         assert file.read_bytes() == corpus.files[split].read_bytes()
 
 
 def test_hub_text_is_fetched_once_and_kept(monkeypatch):
-    source = replace(CATALOGUE["wikitext-2"], expected_tokens={"train": 9, "valid": 3, "test": 3}, expected_vocabulary=4)
+    source = replace(
+        CATALOGUE["wikitext-2"], expected_tokens={"train": 9, "valid": 3, "test": 3}, expected_vocabulary=4
+    )
     fetched = []
 
     def deliver(hub):
         fetched.append(hub.config)
-        return {"train": make_rows(["", " = A cat = \n", "", " A"]), "valid": make_rows([" x y \n"]),
-                "test": make_rows([" x y \n"])}
+        return {
+            "train": make_rows(["", " = A cat = \n", "", " A"]),
+            "valid": make_rows([" x y \n"]),
+            "test": make_rows([" x y \n"]),
+        }
+
     monkeypatch.setattr(catalogue, "fetch_rows", deliver)
     corpora = [catalogue.open_source(source, data_dir=None) for _ in range(2)]
     assert corpora[0] == corpora[1] and fetched == ["wikitext-2-v1"]

@@ -19,8 +19,9 @@ def test_real_corpus_has_the_published_counts(name, open_real):
     corpus = open_real(name)
     counted = {split: sum(len(line.split()) + 1 for line in corpus.lines(split)) for split in SPLITS}
     assert counted == corpus.expected_tokens
-    assert len({word for line in corpus.lines("train") for word in line.split()} | {"<eos>"}) \
-        == corpus.expected_vocabulary
+    assert (
+        len({word for line in corpus.lines("train") for word in line.split()} | {"<eos>"}) == corpus.expected_vocabulary
+    )
 
 
 def test_checksum_is_over_the_three_splits_in_order(open_real):
@@ -56,8 +57,9 @@ def test_a_file_rewritten_within_one_tick_is_counted_again(write_corpus):
 
 
 def test_every_catalogue_entry_says_what_it_is_and_refuses_unknown_options():
-    assert {"ptb", "wikitext-2", "wikitext-103", "wikitext-2-raw", "wikitext-103-raw", "text", "pydocs"} \
-        == set(list(CORPORA))
+    assert {"ptb", "wikitext-2", "wikitext-103", "wikitext-2-raw", "wikitext-103-raw", "text", "pydocs"} == set(
+        list(CORPORA)
+    )
     for name in list(CORPORA):
         assert 40 < len(CORPORA[name].__doc__.split("\n\n")[0]) < 150
         with pytest.raises(ValidationError, match="colour"):

@@ -38,8 +38,10 @@ def test_it_reads_like_prose(split, text):
 
 
 def test_splits_share_no_paragraph_and_the_vocabulary_is_the_training_splits(text):
-    long = {split: {line for line in lines if len(line.split()) > 8 and "<unk>" not in line}
-            for split, lines in text.items()}
+    long = {
+        split: {line for line in lines if len(line.split()) > 8 and "<unk>" not in line}
+        for split, lines in text.items()
+    }
     assert not long["train"] & long["valid"] and not long["train"] & long["test"] and not long["valid"] & long["test"]
     known = {word for line in text["train"] for word in line.split()}
     assert {word for split in ("valid", "test") for line in text[split] for word in line.split()} <= known
@@ -71,16 +73,20 @@ def test_code_tables_and_markup_are_left_out():
       known list is here, e.g. "this" one.
     """
     found = [" ".join(tokens) for tokens in prose.extract_prose(documentation)]
-    assert found == ["Return the value of name in a list ; it isn't Python 's .",
-                     "The first item of a well @-@ known list is here , e.g. this one ."]
+    assert found == [
+        "Return the value of name in a list ; it isn't Python 's .",
+        "The first item of a well @-@ known list is here , e.g. this one .",
+    ]
 
 
 def test_two_processes_build_once(tmp_path, cache):
-    program = ("import sys, time; from pathlib import Path; from tiebench.corpora.cache import keep_folder\n"
-               "def build(folder):\n"
-               "    time.sleep(0.5); (folder / 'file').write_text('x')\n"
-               "    with open(sys.argv[1], 'a') as log: log.write('built ')\n"
-               "keep_folder('shared', build=build)")
+    program = (
+        "import sys, time; from pathlib import Path; from tiebench.corpora.cache import keep_folder\n"
+        "def build(folder):\n"
+        "    time.sleep(0.5); (folder / 'file').write_text('x')\n"
+        "    with open(sys.argv[1], 'a') as log: log.write('built ')\n"
+        "keep_folder('shared', build=build)"
+    )
     log = tmp_path / "log"
     both = [subprocess.Popen([sys.executable, "-c", program, str(log)]) for _ in range(2)]
     assert [process.wait(timeout=30) for process in both] == [0, 0]

@@ -88,6 +88,7 @@ def test_what_failed_or_was_killed_leaves_nothing(cache):
     def fail(folder):
         (folder / "half").write_text("half")
         raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
         keeping.keep_folder("streams/some", build=fail)
     assert [path.name for path in (cache / "streams").iterdir() if path.is_dir()] == []

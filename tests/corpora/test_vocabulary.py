@@ -28,8 +28,12 @@ def test_saved_vocabulary_is_the_same(options, write_corpus, tmp_path):
     vocabulary = fit_vocabulary(options, corpus=open_block(write_corpus()))
     save_vocabulary(vocabulary, tmp_path / "vocabulary.json")
     loaded = load_vocabulary(tmp_path / "vocabulary.json")
-    assert (loaded.identity, loaded.size, loaded.boundary, loaded.unknown) \
-        == (vocabulary.identity, vocabulary.size, vocabulary.boundary, vocabulary.unknown)
+    assert (loaded.identity, loaded.size, loaded.boundary, loaded.unknown) == (
+        vocabulary.identity,
+        vocabulary.size,
+        vocabulary.boundary,
+        vocabulary.unknown,
+    )
     ids = loaded.encode("a cat sat")
     assert ids == vocabulary.encode("a cat sat\n") and ids[-1] == loaded.boundary and max(ids) < loaded.size
     assert loaded.decode(ids * 2) == "a cat sat\na cat sat\n"
@@ -80,8 +84,17 @@ def test_damaged_cache_is_fitted_again(write_corpus, cache):
     assert "cow" not in file.read_text("utf-8")
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", json.dumps({"type": "runes"}), json.dumps({"type": "words"}),
-                                     json.dumps({"type": "words", "tokens": ["a"]})])
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "",
+        "[]",
+        json.dumps({"type": "runes"}),
+        json.dumps({"type": "words"}),
+        json.dumps({"type": "words", "tokens": ["a"]}),
+    ],
+)
 def test_file_that_is_no_vocabulary_is_an_error(content, tmp_path):
     if content is not None:
         (tmp_path / "vocabulary.json").write_text(content, "utf-8")

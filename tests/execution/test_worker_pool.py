@@ -180,7 +180,9 @@ def test_a_process_that_nobody_listens_to_is_told_to_stop():
 
 def test_one_that_is_told_to_stop_stops_all(open_runs):
     """A signal to one process: what the message says of all runs is so."""
-    arms = {name: {"tie": name == "tied", "embedding": {"output_bias": name == "odd"}} for name in ("tied", "untied", "odd")}
+    arms = {
+        name: {"tie": name == "tied", "embedding": {"output_bias": name == "odd"}} for name in ("tied", "untied", "odd")
+    }
     pool = open_runs(arms=arms, training={**LONG, "epochs": 10_000})
 
     def tell(run) -> None:

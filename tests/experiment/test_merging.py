@@ -31,7 +31,9 @@ def test_of_keys_that_exclude_each_other_the_later_wins(group):
 
 def test_null_takes_a_block_away():
     assert merge({"output_projection": {"penalty": 1.0}}, {"output_projection": None}) == {"output_projection": None}
-    assert merge({"output_projection": None}, {"output_projection": {"penalty": 1.0}}) == {"output_projection": {"penalty": 1.0}}
+    assert merge({"output_projection": None}, {"output_projection": {"penalty": 1.0}}) == {
+        "output_projection": {"penalty": 1.0}
+    }
 
 
 def test_shorthands():

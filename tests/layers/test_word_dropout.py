@@ -84,7 +84,9 @@ def test_evaluation_drops_nothing_and_draws_nothing(embedding, make_model):
 
 def test_scores_are_of_all_words(make_model):
     embedding, hidden = make_model().embedding, torch.randn(3, 16)
-    torch.testing.assert_close(embedding.logits(hidden), hidden @ embedding.output_embedding.t())  # a dropped score would be 0
+    torch.testing.assert_close(
+        embedding.logits(hidden), hidden @ embedding.output_embedding.t()
+    )  # a dropped score would be 0
 
 
 def test_tied_and_untied_arms_drop_the_same_words(make_model):

@@ -38,7 +38,11 @@ def make_llama(tied, kv_heads=None):
         tie_word_embeddings=tied, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     options = LlamaConfig(type="llama", layers=3, width=32, heads=4, kv_heads=kv_heads)
-    return transformers.LlamaForCausalLM(config), llama.build(options), partial(convert_hugging_face, architecture="llama")
+    return (
+        transformers.LlamaForCausalLM(config),
+        llama.build(options),
+        partial(convert_hugging_face, architecture="llama"),
+    )
 
 
 def make_grouped_llama(tied):

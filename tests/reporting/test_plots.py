@@ -51,7 +51,15 @@ def test_nothing_to_draw_is_said(tmp_path):
 
 
 def test_the_results_load_neither_torch_nor_what_draws():
-    modules = "results.record results.store comparison.pairing reporting.tables reporting.render reporting.pages reporting.plots".split()
+    modules = [
+        "results.record",
+        "results.store",
+        "comparison.pairing",
+        "reporting.tables",
+        "reporting.render",
+        "reporting.pages",
+        "reporting.plots",
+    ]
     imports = "; ".join(f"import tiebench.{name}" for name in modules)
     heavy = "{'torch', 'numpy', 'scipy', 'rich', 'tabulate', 'matplotlib', 'filelock'}"
     program = f"import sys; {imports}; print(sorted({heavy} & set(sys.modules)))"

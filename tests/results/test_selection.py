@@ -26,7 +26,10 @@ def test_arms_of_one_experiment_belong_together(keep, tmp_path):
             keep(arm, 1, experiment=experiment)
     keep("tied", 1, experiment="lonely", changes=[("spec.training.epochs", 99)])
     groups = select_arms(["tied", "untied"], store=Store(tmp_path))
-    assert [{record.experiment for arm in group.values() for record in arm} for group in groups] == [{"first"}, {"second"}]
+    assert [{record.experiment for arm in group.values() for record in arm} for group in groups] == [
+        {"first"},
+        {"second"},
+    ]
     assert list(groups[0]) == ["tied", "untied"]
 
 
@@ -41,7 +44,9 @@ def test_arms_from_separate_files_belong_together_when_only_the_tie_differs(keep
 def test_folders_are_taken_as_named(keep, tmp_path):
     keep("tied", 1, experiment="one")
     keep("tied", 1, experiment="two")
-    (group,) = select_arms([str(tmp_path / "one" / "tied"), str(tmp_path / "two" / "tied" / "seed-1")], store=Store(tmp_path))
+    (group,) = select_arms(
+        [str(tmp_path / "one" / "tied"), str(tmp_path / "two" / "tied" / "seed-1")], store=Store(tmp_path)
+    )
     assert list(group) == ["tied", "two/tied"]
     with pytest.raises(UsageError, match="no finished run in"):
         select_arms([str(tmp_path / "one"), str(tmp_path / "two")], store=Store(tmp_path))

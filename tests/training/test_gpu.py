@@ -49,9 +49,7 @@ def measure_gradients(dtype: torch.dtype, device: torch.device) -> list[torch.Te
     bias, targets = torch.randn(VOCABULARY, device=device), torch.arange(70, device=device) * 4
     targets[3] = -100
     leaves = [part.requires_grad_() for part in (hidden, table, bias)]
-    loss = linear_cross_entropy(
-        hidden.to(dtype), table, bias, targets, scale=1 / 69, workspace=Workspace()
-    )
+    loss = linear_cross_entropy(hidden.to(dtype), table, bias, targets, scale=1 / 69, workspace=Workspace())
     loss.backward()
     wanted = [part.detach().double().cpu().requires_grad_() for part in leaves]
     plain = functional.cross_entropy(functional.linear(*wanted), targets.cpu())

@@ -143,7 +143,6 @@ def test_momentum_belongs_to_its_parameter(make_arm):
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
-
 def test_only_plain_sgd_on_two_tables_leaves_the_gradient_sparse(make_arm):
     found = {}
     for tie in ("tied", "untied"):

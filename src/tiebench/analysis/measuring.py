@@ -107,7 +107,9 @@ def _measure_pair(claim: Claim, untied: Record, tied: Record, *, store: Store, s
     place = environment.choose_device("cpu")
     made = environment.describe_provenance(started=started, device=place)
     measurements = [
-        Measurement(measure=claim.measure, of=of, seed=untied.seed, value=value, runs=runs, facts=facts, provenance=made)
+        Measurement(
+            measure=claim.measure, of=of, seed=untied.seed, value=value, runs=runs, facts=facts, provenance=made
+        )
         for of, value, facts in found
     ]
     add_measurements(measurements, store.root / untied.experiment)

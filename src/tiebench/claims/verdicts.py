@@ -77,7 +77,10 @@ class Evidence:
             records = [read_record(file.parent) for file in sorted(folder.glob(f"*/seed-*/{RECORD_FILE}"))]
             records = [record for record in records if self._wants(record.seed)]
             measurements = [measurement for measurement in read_measurements(folder) if self._wants(measurement.seed)]
-            self.kept[place] = records, [measurement for measurement in measurements if is_current(measurement, records)]
+            self.kept[place] = (
+                records,
+                [measurement for measurement in measurements if is_current(measurement, records)],
+            )
         return self.kept[place]
 
     def measure(self, claim: Claim, subject: str) -> BySeed:
@@ -91,7 +94,11 @@ class Evidence:
             return {seed: value for seed, value in found.items() if value is not None}
         arms, asked = claim.arms if claim.is_about_embeddings else [], (claim.measure, subject)
         fitting = [measurement for measurement in measurements if measurement.is_about(arms)]
-        return {measurement.seed: measurement.value for measurement in fitting if (measurement.measure, measurement.of) == asked}
+        return {
+            measurement.seed: measurement.value
+            for measurement in fitting
+            if (measurement.measure, measurement.of) == asked
+        }
 
     def is_altered(self, claim: Claim) -> bool:
         """Whether anything was changed: by an override, or in a run that stands where the claim's should."""

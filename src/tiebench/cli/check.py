@@ -33,4 +33,6 @@ def check(
         columns = (Column("what differs"), *(Column(run.arm) for run in runs))
         rows = tuple((path, *(show_value(values.get(run.arm)) for run in runs)) for path, values in differences)
         print_table(Table("arms", columns, rows))
-    typer.echo(f"{len(experiment.arms)} arms x {len(experiment.seeds)} seeds. Nothing is wrong with {experiment.source}.")
+    typer.echo(
+        f"{len(experiment.arms)} arms x {len(experiment.seeds)} seeds. Nothing is wrong with {experiment.source}."
+    )

@@ -25,7 +25,12 @@ from tiebench.errors import UsageError
 
 
 def compare(
-    names: Annotated[list[str], typer.Argument(metavar="ARM ARM...", help="Arms, or folders of runs. The first is the baseline; of two, the untied one.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ARM ARM...", help="Arms, or folders of runs. The first is the baseline; of two, the untied one."
+        ),
+    ],
     config: Annotated[str | None, typer.Option(help="The experiment; what is missing of it is trained.")] = None,
     overrides: Overrides = NO_LIST,
     seeds: Seeds = NO_LIST,

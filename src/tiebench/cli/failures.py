@@ -22,7 +22,11 @@ def report_failures(command: Callable[..., None]) -> Callable[..., None]:
         except TiebenchError as error:
             fail(error.message, hint=error.hint, exit_code=error.exit_code)
         except KeyboardInterrupt as interrupt:
-            fail(f"interrupted{f': {interrupt}' if interrupt.args else ''}", hint="the same command goes on", exit_code=130)
+            fail(
+                f"interrupted{f': {interrupt}' if interrupt.args else ''}",
+                hint="the same command goes on",
+                exit_code=130,
+            )
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except OSError as error:

@@ -5,8 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-Config = Annotated[str, typer.Argument(help="An experiment file, or the name of a bundled one (tiebench list configs).")]
-Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value: training.epochs=1.")]
+Config = Annotated[
+    str, typer.Argument(help="An experiment file, or the name of a bundled one (tiebench list configs).")
+]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value: training.epochs=1.")
+]
 Seeds = Annotated[list[int], typer.Option("--seed", min=0, help="Only this seed; may be repeated.")]
 ArmNames = Annotated[list[str], typer.Option("--arm", help="Only this arm; may be repeated.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]

@@ -24,7 +24,9 @@ from tiebench.cli.workflow import check_output, complete_runs, gather_settings
 
 def reproduce(
     paper: Annotated[str, typer.Argument(help="A paper (tiebench list claims), a file of claims, or all.")],
-    only: Annotated[list[str], typer.Option("--only", help="Only this claim, table or figure; may be repeated.")] = NO_LIST,
+    only: Annotated[
+        list[str], typer.Option("--only", help="Only this claim, table or figure; may be repeated.")
+    ] = NO_LIST,
     overrides: Overrides = NO_LIST,
     seeds: Seeds = NO_LIST,
     device: Device = "auto",

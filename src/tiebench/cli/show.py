@@ -23,8 +23,14 @@ def show(
         return
     print_runs([record], as_json=False)
     evaluations = {split: found.model_dump() for split, found in record.evaluations.items()}
-    for name, block in (("spec", record.spec.model_dump(mode="json")), ("evaluations", evaluations), ("checkpoint", record.checkpoint.model_dump()), ("usage", record.usage.model_dump()),
-                        ("corpus", record.corpus.model_dump()), ("provenance", record.provenance.model_dump())):
+    for name, block in (
+        ("spec", record.spec.model_dump(mode="json")),
+        ("evaluations", evaluations),
+        ("checkpoint", record.checkpoint.model_dump()),
+        ("usage", record.usage.model_dump()),
+        ("corpus", record.corpus.model_dump()),
+        ("provenance", record.provenance.model_dump()),
+    ):
         typer.echo(f"{name}:")
         for key, value in block.items():
             typer.echo(f"  {key}: {show_value(value)}")

@@ -62,7 +62,14 @@ def raise_interrupt(number: int, frame: Any) -> NoReturn:
 
 
 def train_arms(
-    config: str, names: list[str], overrides: list[str], seeds: list[int], *, settings: "Settings", jobs: str, quiet: bool
+    config: str,
+    names: list[str],
+    overrides: list[str],
+    seeds: list[int],
+    *,
+    settings: "Settings",
+    jobs: str,
+    quiet: bool,
 ) -> dict[str, list["Record"]]:
     from tiebench.experiment.loading import load_experiment
 
@@ -100,7 +107,9 @@ def keep_seeds(group: dict[str, list["Record"]], seeds: list[int]) -> dict[str, 
     for arm, records in group.items():
         there = {record.seed for record in records}
         if missing := sorted(set(seeds) - there):
-            hint = f"there are {', '.join(map(str, sorted(there)))}; train the others with tiebench train CONFIG --seed N"
+            hint = (
+                f"there are {', '.join(map(str, sorted(there)))}; train the others with tiebench train CONFIG --seed N"
+            )
             raise UsageError(f"'{arm}' has no finished run at seed {missing[0]}", hint)
     return {arm: [record for record in records if record.seed in seeds] for arm, records in group.items()}
 

@@ -45,8 +45,15 @@ def describe_contrast(contrast: "Contrast") -> str:
 def describe_common(records: list[Record], *, seeds: list[int]) -> str:
     """What all arms share: corpus, vocabulary, architecture, budget and seeds. What differs is left out."""
     first = records[0]
-    differing = [path for path, _ in find_differences({str(place): each.spec.model_dump(mode="json") for place, each in enumerate(records)})]
-    architecture, training = (_shared_options(first.spec.model_dump(mode="json"), name, differing) for name in ("architecture", "training"))
+    differing = [
+        path
+        for path, _ in find_differences(
+            {str(place): each.spec.model_dump(mode="json") for place, each in enumerate(records)}
+        )
+    ]
+    architecture, training = (
+        _shared_options(first.spec.model_dump(mode="json"), name, differing) for name in ("architecture", "training")
+    )
     parts = [_corpus(first), _architecture(architecture), _training(training)]
     numbers = ", ".join(map(str, seeds))
     parts.append(f"seed{'s' if len(seeds) > 1 else ''} {numbers}")

@@ -36,9 +36,15 @@ def open_source(source: Source, *, data_dir: Path | None) -> Corpus:
 
     Raises TiebenchError when no place has it, or when what is there does not have the published counts.
     """
-    return read_corpus(source.name, title=source.title, citation=source.citation, licence=source.licence,
-                       files=_find_files(source, data_dir=data_dir) or _keep_hub_text(source),
-                       expected_tokens=source.expected_tokens, expected_vocabulary=source.expected_vocabulary)
+    return read_corpus(
+        source.name,
+        title=source.title,
+        citation=source.citation,
+        licence=source.licence,
+        files=_find_files(source, data_dir=data_dir) or _keep_hub_text(source),
+        expected_tokens=source.expected_tokens,
+        expected_vocabulary=source.expected_vocabulary,
+    )
 
 
 def restore_files(source: Source, *, rows: dict[str, Iterator[str]], folder: Path) -> dict[str, Path]:
@@ -62,8 +68,10 @@ def _find_files(source: Source, *, data_dir: Path | None) -> dict[str, Path] | N
         if not missing:
             return files
         if len(missing) < len(SPLITS):
-            raise TiebenchError(f"{source.name} is incomplete: {' and '.join(missing)} not found",
-                                f"Put the missing file there. {source.download}")
+            raise TiebenchError(
+                f"{source.name} is incomplete: {' and '.join(missing)} not found",
+                f"Put the missing file there. {source.download}",
+            )
     return None
 
 
@@ -94,8 +102,14 @@ def _restore_wikitext_line(row: str) -> str:
     return row if row.endswith("\n") else f"{row or ' '}\n"
 
 
-def _wikitext(name: str, *, title: str, suffix: str, expected_tokens: dict[str, int] | None = None,
-              expected_vocabulary: int | None = None) -> Source:
+def _wikitext(
+    name: str,
+    *,
+    title: str,
+    suffix: str,
+    expected_tokens: dict[str, int] | None = None,
+    expected_vocabulary: int | None = None,
+) -> Source:
     """One of the four WikiText corpora, whose published files are `wiki.{train,valid,test}.<suffix>`."""
     return Source(
         name=name,
@@ -103,9 +117,13 @@ def _wikitext(name: str, *, title: str, suffix: str, expected_tokens: dict[str, 
         citation="Merity et al. 2016, Pointer Sentinel Mixture Models, arXiv 1609.07843",
         licence="CC BY-SA 3.0",
         download=f"Download {name}-v1.zip, or the configuration {name}-v1 of Salesforce/wikitext on huggingface.co, "
-                 f"from a machine with network: the text is {name}/wiki.{{train,valid,test}}.{suffix}.",
-        layouts=(f"{name}/wiki.{{split}}.{suffix}", f"{name}-v1/wiki.{{split}}.{suffix}",
-                 f"{name}/{{split}}.txt", f"wiki.{{split}}.{suffix}"),
+        f"from a machine with network: the text is {name}/wiki.{{train,valid,test}}.{suffix}.",
+        layouts=(
+            f"{name}/wiki.{{split}}.{suffix}",
+            f"{name}-v1/wiki.{{split}}.{suffix}",
+            f"{name}/{{split}}.txt",
+            f"wiki.{{split}}.{suffix}",
+        ),
         hub=HubText("Salesforce/wikitext", column="text", config=f"{name}-v1"),
         restore_line=_restore_wikitext_line,
         expected_tokens=expected_tokens,
@@ -122,23 +140,41 @@ CATALOGUE: dict[str, Source] = {
             name="ptb",
             title="Penn Treebank (Mikolov)",
             citation="Marcus et al. 1993, Building a large annotated corpus of English: the Penn Treebank, "
-                     "as prepared by Mikolov et al. 2010, Recurrent neural network based language model",
+            "as prepared by Mikolov et al. 2010, Recurrent neural network based language model",
             licence="Linguistic Data Consortium (LDC), not redistributable",
             download="Download simple-examples.tgz from Tomas Mikolov's page (www.fit.vutbr.cz/~imikolov/rnnlm) and unpack "
-                     "it: the text is simple-examples/data/ptb.{train,valid,test}.txt.",
-            layouts=("ptb/ptb.{split}.txt", "simple-examples/data/ptb.{split}.txt", "ptb.{split}.txt",
-                     "data/ptb.{split}.txt", "penn/{split}.txt", "ptb/{split}.txt"),
-            hub=HubText("hf://datasets/ptb-text-only/ptb_text_only@refs%2Fconvert%2Fparquet/penn_treebank/{split}/0000.parquet",
-                        column="sentence"),
+            "it: the text is simple-examples/data/ptb.{train,valid,test}.txt.",
+            layouts=(
+                "ptb/ptb.{split}.txt",
+                "simple-examples/data/ptb.{split}.txt",
+                "ptb.{split}.txt",
+                "data/ptb.{split}.txt",
+                "penn/{split}.txt",
+                "ptb/{split}.txt",
+            ),
+            hub=HubText(
+                "hf://datasets/ptb-text-only/ptb_text_only@refs%2Fconvert%2Fparquet/penn_treebank/{split}/0000.parquet",
+                column="sentence",
+            ),
             restore_line=_restore_ptb_line,
             expected_tokens={"train": 929_589, "valid": 73_760, "test": 82_430},
             expected_vocabulary=10_000,
         ),
-        _wikitext("wikitext-2", title="WikiText-2", suffix="tokens",
-                  expected_tokens={"train": 2_088_628} | _HELD_OUT_TOKENS, expected_vocabulary=33_278),
+        _wikitext(
+            "wikitext-2",
+            title="WikiText-2",
+            suffix="tokens",
+            expected_tokens={"train": 2_088_628} | _HELD_OUT_TOKENS,
+            expected_vocabulary=33_278,
+        ),
         _wikitext("wikitext-2-raw", title="WikiText-2, raw", suffix="raw"),
-        _wikitext("wikitext-103", title="WikiText-103", suffix="tokens",
-                  expected_tokens={"train": 103_227_021} | _HELD_OUT_TOKENS, expected_vocabulary=267_735),
+        _wikitext(
+            "wikitext-103",
+            title="WikiText-103",
+            suffix="tokens",
+            expected_tokens={"train": 103_227_021} | _HELD_OUT_TOKENS,
+            expected_vocabulary=267_735,
+        ),
         _wikitext("wikitext-103-raw", title="WikiText-103, raw", suffix="raw"),
     )
 }

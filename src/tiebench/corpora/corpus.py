@@ -37,9 +37,17 @@ class Corpus:
         return read_lines(self.files[split])
 
 
-def read_corpus(name: str, *, title: str, citation: str, licence: str, files: dict[str, Path],
-                expected_tokens: dict[str, int] | None = None, expected_vocabulary: int | None = None,
-                facts: dict[str, str] | None = None) -> Corpus:
+def read_corpus(
+    name: str,
+    *,
+    title: str,
+    citation: str,
+    licence: str,
+    files: dict[str, Path],
+    expected_tokens: dict[str, int] | None = None,
+    expected_vocabulary: int | None = None,
+    facts: dict[str, str] | None = None,
+) -> Corpus:
     """A corpus from its three files: counted, checked against what is expected, and given its checksum.
 
     Raises TiebenchError for an empty split, text that is not UTF-8, or another count than expected.
@@ -48,8 +56,9 @@ def read_corpus(name: str, *, title: str, citation: str, licence: str, files: di
     return Corpus(name, title, citation, licence, files, checksum, expected_tokens, expected_vocabulary, facts or {})
 
 
-def verify_files(files: dict[str, Path], *, expected_tokens: dict[str, int] | None,
-                 expected_vocabulary: int | None) -> str:
+def verify_files(
+    files: dict[str, Path], *, expected_tokens: dict[str, int] | None, expected_vocabulary: int | None
+) -> str:
     """Count the three files, compare with what is expected, and return the corpus's checksum (sha256, hex).
 
     Raises TiebenchError that shows both numbers and the file.
@@ -74,6 +83,8 @@ def _check_not_empty(statistics: TextStatistics, *, file: Path, split: str) -> N
 
 def _check_count(found: int, *, expected: int | None, unit: str, file: Path) -> None:
     if found != expected:
-        raise TiebenchError(f"{file} has {found:,} {unit}, the catalogue expects {expected:,} (with <eos>)",
-                            "The file is another version of the corpus, or was cut off. Download it again, "
-                            "or use it as your own text: corpus: {type: text, train: ..., valid: ..., test: ...}")
+        raise TiebenchError(
+            f"{file} has {found:,} {unit}, the catalogue expects {expected:,} (with <eos>)",
+            "The file is another version of the corpus, or was cut off. Download it again, "
+            "or use it as your own text: corpus: {type: text, train: ..., valid: ..., test: ...}",
+        )

@@ -4,8 +4,53 @@ import re
 from collections.abc import Iterator
 
 COMMON_WORDS = frozenset(
-    "a an and are as at be been but by can for from has have if in into is it its may must not of on or so than that "
-    "the their then there these they this to was when which will with you".split())
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "been",
+        "but",
+        "by",
+        "can",
+        "for",
+        "from",
+        "has",
+        "have",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "may",
+        "must",
+        "not",
+        "of",
+        "on",
+        "or",
+        "so",
+        "than",
+        "that",
+        "the",
+        "their",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "to",
+        "was",
+        "when",
+        "which",
+        "will",
+        "with",
+        "you",
+    ]
+)
 BANNED_WORDS = frozenset(("Copyright", "XXX", "TODO", "FIXME", "`", "\\"))
 MARKUP = (
     (re.compile(r":[\w:+-]+:`~?([^`]+)`"), r"\1"),  # :role:`name`
@@ -51,7 +96,7 @@ def split_paragraphs(text: str) -> Iterator[str]:
             yield from _join_lines(paragraph)
             paragraph = []
         indentation = start + (bullet.end() if bullet else 0)
-        paragraph += [words[bullet.end():] if bullet else words] if words else []
+        paragraph += [words[bullet.end() :] if bullet else words] if words else []
     yield from _join_lines(paragraph)
 
 
@@ -72,6 +117,11 @@ def _is_prose(paragraph: str, *, tokens: list[str]) -> bool:
     """A sentence or more, ended by a full stop (or the like), of ordinary words with little notation among them."""
     plain = [token for token in tokens if WORD.match(token)]
     enough = MIN_WORDS if paragraph[0].isupper() else MIN_WORDS_LOWER_CASE
-    return (len(plain) >= enough and len(plain) >= MIN_PLAIN_WORDS * len(tokens) and paragraph[-1] in ".!?:)\""
-            and not COMMON_WORDS.isdisjoint(tokens) and BANNED_WORDS.isdisjoint(tokens)
-            and len(CODE_MARK.findall(paragraph)) <= MAX_MARKS_PER_WORD * len(plain))
+    return (
+        len(plain) >= enough
+        and len(plain) >= MIN_PLAIN_WORDS * len(tokens)
+        and paragraph[-1] in '.!?:)"'
+        and not COMMON_WORDS.isdisjoint(tokens)
+        and BANNED_WORDS.isdisjoint(tokens)
+        and len(CODE_MARK.findall(paragraph)) <= MAX_MARKS_PER_WORD * len(plain)
+    )

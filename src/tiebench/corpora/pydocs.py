@@ -30,10 +30,14 @@ def open_pydocs() -> Corpus:
     python = platform.python_version()
     folder = keep_folder(f"pydocs/{python}-{_digest_generator()}", build=write_splits)
     files = {split: folder / f"{split}.txt" for split in SPLITS}
-    return read_corpus("pydocs", title="Python documentation", files=files,
-                       citation=f"The language reference and the standard library of Python {python}, "
-                                "Python Software Foundation",
-                       licence="Python Software Foundation License", facts={"python": python})
+    return read_corpus(
+        "pydocs",
+        title="Python documentation",
+        files=files,
+        citation=f"The language reference and the standard library of Python {python}, Python Software Foundation",
+        licence="Python Software Foundation License",
+        facts={"python": python},
+    )
 
 
 def write_splits(folder: Path) -> None:
@@ -41,8 +45,10 @@ def write_splits(folder: Path) -> None:
 
     Raises TiebenchError when this Python has no source of its standard library.
     """
-    splits = {split: [line for title, body in articles.items() for line in lay_out(title, body)]
-              for split, articles in split_articles(collect_articles()).items()}
+    splits = {
+        split: [line for title, body in articles.items() for line in lay_out(title, body)]
+        for split, articles in split_articles(collect_articles()).items()
+    }
     counts = Counter(chain.from_iterable(splits["train"]))
     for split, lines in splits.items():
         text = "".join(f" {' '.join(_replace_rare(line, counts=counts))} \n" if line else " \n" for line in lines)

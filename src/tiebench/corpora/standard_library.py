@@ -13,8 +13,22 @@ from pathlib import Path
 
 from tiebench.errors import TiebenchError
 
-LEFT_OUT = frozenset("test tests idle_test site-packages dist-packages __pycache__ ensurepip _vendor __phello__ "
-                     "pydoc_data encodings lib-dynload".split())
+LEFT_OUT = frozenset(
+    [
+        "test",
+        "tests",
+        "idle_test",
+        "site-packages",
+        "dist-packages",
+        "__pycache__",
+        "ensurepip",
+        "_vendor",
+        "__phello__",
+        "pydoc_data",
+        "encodings",
+        "lib-dynload",
+    ]
+)
 TOPICS = "pydoc_data/topics.py"
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 COMMENT = re.compile(r"(?:^[ \t]*#(?: .*)?\n)+", re.MULTILINE)
@@ -29,8 +43,10 @@ def read_articles() -> dict[str, list[str]]:
     """
     folder = Path(sysconfig.get_path("stdlib"))
     if not (folder / TOPICS).is_file():
-        raise TiebenchError(f"this Python has no source of its standard library ({folder / TOPICS} not found)",
-                            "Choose another corpus: tiebench list corpora")
+        raise TiebenchError(
+            f"this Python has no source of its standard library ({folder / TOPICS} not found)",
+            "Choose another corpus: tiebench list corpora",
+        )
     articles = {title: [text] for title, text in _read_topics(folder / TOPICS)}
     for file in sorted(folder.rglob("*.py")):
         names = file.relative_to(folder).with_suffix("").parts

@@ -44,8 +44,7 @@ def open_streams(corpus: Corpus, *, vocabulary: Vocabulary) -> dict[str, TokenSt
     name = f"streams/{corpus.name}-{corpus.checksum[:16]}-{vocabulary.identity}-{VERSION}"
     folder = keep_folder(name, build=partial(_write_streams, corpus, vocabulary))
     header = json.loads((folder / HEADER).read_text("utf-8"))
-    return {split: _map_stream(folder / f"{split}.bin", counts=header[split], size=vocabulary.size)
-            for split in SPLITS}
+    return {split: _map_stream(folder / f"{split}.bin", counts=header[split], size=vocabulary.size) for split in SPLITS}
 
 
 def _map_stream(file: Path, *, counts: dict[str, int], size: int) -> TokenStream:
@@ -58,8 +57,10 @@ def _choose_dtype(size: int) -> np.dtype:
 
 
 def _write_streams(corpus: Corpus, vocabulary: Vocabulary, folder: Path) -> None:
-    header = {split: _write_stream(read_pieces(corpus.files[split]), file=folder / f"{split}.bin",
-                                   vocabulary=vocabulary) for split in SPLITS}
+    header = {
+        split: _write_stream(read_pieces(corpus.files[split]), file=folder / f"{split}.bin", vocabulary=vocabulary)
+        for split in SPLITS
+    }
     (folder / HEADER).write_text(json.dumps(header, indent=1), "utf-8")
 
 

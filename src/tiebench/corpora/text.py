@@ -19,5 +19,7 @@ def _find_file(name: str, *, split: str, data_dir: Path | None) -> Path:
         if place.is_file():
             return place
     tried = " and ".join(str(place.absolute()) for place in dict.fromkeys(places))
-    raise TiebenchError(f"the {split} file of the corpus was not found: tried {tried}",
-                        f"Give a path that exists as corpus.{split}, or the folder it is in as --data-dir.")
+    raise TiebenchError(
+        f"the {split} file of the corpus was not found: tried {tried}",
+        f"Give a path that exists as corpus.{split}, or the folder it is in as --data-dir.",
+    )

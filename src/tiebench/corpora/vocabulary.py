@@ -168,12 +168,17 @@ def load_vocabulary(file: Path) -> Vocabulary:
     """Raises TiebenchError when the file is missing or is not a vocabulary."""
     try:
         content = json.loads(file.read_text("utf-8"))
-        makers = {"words": lambda: WordVocabulary(content["tokens"]),
-                  "bpe": lambda: BPEVocabulary(content["tokenizer"]), "bytes": ByteVocabulary}
+        makers = {
+            "words": lambda: WordVocabulary(content["tokens"]),
+            "bpe": lambda: BPEVocabulary(content["tokenizer"]),
+            "bytes": ByteVocabulary,
+        }
         return makers[content["type"]]()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TiebenchError(f"{file} is not a vocabulary ({error!r})",
-                            "It is written when a run starts: delete the run's folder and train it again.") from error
+        raise TiebenchError(
+            f"{file} is not a vocabulary ({error!r})",
+            "It is written when a run starts: delete the run's folder and train it again.",
+        ) from error
 
 
 def _keep_vocabulary(options: WordsConfig | BPEConfig, file: Path, folder: Path) -> None:

@@ -96,7 +96,11 @@ def costs_table(costs: list[CostEstimate], *, device: str) -> Table:
     counts, amounts = ("runs to do", "tokens a run"), ("TFLOP a run", "hours a run", "hours")
     columns = [Column("experiment"), Column("arm"), *(Column(name, "count") for name in counts)]
     columns += [*(Column(name, "number") for name in amounts), Column("speed")]
-    unit = "one core (--jobs auto, the default, takes all)" if choose_device(device).type == "cpu" else f"the device ({device})"
+    unit = (
+        "one core (--jobs auto, the default, takes all)"
+        if choose_device(device).type == "cpu"
+        else f"the device ({device})"
+    )
     missing = dict.fromkeys(cost.run.experiment for cost in costs if cost.flops is None)
     notes = [f"{name}: its text is not here, so it cannot be counted and is not run." for name in missing]
     return Table(

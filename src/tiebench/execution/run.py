@@ -121,11 +121,12 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         ),
         parameters=parameters,
         evaluations={
-            split: describe_score(score, split=split, stream=data.streams[split])
-            for split, score in scores.items()
+            split: describe_score(score, split=split, stream=data.streams[split]) for split, score in scores.items()
         },
         training_perplexity=state.kept_training_perplexity,
-        checkpoint=records.ScoredCheckpoint(step=state.kept_step, epoch=state.kept_step / trainer.batches.steps_per_epoch),
+        checkpoint=records.ScoredCheckpoint(
+            step=state.kept_step, epoch=state.kept_step / trainer.batches.steps_per_epoch
+        ),
         usage=_describe_usage(state, model, run=run, device=device),
         warnings=list_warnings(state, vocabulary_size=data.vocabulary.size),
         provenance=environment.describe_provenance(started=started, device=device),
@@ -175,7 +176,9 @@ def _describe_corpus(data: RunData) -> records.CorpusFacts:
     )
 
 
-def _describe_usage(state: TrainState, model: LanguageModel, *, run: RunSpec, device: torch.device) -> records.ResourceUsage:
+def _describe_usage(
+    state: TrainState, model: LanguageModel, *, run: RunSpec, device: torch.device
+) -> records.ResourceUsage:
     return records.ResourceUsage(
         steps=state.step,
         tokens=state.tokens,

@@ -42,7 +42,9 @@ def encode_prompt(vocabulary, prompt: str) -> list[int]:  # noqa: ANN001
     ids = ids[:-1] if ids[-1] == vocabulary.boundary else ids
     unknown = getattr(vocabulary, "unknown", None)
     if unknown is not None and ids and all(token == unknown for token in ids):
-        raise UsageError(f"the model knows no word of {prompt!r}", "words are those of its training text, case included")
+        raise UsageError(
+            f"the model knows no word of {prompt!r}", "words are those of its training text, case included"
+        )
     return ids
 
 

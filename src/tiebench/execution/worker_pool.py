@@ -47,9 +47,7 @@ class _Worker:
 class WorkerPool:
     """At most `num_jobs` processes, each at one run; `on_record` is called in this process with every new record."""
 
-    def __init__(
-        self, settings: Settings, watch: Watch, num_jobs: int, *, on_record: Callable[[Record], None]
-    ) -> None:
+    def __init__(self, settings: Settings, watch: Watch, num_jobs: int, *, on_record: Callable[[Record], None]) -> None:
         self.on_record = on_record
         self.context = multiprocessing.get_context("spawn")
         self.num_jobs = num_jobs
@@ -203,4 +201,3 @@ def _portable(error: TiebenchError) -> TiebenchError:
     """The same error, able to travel between processes with its hint."""
     error.args = (error.message, error.hint)
     return error
-

@@ -54,7 +54,9 @@ def raise_problems(problems: list[Problem], document: Document) -> None:
     if lines:
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
         listing = "\n".join(f"  {line}" for line in lines)
-        raise UsageError(f"{document.source} has {count}:\n{listing}", "`tiebench check CONFIG` tries a file without training")
+        raise UsageError(
+            f"{document.source} has {count}:\n{listing}", "`tiebench check CONFIG` tries a file without training"
+        )
 
 
 def _format(problem: Problem, document: Document) -> str:
@@ -134,9 +136,10 @@ def _types_at(model: type[BaseModel], path: tuple) -> list[str]:
     for part in path:
         annotations = [member.model_fields[part].annotation for member in members if part in member.model_fields]
         members = [found for annotation in annotations for found in _members(annotation)]
-    return sorted({name for member in members if "type" in member.model_fields for name in _tags([member])} - {
-        member.__name__ for member in members
-    })
+    return sorted(
+        {name for member in members if "type" in member.model_fields for name in _tags([member])}
+        - {member.__name__ for member in members}
+    )
 
 
 def _fields_at(model: type[BaseModel], path: tuple, location: tuple) -> list[str]:

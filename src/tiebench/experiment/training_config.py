@@ -99,8 +99,12 @@ class TrainingConfig(Block):
     batch_size: Positive
     window: Positive
     optimizer: Annotated[SGDConfig | AdamWConfig, Field(discriminator="type")]
-    schedule: Annotated[ConstantConfig | StepConfig | PlateauConfig | CosineConfig, Field(discriminator="type")] = ConstantConfig(type="constant")
-    objective: Annotated[CrossEntropyConfig | AugmentedConfig, Field(discriminator="type")] = CrossEntropyConfig(type="cross_entropy")
+    schedule: Annotated[ConstantConfig | StepConfig | PlateauConfig | CosineConfig, Field(discriminator="type")] = (
+        ConstantConfig(type="constant")
+    )
+    objective: Annotated[CrossEntropyConfig | AugmentedConfig, Field(discriminator="type")] = CrossEntropyConfig(
+        type="cross_entropy"
+    )
     reduction: Literal["token_mean", "window_sum"] = "token_mean"
     accumulate: Positive = 1
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -56,9 +56,7 @@ def build_architecture(config: ArchitectureConfig) -> nn.Module:
     return _import_type("architectures", config.type).build(config)
 
 
-def build_embedding(
-    tie: TieConfig, *, config: EmbeddingConfig, vocabulary_size: int, width: int
-) -> TokenEmbedding:
+def build_embedding(tie: TieConfig, *, config: EmbeddingConfig, vocabulary_size: int, width: int) -> TokenEmbedding:
     """An uninitialised token embedding. Raises UsageError for options that mean nothing under this tie."""
     return _import_type("tying", tie.type).build(tie, config, vocabulary_size=vocabulary_size, width=width)
 

@@ -130,8 +130,7 @@ class ResourceUsage(Block):
 
 
 class Provenance(Block):
-    """Where the figures come from. Times are ISO 8601 in UTC; `commit` is None outside a git checkout.
-"""
+    """Where the figures come from. Times are ISO 8601 in UTC; `commit` is None outside a git checkout."""
 
     command: str
     started: str

@@ -55,7 +55,7 @@ def explain_nothing(names: list[str], *, store: Store) -> UsageError:
 
 def _is_folder(name: str) -> bool:
     path = Path(name)
-    return path.is_dir() and any(path.glob(f"**/{RECORD_FILE}")) or len(path.parts) > 1
+    return (path.is_dir() and any(path.glob(f"**/{RECORD_FILE}"))) or len(path.parts) > 1
 
 
 def _read_folders(names: list[str]) -> Arms:

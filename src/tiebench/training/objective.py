@@ -18,7 +18,12 @@ def choose_scale(training: schema.TrainingConfig, *, num_tokens: int) -> float:
 
 
 def compute_loss(
-    model: LanguageModel, hidden: Tensor, targets: Tensor, *, objective: schema.CrossEntropyConfig | schema.AugmentedConfig, scale: float
+    model: LanguageModel,
+    hidden: Tensor,
+    targets: Tensor,
+    *,
+    objective: schema.CrossEntropyConfig | schema.AugmentedConfig,
+    scale: float,
 ) -> tuple[Tensor, Tensor]:
     """The loss to call `.backward()` on, and the batch's summed negative log likelihood in nats (detached).
 

@@ -79,7 +79,10 @@ class TokenEmbedding(nn.Module, ABC):
         self.initialise_embeddings(open_generator)
         if self.output_bias is not None:
             self.output_bias.zero_()
-        for name, module in (("embedding/input_projection", self.input_projection), ("embedding/output_projection", self.output_projection)):
+        for name, module in (
+            ("embedding/input_projection", self.input_projection),
+            ("embedding/output_projection", self.output_projection),
+        ):
             if module is not None:
                 self._initialise_projection(module, open_generator(name))
 
