@@ -73,7 +73,7 @@ def run_campaign(shell: Shell, folder: Path, *, seed: int, num_trials: int | Non
         way = damage_file(file, others=files, choose=choose)
         end, problems = _look_and_train(shell, trial, truth=truth, compared=compared if name == "finished" else None)
         spoilt = f"{'/'.join(file.parts[-4:-1])}: {file.name}"  # who reads a figure's file is told, not who trains
-        if name == "finished" and file.name != "record.json":
+        if (template / file.relative_to(trial)).with_name("record.json").exists() and file.name != "record.json":
             problems = [problem for problem in problems if not problem.endswith(spoilt)]
         tally.add(end, problems=problems, trial=f"{name}: {file.relative_to(trial)}, {way}")
     return tally

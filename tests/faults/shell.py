@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
+ERROR = re.compile(r"^[a-z_.A-Z]*(?:Error|Exception|Interrupt|Interrupted)\b.*", re.MULTILINE)
 EXIT_CODES = (0, 1, 2, 3, 130, 143)
 
 
@@ -29,7 +31,7 @@ class Outcome:
         if self.exit_code == -signal.SIGALRM:
             return "it did not end in time"
         if "Traceback (most recent call last)" in text:
-            return f"traceback: {text.strip().splitlines()[-1][:200]}"
+            return f"traceback: {(ERROR.findall(text) or ['of what, is not said'])[-1][:200]}"
         if self.exit_code not in allowed:
             return f"exit code {self.exit_code}: {self.stderr.strip()[-200:]}"
         if self.exit_code in (1, 2) and "error:" not in self.stderr and "Usage:" not in self.stderr:
@@ -74,7 +76,9 @@ class Shell:
         self,
         *arguments: Any,
         folder: Path,
-        environment: dict[str, str] | None = None,
+        environment: dict[str, str | None] | None = None,
+        streams: dict[str, str] | None = None,
+        user: int | None = None,
         watch: dict[str, Any] | None = None,
         limit_seconds: float = 120.0,
         memory_bytes: int = 0,
@@ -86,6 +90,8 @@ class Shell:
             "arguments": [str(argument) for argument in arguments],
             "folder": str(folder),
             "environment": {"TIEBENCH_CACHE": str(folder / "cache"), **self.environment, **(environment or {})},
+            "streams": streams or {},
+            "user": user,
             "watch": watch,
             "limit_seconds": limit_seconds,
             "memory_bytes": memory_bytes,

@@ -6,6 +6,7 @@ library writes by itself is seen only where it is led through Python: safetensor
 
 import builtins
 import errno
+import fcntl
 import io
 import json
 import os
@@ -24,7 +25,8 @@ class Watch:
     """The operations of this process below `folders`, in order.
 
     `fault` is what happens at operation `at` (the first is 1): `kill` ends the process there, in the middle of it where
-    it is a write; `full` is a disk that has no space from there on; `broken` fails once with an I/O error. With
+    it is a write; `full` is a disk that has no space from there on; `broken` fails once with an I/O error; `unlockable` is
+    a file system without locks (from the first operation on). With
     `keep_content` every file's content is noted when it is renamed or synced, for `powerloss`.
     """
 
@@ -106,11 +108,16 @@ def watch_files(watch: Watch) -> None:
 
         return change
 
+    def refuse_lock(*arguments):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
     builtins.open = io.open = open_watched
     os.open, os.write, os.fsync = open_descriptor, write_descriptor, fsync
     os.replace, os.rename = rename_by("replace"), rename_by("rename")
     os.unlink = os.remove = change_by("unlink")
     os.mkdir, os.rmdir = change_by("mkdir"), change_by("rmdir")
+    if watch.fault == "unlockable":
+        fcntl.flock = fcntl.lockf = refuse_lock
     _lead_safetensors_through_python()
 
 

@@ -45,16 +45,29 @@ def start_child(order: dict[str, Any]) -> int:
 
 
 def obey(order: dict[str, Any]) -> int:
-    """Run `tiebench` with the order's arguments, folder, environment, limits and faults; its exit status."""
+    """Run `tiebench` with the order's arguments and folder; its exit status.
+
+    `environment` is changed as asked (None removes a name), `streams` are spoilt, the process becomes `user` where one
+    is given, and ends after `limit_seconds` or beyond `memory_bytes` of addresses.
+    """
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.chdir(order["folder"])
-    os.environ.update(order["environment"])
+    for name, value in order["environment"].items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    for name, state in order["streams"].items():
+        spoil_stream(name, state)
     signal.setitimer(signal.ITIMER_REAL, order["limit_seconds"])
     if order["memory_bytes"]:
         resource.setrlimit(resource.RLIMIT_AS, (order["memory_bytes"], order["memory_bytes"]))
+    if order["user"] is not None:
+        os.setgroups([])
+        os.setresgid(order["user"], order["user"], order["user"])
+        os.setresuid(order["user"], order["user"], order["user"])
     sys.argv = ["tiebench", *order["arguments"]]
     watch = Watch(**order["watch"]) if order["watch"] else None
     if watch:
@@ -75,6 +88,18 @@ def obey(order: dict[str, Any]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
     return status
+
+
+def spoil_stream(name: str, state: str) -> None:
+    """`closed`, as `>&-` leaves it, or `broken`: a pipe whose reader has gone, as `head` leaves it."""
+    descriptor = {"stdout": 1, "stderr": 2}[name]
+    if state == "closed":
+        os.close(descriptor)
+        setattr(sys, name, None)
+    else:
+        reader, writer = os.pipe()
+        os.dup2(writer, descriptor)
+        os.close(reader)
 
 
 def serve() -> None:

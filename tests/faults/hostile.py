@@ -1,0 +1,186 @@
+"""Hostile files: whatever a checkpoint, record or claims file says, nothing of it is executed, and nobody sees a traceback.
+
+Text out of such a file may reach neither a terminal as control characters nor a page or table as a script or formula.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import pickle
+import random
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from crashpoints import TRAIN
+from damage import make_templates
+from fuzz import SNIPPETS, find_raw_controls, list_places, mutate_config, mutate_text
+from shell import Shell
+from tally import Tally
+from truth import copy_folder, list_differences, read_figures
+
+CLAIMS = Path(__file__).parents[2] / "configs" / "claims"
+RUN = "results/tiny/tied/seed-1"
+DIGEST_BYTES = 32  # a checkpoint stands behind its own SHA-256, which anybody can make
+LIMIT_SECONDS = 30.0
+VALUES = (
+    -1, 0, 10**6, 2**31 - 1, 2**63, 10**30, 1e300, 1e400, float("nan"), None, True, "", "x", [], {}, [[]], {"a": {}}, "../../x",
+    "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "<script>alert(1)</script>", "=cmd|'/c calc'!A0", "a\nb", "a|b", "\\input{x}",
+    "\ud800", "\u202eabc", "x" * 10_000,
+)  # fmt: skip
+FORMATS = ("text", "markdown", "csv", "html", "latex", "json")
+
+
+class _Touch:
+    """What an attacker would put into a pickle: a command that is executed when it is loaded."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple:
+        return os.system, (f"touch {self.marker}",)
+
+
+def spoil_checkpoint(file: Path, *, marker: Path, choose: random.Random) -> str:
+    """Replace what a checkpoint holds, and seal it again."""
+    content = file.read_bytes()[DIGEST_BYTES:]
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    (name,) = (name for name in parts if name.endswith("data.pkl"))
+    way = choose.choice(("a command", "no archive", "another object", "a value", "a value", "a value", "a part"))
+    if way == "a command":
+        parts[name] = pickle.dumps(choose.choice((_Touch(marker), {"signature": _Touch(marker)})), protocol=2)
+    elif way == "no archive":
+        parts = {}
+    elif way == "another object":
+        thing = choose.choice(({}, [], 5, "x", None, {"signature": "x"}, {"signature": None, "model": {}}))
+        parts[name] = pickle.dumps(thing, protocol=2)
+    elif way == "a value":
+        # a key, where it is remembered, and a small number: the number is exchanged
+        places = list(re.finditer(rb"X(....)([a-z_]+)(q.|r....)(K.|M..|J....|G.{8}|N|\x88|\x89)", parts[name], re.DOTALL))
+        place = choose.choice(places)
+        number = choose.choice((-1, 0, 10**6, 2**31 - 1, 2**63, 10**30, 1e300, float("nan"), float("inf"), None, True, ()))
+        way = f"{place[2].decode()} = {number}"
+        parts[name] = parts[name][: place.start(4)] + pickle.dumps(number, protocol=2)[2:-1] + parts[name][place.end(4) :]
+    else:
+        gone = choose.choice(sorted(parts))
+        way = f"{gone} cut off"
+        parts[gone] = parts[gone][: len(parts[gone]) // 2]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for part, data in parts.items():
+            archive.writestr(part, data)
+    content = packed.getvalue() if parts else pickle.dumps(_Touch(marker))
+    file.write_bytes(hashlib.sha256(content).digest() + content)
+    return way
+
+
+def spoil_json(file: Path, *, choose: random.Random) -> str:
+    """Put a hostile value somewhere into a JSON file."""
+    content = json.loads(file.read_text("utf-8"))
+    holder, key = choose.choice(list(list_places(content)))
+    holder[key] = choose.choice(VALUES)
+    text = json.dumps(content)
+    if choose.random() < 0.1:
+        text = choose.choice(("[" * 100_000, "9" * 5_000, '{"schema_version": 2}', "null", "[]", '{"a":' * 50_000, "\ufeff" + text))
+        file.write_text(text, "utf-8")
+        return "another text"
+    file.write_text(text, "utf-8")
+    return f"{key} = {str(holder[key])[:30]!r}"
+
+
+def spoil_array(file: Path, *, marker: Path, choose: random.Random) -> str:
+    """An array of objects, an archive of arrays, or a header that promises more than there is."""
+    way = choose.choice(("pickle", "archive", "header"))
+    if way == "pickle":
+        file.write_bytes(pickle.dumps(_Touch(marker)))
+    elif way == "archive":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("a.npy", b"\x93NUMPY")
+    else:
+        header = choose.choice(("{'descr': '|O', 'fortran_order': False, 'shape': (3,), }", "{" * 300,
+                                "{'descr': '<f4', 'fortran_order': False, 'shape': (10**12,), }", "__import__('os')",
+                                "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }"))  # fmt: skip
+        file.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+    return way
+
+
+def spoil_weights(file: Path, *, choose: random.Random) -> str:
+    """A header of safetensors that is too large, nested or about other tensors."""
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    way = choose.choice(("length", "nested", "value", "value"))
+    if way == "length":
+        file.write_bytes((2 ** choose.choice((20, 40, 63))).to_bytes(8, "little") + content[8:])
+        return way
+    holder, key = choose.choice(list(list_places(header)))
+    holder[key] = choose.choice(VALUES)
+    text = (b"[" * 100_000) if way == "nested" else json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    return f"{way} {key}"
+
+
+def spoil_text(file: Path, *, choose: random.Random) -> str:
+    """A YAML file (spec.yaml) with a hostile snippet."""
+    text = mutate_text(file.read_text("utf-8"), choose=choose)
+    file.write_text(text if choose.random() < 0.7 else choose.choice(SNIPPETS), "utf-8", errors="surrogatepass")
+    return "a snippet"
+
+
+def run_campaign(shell: Shell, folder: Path, *, seed: int, num_trials: int | None) -> Tally:
+    """`num_trials` hostile files, 500 in the long version."""
+    tally, trial, choose = Tally("hostile files"), folder / "trial", random.Random(seed)
+    templates, truth = make_templates(shell, folder)
+    marker, half_done = folder / "executed", "at its first checkpoint"
+    papers = [yaml.safe_load(file.read_text("utf-8")) for file in sorted(CLAIMS.glob("*.yaml"))]
+
+    def spoil_claims(file: Path) -> str:
+        file.write_text(mutate_config(choose.choice(papers), choose=choose), "utf-8", errors="surrogatepass")
+        return "mutated"
+
+    look: list[tuple] = [("list", "runs"), ("show", RUN), ("compare", "untied", "tied", "--format", "FORMAT"), TRAIN]
+    attacks: dict[str, tuple[str, str, Callable[[Path], str], list[tuple]]] = {
+        "checkpoint": (half_done, f"{RUN}/checkpoint.pt", lambda file: spoil_checkpoint(file, marker=marker, choose=choose), [TRAIN]),
+        "record": ("finished", f"{RUN}/record.json", lambda file: spoil_json(file, choose=choose), look),
+        "nats": ("finished", "NATS", lambda file: spoil_array(file, marker=marker, choose=choose), look),
+        "weights": ("before it was scored", f"{RUN}/weights.safetensors", lambda file: spoil_weights(file, choose=choose), [TRAIN]),
+        "spec": (half_done, f"{RUN}/spec.yaml", lambda file: spoil_text(file, choose=choose), [("list", "runs"), TRAIN]),
+        "vocabulary": ("finished", f"{RUN}/vocabulary.json", lambda file: spoil_json(file, choose=choose), [("sample", RUN, "--tokens", "3")]),
+        "claims": ("finished", "claims.yaml", spoil_claims, [("reproduce", "claims.yaml", "--no-train")]),
+    }  # fmt: skip
+    for _ in range(num_trials or 500):
+        kind = choose.choice(list(attacks))
+        template, name, spoil, commands = attacks[kind]
+        copy_folder(templates[template], trial)
+        file = next((trial / RUN).glob("*.npy")) if name == "NATS" else trial / name
+        way, problems = spoil(file), []
+        for command in commands:
+            format = choose.choice(FORMATS)
+            asked = [format if part == "FORMAT" else part for part in command]
+            outcome = shell.run(*asked, folder=trial, limit_seconds=LIMIT_SECONDS)
+            complaint = outcome.find_complaint() or find_raw_controls(outcome.stdout + outcome.stderr)
+            complaint = complaint or (_find_live_text(outcome.stdout, format=format) if "--format" in asked else "")
+            problems.append(complaint and f"{command[0]}: {complaint}")
+        if marker.exists():
+            marker.unlink()
+            problems.append("a command in the file was executed")
+        if kind == "weights" and outcome.exit_code == 0:
+            problems += [f"another figure: {name}" for name in list_differences(truth, read_figures(trial / "results"))]
+        tally.add(f"{kind}: exit {outcome.exit_code}", problems=problems, trial=f"{kind}, {way}")
+    return tally
+
+
+def _find_live_text(text: str, *, format: str) -> str:
+    """A script in a page, or a formula in a table."""
+    if format in ("html", "markdown") and "<script>" in text:
+        return f"<script> in {format}"
+    if format == "csv" and any(cell.startswith(("=", "@")) for row in csv.reader(io.StringIO(text)) for cell in row):
+        return "a formula in csv"
+    return ""
