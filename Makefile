@@ -30,3 +30,7 @@ clean: ## remove the environment
 .venv/installed-dev: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ .venv/installed
+
+.PHONY: faults
+faults: .venv/installed-dev ## the long campaign of faults: crashes, power cuts, damaged and hostile files (about an hour)
+	$(BIN)/python tests/faults

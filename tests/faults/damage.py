@@ -11,9 +11,9 @@ from tally import Tally
 from truth import copy_folder, drop_measured, list_differences, read_figures, write_experiment
 
 COMPARE = ("compare", "untied", "tied", "--json")
-STOPS = {  # where a training was killed: at the n-th operation of a name on a file of that name, of the second arm
-    "at its first checkpoint": ("unlink", ".checkpoint.pt", 1),
-    "before it was scored": ("create", ".test-n", 1),
+STOPS = {  # where the second arm was killed: so many operations after the first renaming to a file of such a name
+    "at its first checkpoint": ("checkpoint.pt", 1),
+    "before it was scored": ("test-n", 0),
 }
 
 
@@ -48,15 +48,16 @@ def make_templates(shell: Shell, folder: Path) -> tuple[dict[str, Path], dict[st
     templates = {"finished": copy_folder(folder / "start", folder / "finished")}
     whole = shell.run(*TRAIN, folder=templates["finished"], watch=watch_all(templates["finished"]))
     truth = read_figures(templates["finished"] / "results")
-    for name, (operation, part, count) in STOPS.items():
-        numbers = [
-            number
-            for number, found in enumerate(whole.operations, start=1)
-            if found["name"] == operation and part in found["path"] and "/tied/" in found["path"]
-        ]
+    for name, (part, offset) in STOPS.items():
+        at = find_rename(whole.operations, f"tied/seed-1/{part}") + offset
         templates[name] = copy_folder(folder / "start", folder / name.replace(" ", "-"))
-        shell.run(*TRAIN, folder=templates[name], watch=watch_all(templates[name], fault="kill", at=numbers[count - 1]))
+        shell.run(*TRAIN, folder=templates[name], watch=watch_all(templates[name], fault="kill", at=at))
     return templates, truth
+
+
+def find_rename(operations: list[dict[str, Any]], part: str) -> int:
+    """The number of the first operation that renames something to a path with this part; the first operation is 1."""
+    return next(number for number, found in enumerate(operations, start=1) if f"/{part}" in found.get("to", ""))
 
 
 def run_campaign(shell: Shell, folder: Path, *, seed: int, num_trials: int | None) -> Tally:

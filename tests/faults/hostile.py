@@ -49,10 +49,7 @@ class _Touch:
 
 def spoil_checkpoint(file: Path, *, marker: Path, choose: random.Random) -> str:
     """Replace what a checkpoint holds, and seal it again."""
-    content = file.read_bytes()[DIGEST_BYTES:]
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    (name,) = (name for name in parts if name.endswith("data.pkl"))
+    parts, name = _open_checkpoint(file)
     way = choose.choice(("a command", "no archive", "another object", "a value", "a value", "a value", "a part"))
     if way == "a command":
         parts[name] = pickle.dumps(choose.choice((_Touch(marker), {"signature": _Touch(marker)})), protocol=2)
@@ -62,23 +59,50 @@ def spoil_checkpoint(file: Path, *, marker: Path, choose: random.Random) -> str:
         thing = choose.choice(({}, [], 5, "x", None, {"signature": "x"}, {"signature": None, "model": {}}))
         parts[name] = pickle.dumps(thing, protocol=2)
     elif way == "a value":
-        # a key, where it is remembered, and a small number: the number is exchanged
-        places = list(re.finditer(rb"X(....)([a-z_]+)(q.|r....)(K.|M..|J....|G.{8}|N|\x88|\x89)", parts[name], re.DOTALL))
-        place = choose.choice(places)
+        place = choose.choice(_find_numbers(parts[name]))
         number = choose.choice((-1, 0, 10**6, 2**31 - 1, 2**63, 10**30, 1e300, float("nan"), float("inf"), None, True, ()))
         way = f"{place[2].decode()} = {number}"
-        parts[name] = parts[name][: place.start(4)] + pickle.dumps(number, protocol=2)[2:-1] + parts[name][place.end(4) :]
+        parts[name] = _exchange(parts[name], place, number)
     else:
         gone = choose.choice(sorted(parts))
         way = f"{gone} cut off"
         parts[gone] = parts[gone][: len(parts[gone]) // 2]
+    _seal_checkpoint(file, parts, otherwise=pickle.dumps(_Touch(marker)))
+    return way
+
+
+def set_number(file: Path, *, key: str, number: Any) -> None:
+    """Give a number in a checkpoint another value, and seal it again."""
+    parts, name = _open_checkpoint(file)
+    (place,) = (place for place in _find_numbers(parts[name]) if place[2].decode() == key)
+    parts[name] = _exchange(parts[name], place, number)
+    _seal_checkpoint(file, parts)
+
+
+def _open_checkpoint(file: Path) -> tuple[dict[str, bytes], str]:
+    """The parts of a checkpoint, and the name of the one with its values."""
+    with zipfile.ZipFile(io.BytesIO(file.read_bytes()[DIGEST_BYTES:])) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    (name,) = (name for name in parts if name.endswith("data.pkl"))
+    return parts, name
+
+
+def _find_numbers(pickled: bytes) -> list[re.Match]:
+    """Where a pickle has a key, the place where it is remembered, and a number."""
+    return list(re.finditer(rb"X(....)([a-z_]+)(q.|r....)(K.|M..|J....|G.{8}|N|\x88|\x89)", pickled, re.DOTALL))
+
+
+def _exchange(pickled: bytes, place: re.Match, number: Any) -> bytes:
+    return pickled[: place.start(4)] + pickle.dumps(number, protocol=2)[2:-1] + pickled[place.end(4) :]
+
+
+def _seal_checkpoint(file: Path, parts: dict[str, bytes], *, otherwise: bytes = b"") -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for part, data in parts.items():
             archive.writestr(part, data)
-    content = packed.getvalue() if parts else pickle.dumps(_Touch(marker))
+    content = packed.getvalue() if parts else otherwise
     file.write_bytes(hashlib.sha256(content).digest() + content)
-    return way
 
 
 def spoil_json(file: Path, *, choose: random.Random) -> str:
@@ -166,7 +190,7 @@ def run_campaign(shell: Shell, folder: Path, *, seed: int, num_trials: int | Non
             asked = [format if part == "FORMAT" else part for part in command]
             outcome = shell.run(*asked, folder=trial, limit_seconds=LIMIT_SECONDS)
             complaint = outcome.find_complaint() or find_raw_controls(outcome.stdout + outcome.stderr)
-            complaint = complaint or (_find_live_text(outcome.stdout, format=format) if "--format" in asked else "")
+            complaint = complaint or (find_live_text(outcome.stdout, format=format) if "--format" in asked else "")
             problems.append(complaint and f"{command[0]}: {complaint}")
         if marker.exists():
             marker.unlink()
@@ -177,7 +201,7 @@ def run_campaign(shell: Shell, folder: Path, *, seed: int, num_trials: int | Non
     return tally
 
 
-def _find_live_text(text: str, *, format: str) -> str:
+def find_live_text(text: str, *, format: str) -> str:
     """A script in a page, or a formula in a table."""
     if format in ("html", "markdown") and "<script>" in text:
         return f"<script> in {format}"

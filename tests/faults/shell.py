@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,9 +81,11 @@ class Shell:
         environment: dict[str, str | None] | None = None,
         streams: dict[str, str] | None = None,
         user: int | None = None,
+        terminal: str | None = None,
         watch: dict[str, Any] | None = None,
         limit_seconds: float = 120.0,
         memory_bytes: int = 0,
+        file_bytes: int = 0,
     ) -> Started:
         """The keywords are described in `zygote.obey` and `watching.Watch`."""
         self.num_started += 1
@@ -95,7 +99,9 @@ class Shell:
             "watch": watch,
             "limit_seconds": limit_seconds,
             "memory_bytes": memory_bytes,
+            "file_bytes": file_bytes,
             **{name: f"{files}.{name}" for name in ("stdout", "stderr", "log")},
+            **({"stdout": terminal} if terminal else {}),
         }
         return Started(self._ask(order)["process"], files)
 
@@ -103,13 +109,28 @@ class Shell:
         status = self._ask({"wait": started.process})["status"]
         stdout, stderr, log = (Path(f"{started.files}.{name}") for name in ("stdout", "stderr", "log"))
         operations = json.loads(log.read_text("utf-8")) if log.exists() else []
-        found = Outcome(status, stdout.read_text("utf-8", "replace"), stderr.read_text("utf-8", "replace"), operations)
+        said = stdout.read_text("utf-8", "replace") if stdout.exists() else ""
+        found = Outcome(status, said, stderr.read_text("utf-8", "replace"), operations)
         for file in (stdout, stderr, log):
             file.unlink(missing_ok=True)
         return found
 
     def run(self, *arguments: Any, **keywords: Any) -> Outcome:
         return self.wait(self.start(*arguments, **keywords))
+
+    def run_in_terminal(self, *arguments: Any, folder: Path) -> Outcome:
+        """With a terminal as stdout, one that shows no colours: what a program may leave out of a pipe, it shows here."""
+        master, slave = os.openpty()
+        shown: list[bytes] = []
+        reader = threading.Thread(target=_read_terminal, args=(master, shown))
+        reader.start()
+        plain = {"TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "200"}
+        outcome = self.wait(self.start(*arguments, folder=folder, environment=plain, terminal=os.ttyname(slave)))
+        os.close(slave)
+        reader.join()
+        os.close(master)
+        text = b"".join(shown).decode("utf-8", "replace").replace("\r\n", "\n")
+        return Outcome(outcome.exit_code, text, outcome.stderr)
 
     def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
         self.server.stdin.write(json.dumps(order) + "\n")
@@ -121,3 +142,10 @@ class Shell:
         if not line:
             raise RuntimeError(f"the process that forks has ended with exit code {self.server.wait()}")
         return json.loads(line)
+
+
+def _read_terminal(master: int, shown: list[bytes]) -> None:
+    """Until nobody has its other end any more."""
+    with suppress(OSError):
+        while content := os.read(master, 2**16):
+            shown.append(content)

@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-NUM_TRIALS = {"crashpoints": 10, "powerloss": 6, "damage": 12, "fuzz": 30, "processes": 2, "hostile": 20}
+NUM_TRIALS = {"crashpoints": 6, "powerloss": 5, "damage": 8, "fuzz": 30, "processes": 2, "hostile": 12}
 
 
 @pytest.mark.parametrize("name", NUM_TRIALS)

@@ -60,6 +60,8 @@ class Watch:
 def watch_files(watch: Watch) -> None:
     """From now on, until the process ends."""
 
+    real_lock = fcntl.flock
+
     class WatchedFile(io.FileIO):
         def write(self, data: Any) -> int:
             whole = super().write
@@ -108,16 +110,17 @@ def watch_files(watch: Watch) -> None:
 
         return change
 
-    def refuse_lock(*arguments):
-        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+    def lock(descriptor, operation):
+        if watch.fault == "unlockable" and watch.covers(_find_path(descriptor)):
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+        return real_lock(descriptor, operation)
 
     builtins.open = io.open = open_watched
     os.open, os.write, os.fsync = open_descriptor, write_descriptor, fsync
     os.replace, os.rename = rename_by("replace"), rename_by("rename")
     os.unlink = os.remove = change_by("unlink")
     os.mkdir, os.rmdir = change_by("mkdir"), change_by("rmdir")
-    if watch.fault == "unlockable":
-        fcntl.flock = fcntl.lockf = refuse_lock
+    fcntl.flock = lock
     _lead_safetensors_through_python()
 
 

@@ -48,17 +48,19 @@ def obey(order: dict[str, Any]) -> int:
     """Run `tiebench` with the order's arguments and folder; its exit status.
 
     `environment` is changed as asked (None removes a name), `streams` are spoilt, the process becomes `user` where one
-    is given, and ends after `limit_seconds` or beyond `memory_bytes` of addresses.
+    is given, and ends after `limit_seconds`. It gets `memory_bytes` of addresses and writes files of `file_bytes` at most.
     """
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+        os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOCTTY), descriptor)
     os.chdir(order["folder"])
     for name, value in order["environment"].items():
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
+    if order["file_bytes"]:  # what a disk without space does, for child processes too
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_bytes"], order["file_bytes"]))
     for name, state in order["streams"].items():
         spoil_stream(name, state)
     signal.setitimer(signal.ITIMER_REAL, order["limit_seconds"])

@@ -12,7 +12,7 @@ import time
 import pytest
 import yaml
 from crashpoints import TRAIN, watch_all
-from damage import COMPARE
+from damage import COMPARE, find_rename
 from truth import (
     LONG_AGO,
     TRAINING,
@@ -224,8 +224,8 @@ def test_a_forced_run_keeps_the_old_record_until_the_new_one_is_there_and_goes_o
     forced = (*TALKING, "--arm", "tied", "--force")
     spare = copy_folder(folder, folder.with_name("spare"))
     whole = shell.run(*forced, folder=spare, watch=watch_all(spare))
-    saved = [number for number, found in enumerate(whole.operations, start=1) if "checkpoint.pt" in found.get("to", "")]
-    shell.run(*forced, folder=folder, watch=watch_all(folder, fault="kill", at=saved[1] + 1))
+    saved = find_rename(whole.operations, "checkpoint.pt")
+    shell.run(*forced, folder=folder, watch=watch_all(folder, fault="kill", at=saved + 1))
     check_same(truth, folder)
     again = shell.run(*forced, folder=folder)
     assert again.exit_code == 0 and "from step" in again.stderr, again.stderr
@@ -281,14 +281,14 @@ def test_a_user_without_a_home_is_told_so_or_served(shell, start, open_folder):
 
 
 def test_a_file_system_without_locks_is_called_that(shell, start):
-    trained = shell.run(*TALKING, folder=start, watch=watch_all(start, fault="unlockable"))
+    trained = shell.run(*TALKING, folder=start, watch={"folders": [str(start / "results")], "fault": "unlockable"})
     assert trained.find_complaint() == ""
     assert trained.exit_code == 1 and "lock" in trained.stderr and "being trained" not in trained.stderr
 
 
 def test_files_written_aside_by_a_killed_process_are_swept(shell, copy_of, truth):
-    folder = copy_of("at its first checkpoint")
-    (folder / TIED / ".record.json.123-abcdef01").write_text("{")
+    folder = copy_of("before it was scored")
+    assert list_strays(folder / "results"), "it was killed between writing a file aside and renaming it"
     assert shell.run(*TRAIN, folder=folder).exit_code == 0
     check_same(truth, folder)
     assert list_strays(folder / "results") == []

@@ -10,7 +10,8 @@ import yaml
 from crashpoints import TRAIN
 from damage import COMPARE
 from fuzz import BOMB, LIMIT_SECONDS, MEMORY_BYTES, find_raw_controls
-from truth import LONG_AGO, TRAINING, read_figures, write_experiment
+from hostile import find_live_text, set_number
+from truth import LONG_AGO, read_figures, write_experiment
 
 TIED = "results/tiny/tied/seed-1"
 SCRIPT, FORMULA, RED = "<script>alert(1)</script>", "=cmd|'/c calc'!A0", "\x1b[31mred\x1b[0m"
@@ -116,13 +117,25 @@ def test_damaged_files_of_a_finished_run_are_said(spoil, shell, copy_of):
         assert shell.run(*command, folder=folder).find_complaint() == "", command
 
 
+def test_a_checkpoint_that_asks_for_a_million_threads_is_refused(shell, copy_of):
+    folder = copy_of("at its first checkpoint")
+    set_number(folder / TIED / "checkpoint.pt", key="num_threads", number=10**6)
+    assert shell.run(*TRAIN, folder=folder).find_complaint() == ""
+
+
+def test_no_space_is_said_with_several_jobs(shell, start):
+    shell.run("check", "tiny.yaml", folder=start)  # fills the cache
+    trained = shell.run(*TRAIN, "--jobs", "2", folder=start, file_bytes=2_048)
+    assert trained.find_complaint(allowed=(1,)) == ""
+
+
 # 10. what reaches a terminal, a page, a table
 
 
 def test_a_description_reaches_the_terminal_without_control_characters(shell, start):
     write_experiment(start, description=f"a {RED} title")
-    for command in (("check", "tiny.yaml"), TRAIN[:-1], ("compare", "untied", "tied", "--config", "tiny.yaml")):
-        outcome = shell.run(*command, folder=start)
+    for command in (("check", "tiny.yaml"), TRAIN[:-1], ("compare", "untied", "tied", "--config", "tiny.yaml", "--jobs", "1")):
+        outcome = shell.run_in_terminal(*command, folder=start)
         assert outcome.exit_code == 0
         assert find_raw_controls(outcome.stdout + outcome.stderr) == "", command
 
@@ -130,7 +143,7 @@ def test_a_description_reaches_the_terminal_without_control_characters(shell, st
 def test_a_folder_reaches_the_terminal_without_control_characters(shell, copy_of):
     folder = copy_of("finished")
     (folder / "results").rename(folder / f"results{RED}")
-    outcome = shell.run("list", "runs", "--results", f"results{RED}", folder=folder)
+    outcome = shell.run_in_terminal("list", "runs", "--results", f"results{RED}", folder=folder)
     assert outcome.exit_code == 0 and find_raw_controls(outcome.stdout + outcome.stderr) == ""
 
 
@@ -142,7 +155,7 @@ def test_sampled_text_reaches_the_terminal_without_control_characters(shell, sta
     content = yaml.safe_load((start / "tiny.yaml").read_text("utf-8")) | {"corpus": {"type": "text", **write}}
     (start / "tiny.yaml").write_text(yaml.safe_dump(content), "utf-8")
     assert shell.run(*TRAIN, "--arm", "tied", folder=start).exit_code == 0
-    outcome = shell.run("sample", TIED, "--tokens", "50", folder=start)
+    outcome = shell.run_in_terminal("sample", TIED, "--tokens", "50", folder=start)
     assert outcome.exit_code == 0 and find_raw_controls(outcome.stdout) == ""
 
 
@@ -160,7 +173,7 @@ def test_what_a_record_says_is_escaped_wherever_it_is_shown(text, shell, copy_of
     folder = copy_of("finished")
     spoil_record(folder, name=text)
     for command in (("show", TIED), ("list", "runs"), COMPARE[:-1], TRAIN[:-1]):
-        outcome = shell.run(*command, folder=folder)
+        outcome = shell.run_in_terminal(*command, folder=folder)
         assert outcome.find_complaint() == ""
         assert find_raw_controls(outcome.stdout + outcome.stderr) == "", command
     (folder / "results/table.csv").unlink()
@@ -174,8 +187,33 @@ def test_what_a_record_says_is_escaped_wherever_it_is_shown(text, shell, copy_of
 @pytest.mark.parametrize("format", ["markdown", "html"])
 def test_a_description_is_no_script_on_a_page(format, shell, start):
     write_experiment(start, description=SCRIPT)
-    outcome = shell.run("compare", "untied", "tied", "--config", "tiny.yaml", "--format", format, folder=start)
+    outcome = shell.run("compare", "untied", "tied", "--config", "tiny.yaml", "--jobs", "1", "--format", format, folder=start)
     assert outcome.exit_code == 0 and SCRIPT not in outcome.stdout
+
+
+CLAIMS = """
+paper: {title: T, authors: A, venue: V, year: 2020}
+tolerances: none
+claims:
+  one:
+    source: TEXT
+    says: TEXT
+    notes: TEXT
+    arms: [tied]
+    measure: test perplexity
+    published: 82.2
+    tolerance: 2.5
+"""
+
+
+@pytest.mark.parametrize("text", [SCRIPT, FORMULA, RED], ids=["script", "formula", "escape"])
+def test_what_a_claim_says_is_escaped_wherever_it_is_shown(text, shell, copy_of):
+    folder = copy_of("finished")
+    (folder / "claims.yaml").write_text(CLAIMS.replace("TEXT", json.dumps(text)), "utf-8")
+    for format in ("text", "markdown", "csv", "html"):
+        outcome = shell.run_in_terminal("reproduce", "claims.yaml", "--no-train", "--format", format, folder=folder)
+        assert outcome.exit_code == 0, outcome.stderr
+        assert find_raw_controls(outcome.stdout) == "" and find_live_text(outcome.stdout, format=format) == "", format
 
 
 def test_a_byte_order_mark_is_no_word(shell, start, truth):
@@ -190,11 +228,8 @@ def test_a_byte_order_mark_is_no_word(shell, start, truth):
 
 
 def test_a_long_line_without_spaces_is_read_in_time(shell, start):
-    """Ten MB in one line: with quadratic work it would be minutes."""
+    """Ten MB in one line; what grows with the square of its length would show in the long campaign's sizes only."""
     (start / "train.txt").write_text("x" * 10_000_000 + "\n" + "a b c\n" * 100, "utf-8")
     checked = shell.run("check", "tiny.yaml", folder=start, limit_seconds=60)
     assert checked.find_complaint() == ""
 
-
-def test_training_settings_of_the_tiny_experiment_are_accepted(shell, start):
-    assert TRAINING["steps"] and check(shell, start).exit_code == 0
