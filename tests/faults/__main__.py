@@ -1,4 +1,4 @@
-"""The whole campaign, in its long version unless told otherwise: `python tests/faults [NAME...] [--trials N] [--seed N]`.
+"""The whole campaign, in its long version unless told otherwise: `python tests/faults [NAME...] [--trials N]`.
 
 Prints what each part found; exits with 1 where anything did not hold.
 """
@@ -36,7 +36,8 @@ def main() -> int:
         parser.error(f"no campaign {', '.join(sorted(unknown))}; there are {', '.join(CAMPAIGNS)}")
     with ThreadPoolExecutor(asked.jobs) as pool:
         work = [
-            pool.submit(run_campaign, name, seed=asked.seed, num_trials=asked.trials) for name in asked.names or CAMPAIGNS
+            pool.submit(run_campaign, name, seed=asked.seed, num_trials=asked.trials)
+            for name in asked.names or CAMPAIGNS
         ]
         num_problems = 0
         for found, seconds in (part.result() for part in work):

@@ -8,9 +8,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the campaign is a program as well, `python tests/faults`
 
-from damage import make_templates  # noqa: E402
-from shell import Shell  # noqa: E402
-from truth import copy_folder, write_experiment  # noqa: E402
+from damage import make_templates
+from shell import Shell
+from truth import copy_folder, write_experiment
 
 
 @pytest.fixture(scope="session")

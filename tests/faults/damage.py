@@ -20,7 +20,9 @@ STOPS = {  # where the second arm was killed: so many operations after the first
 def damage_file(file: Path, *, others: list[Path], choose: random.Random) -> str:
     """Damage a file in one of the ways that files are damaged; says which."""
     content = bytearray(file.read_bytes())
-    way = choose.choice(("a bit", "a bit", "a bit", "some bytes", "the end", "everything", "noise", "swapped", "removed"))
+    way = choose.choice(
+        ("a bit", "a bit", "a bit", "some bytes", "the end", "everything", "noise", "swapped", "removed")
+    )
     if way == "a bit" and content:
         content[choose.randrange(len(content))] ^= 1 << choose.randrange(8)
     elif way == "some bytes" and content:
@@ -91,7 +93,9 @@ def _look_and_train(shell: Shell, trial: Path, *, truth: dict, compared: Outcome
     trained = shell.run(*TRAIN, folder=trial)
     problems.append(_name("train", trained.find_complaint()))
     if trained.exit_code == 0:
-        problems += [f"train: another figure: {name}" for name in list_differences(truth, read_figures(trial / "results"))]
+        problems += [
+            f"train: another figure: {name}" for name in list_differences(truth, read_figures(trial / "results"))
+        ]
         problems += [f"train: missing: {run}" for run in truth.keys() - read_figures(trial / "results").keys()]
     return f"train exit {trained.exit_code}", problems
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from shell import Shell
 from tally import Tally
 from truth import LONG_AGO, write_experiment
@@ -15,17 +14,22 @@ from truth import LONG_AGO, write_experiment
 CONFIGS = Path(__file__).parents[2] / "configs"
 LIMIT_SECONDS = 10.0
 MEMORY_BYTES = 16 * 2**30  # of addresses; torch alone takes several GiB of these
-BOMB = "[&a [x,x,x,x,x,x,x,x,x], " + ", ".join(
-    f"&{name} [{','.join([f'*{before}'] * 9)}]" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
-) + "]"
+BOMB = (
+    "[&a [x,x,x,x,x,x,x,x,x], "
+    + ", ".join(
+        f"&{name} [{','.join([f'*{before}'] * 9)}]" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    + "]"
+)
 SNIPPETS = (
     "1e400", "-1e400", ".nan", ".inf", "9" * 5_000, "-1", "0", "1e-400", "100000", "1000000000", "1e9", "1_0", "0x10",
-    "!foo x", "!!int x", "!!float x", "!!binary x", "!!timestamp x", "!!python/object/apply:os.system [id]", "!!set {a}",
-    "&a [*a]", "*a", "<<", "{<<: 1}", '"\\ud800"', "\x00", "\x1b[31mred", "\ufeff", "\u202e", "\x85", "[" * 2_000,
-    "[" * 2_000 + "]" * 2_000, "{a: " * 2_000, "? [a]", "{? [a] : b}", "{? {a: b} : c}", BOMB, "", "null", "true",
-    "'=cmd|x'", "2001-01-01", "~", "@", "`", "%", "\t", "- x", "[]", "{}", "[1, a, null]", "{type: sgd}", "{type: [x]}",
-    "{type: null}", "{1: 2}", "{null: 2}", "x" * 100_000, "|", ">-", "'", '"', "--- a", "...", "a: b: c", "#", "../../x",
-    "/dev/zero", "/dev/null", "~root", "$HOME", "a/b", "<script>", "nan", "inf", "-0", "1.5", "on",
+    "!foo x", "!!int x", "!!float x", "!!binary x", "!!timestamp x", "!!python/object/apply:os.system [id]",
+    "!!set {a}", "&a [*a]", "*a", "<<", "{<<: 1}", '"\\ud800"', "\x00", "\x1b[31mred", "\ufeff", "\u202e", "\x85",
+    "[" * 2_000, "~", "[" * 2_000 + "]" * 2_000, "{a: " * 2_000,
+    "? [a]", "{? [a] : b}", "{? {a: b} : c}", BOMB, "", "null", "true",
+    "'=cmd|x'", "2001-01-01", "@", "`", "%", "\t", "- x", "[]", "{}", "[1, a, null]", "{type: sgd}", "{type: [x]}",
+    "{type: null}", "{1: 2}", "{null: 2}", "x" * 100_000, "|", ">-", "'", '"', "--- a", "...", "a: b: c", "#",
+    "../../x", "/dev/zero", "/dev/null", "~root", "$HOME", "a/b", "<script>", "nan", "inf", "-0", "1.5", "on",
 )  # fmt: skip
 
 
@@ -86,7 +90,11 @@ def mutate_text(text: str, *, choose: random.Random) -> str:
     if way == "cut":
         return text[:place] + text[place + choose.randint(1, 40) :]
     if way == "character":
-        return text[:place] + chr(choose.choice((0, 7, 27, 0x7F, 0x85, 0xFEFF, 0x202E, choose.randrange(0xD800)))) + text[place:]
+        return (
+            text[:place]
+            + chr(choose.choice((0, 7, 27, 0x7F, 0x85, 0xFEFF, 0x202E, choose.randrange(0xD800))))
+            + text[place:]
+        )
     return text
 
 
@@ -112,12 +120,16 @@ def run_campaign(shell: Shell, folder: Path, *, seed: int, num_trials: int | Non
             "check", file.name, *overrides, folder=folder, limit_seconds=LIMIT_SECONDS, memory_bytes=MEMORY_BYTES
         )
         complaint = outcome.find_complaint(allowed=(0, 1, 2)) or find_raw_controls(outcome.stdout + outcome.stderr)
-        tally.add(f"exit {outcome.exit_code}", problems=[complaint], trial=f"number {number}{' --set' if overrides else ''}")
+        tally.add(
+            f"exit {outcome.exit_code}", problems=[complaint], trial=f"number {number}{' --set' if overrides else ''}"
+        )
         if not complaint:
             file.unlink()
     return tally
 
 
 def find_raw_controls(text: str) -> str:
-    odd = sorted({hex(ord(sign)) for sign in text if ord(sign) < 32 and sign not in "\n\t" or 0x7F <= ord(sign) < 0xA0})
+    """Which characters would command a terminal; empty where there are none."""
+    found = {ord(sign) for sign in text if sign not in "\n\t"}
+    odd = [hex(sign) for sign in sorted(found) if sign < 32 or 0x7F <= sign < 0xA0]
     return f"raw control characters in the output: {', '.join(odd)}" if odd else ""

@@ -1,8 +1,8 @@
 """Power cuts: what was not synced is lost, and a run still ends the same; what was reported done is there.
 
 The model of the disk: names (creations, renames, removals) reach it in order, and a sync of anything takes all earlier
-names with it, as a journal of metadata does; later ones survive up to any point. What a file holds survives
-only if that file was synced after it was written; else the file is empty, half or whole. This is ext4 and XFS as they may be,
+names with it, as a journal of metadata does; later ones survive up to any point. What a file holds survives only if
+that file was synced after it was written; else the file is empty, half or whole. This is ext4 and XFS as they may be,
 and harsher than ext4's default, which helps a rename over an old file.
 """
 

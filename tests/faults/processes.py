@@ -15,7 +15,7 @@ SEEDS = [1, 2]
 
 
 def run_campaign(shell: Shell, folder: Path, *, seed: int, num_trials: int | None) -> Tally:
-    """Rounds of six `train` at once, 60 in the long version; in every second round some of them are ended by a signal."""
+    """Rounds of six `train` at once, 60 in the long version; in every second one some of them are ended by a signal."""
     tally, trial, choose = Tally("rounds of six processes"), folder / "trial", random.Random(seed)
     write_experiment(folder / "start", seeds=SEEDS)
     copy_folder(folder / "start", trial)
@@ -30,7 +30,9 @@ def run_campaign(shell: Shell, folder: Path, *, seed: int, num_trials: int | Non
             started.kill(choose.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)))
         outcomes = [shell.wait(started) for started in at_work]
         problems = [
-            outcome.find_complaint() for outcome, started in zip(outcomes, at_work, strict=True) if started not in stopped
+            outcome.find_complaint()
+            for outcome, started in zip(outcomes, at_work, strict=True)
+            if started not in stopped
         ]
         there = len(read_figures(trial / "results"))
         if not stopped and count_table_rows(trial / "results") != there:

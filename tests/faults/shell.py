@@ -119,7 +119,7 @@ class Shell:
         return self.wait(self.start(*arguments, **keywords))
 
     def run_in_terminal(self, *arguments: Any, folder: Path) -> Outcome:
-        """With a terminal as stdout, one that shows no colours: what a program may leave out of a pipe, it shows here."""
+        """With a terminal as stdout, one that shows no colours: what is left out of a pipe may be shown here."""
         master, slave = os.openpty()
         shown: list[bytes] = []
         reader = threading.Thread(target=_read_terminal, args=(master, shown))

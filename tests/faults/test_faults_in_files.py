@@ -1,4 +1,4 @@
-"""Faults that were found in what lies on the disk, each by itself: the numbers are those of the campaign's list."""
+"""Faults that were found in what lies on the disk, each by itself."""
 
 import json
 import os
@@ -38,12 +38,14 @@ def check_same(truth, folder):
     assert list_differences(truth, found) == []
 
 
-# 1. power loss
+# power loss
 
 
 def test_every_file_is_synced_before_its_rename_and_its_folder_after(shell, start):
-    names = [(found["name"], found["path"], found.get("to")) for found in
-             shell.run(*TRAIN, folder=start, watch=watch_all(start)).operations]  # fmt: skip
+    names = [
+        (found["name"], found["path"], found.get("to"))
+        for found in shell.run(*TRAIN, folder=start, watch=watch_all(start)).operations
+    ]
     renames = [(index, path, to) for index, (name, path, to) in enumerate(names) if name == "rename"]
     assert renames
     for index, path, to in renames:
@@ -51,7 +53,7 @@ def test_every_file_is_synced_before_its_rename_and_its_folder_after(shell, star
         assert ("fsync", os.path.dirname(to), None) in names[index:], f"the folder of {to} was not synced after"
 
 
-# 2. one bad record
+# one bad record
 
 
 def spoil_record(folder, how):
@@ -97,7 +99,7 @@ def test_a_bad_record_stops_nothing_with_several_jobs(shell, start):
     assert len(read_figures(start / "results")) == 4
 
 
-# 3. the text changes while a run is interrupted
+# the text changes while a run is interrupted
 
 
 @pytest.mark.parametrize("new_word", [False, True])
@@ -113,7 +115,7 @@ def test_an_interrupted_run_does_not_go_on_with_other_text(new_word, shell, copy
     assert "text" in trained.stderr or "corpus" in trained.stderr
 
 
-# 4. what belongs together
+# what belongs together
 
 
 def test_weights_of_another_run_are_not_scored(shell, copy_of, truth, start):
@@ -126,7 +128,7 @@ def test_weights_of_another_run_are_not_scored(shell, copy_of, truth, start):
     assert list_differences(truth, read_figures(folder / "results")) == []
 
 
-@pytest.mark.parametrize("name, place", [("weights.safetensors", -1), ("curve.jsonl", -3)])
+@pytest.mark.parametrize(("name", "place"), [("weights.safetensors", -1), ("curve.jsonl", -3)])
 def test_a_flipped_bit_is_found_before_a_run_ends(name, place, shell, copy_of, truth):
     folder = copy_of("before it was scored")
     flip_bit(folder / TIED / name, place)
@@ -150,6 +152,18 @@ def test_a_flipped_bit_in_the_nats_of_tokens_is_found_when_they_are_read(shell, 
     assert answer.exit_code or str(file.name) in answer.stderr
 
 
+def test_a_changed_digit_in_a_record_is_found_when_it_is_read(shell, copy_of):
+    """A flipped bit makes one digit another: nothing else in the file contradicts it."""
+    folder = copy_of("finished")
+    file = folder / TIED / "record.json"
+    text = file.read_text("utf-8")
+    nats = str(json.loads(text)["evaluations"]["valid"]["nats"])
+    file.write_text(text.replace(nats, ("8" if nats[0] == "9" else "9") + nats[1:]), "utf-8")
+    answer = shell.run(*COMPARE, folder=folder)
+    assert answer.find_complaint() == ""
+    assert answer.exit_code or "record.json" in answer.stderr
+
+
 def test_wrong_counts_in_the_cache_change_no_record(shell, start, truth):
     shell.run("check", "tiny.yaml", folder=start)
     remembered = [file for file in (start / "cache").rglob("*.json") if "sha256" in file.read_text("utf-8")]
@@ -163,7 +177,7 @@ def test_wrong_counts_in_the_cache_change_no_record(shell, start, truth):
     check_same(truth, start)
 
 
-# 5. closed pipes and SIGHUP
+# closed pipes and SIGHUP
 
 
 @pytest.mark.parametrize(
@@ -203,7 +217,7 @@ def wait_for(file):
     raise AssertionError(f"{file} does not come")
 
 
-# 6. tables follow from the records
+# tables follow from the records
 
 
 def test_a_table_that_is_gone_or_behind_comes_back(shell, copy_of):
@@ -216,7 +230,7 @@ def test_a_table_that_is_gone_or_behind_comes_back(shell, copy_of):
         assert "tied" in (folder / "results/table.md").read_text("utf-8")
 
 
-# 7. --force
+# --force
 
 
 def test_a_forced_run_keeps_the_old_record_until_the_new_one_is_there_and_goes_on(shell, copy_of, truth):
@@ -232,7 +246,7 @@ def test_a_forced_run_keeps_the_old_record_until_the_new_one_is_there_and_goes_o
     check_same(truth, folder)
 
 
-# 11. whose folder it is
+# whose folder it is
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Faults that were found in what is asked and what is shown, each by itself: the numbers are those of the campaign's list."""
+"""Faults that were found in what is asked and in what is shown, each by itself."""
 
 import csv
 import io
@@ -10,7 +10,8 @@ import yaml
 from crashpoints import TRAIN
 from damage import COMPARE
 from fuzz import BOMB, LIMIT_SECONDS, MEMORY_BYTES, find_raw_controls
-from hostile import find_live_text, set_number
+from hostile import find_live_text
+from spoiling import set_number
 from truth import LONG_AGO, read_figures, write_experiment
 
 TIED = "results/tiny/tied/seed-1"
@@ -23,7 +24,7 @@ def check(shell, folder, *arguments):
     )
 
 
-# 8. settings without bound
+# settings without bound
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_a_number_at_the_edge_is_trained_or_refused_with_a_message(setting, shel
     assert trained.find_complaint() == ""
 
 
-# 9. YAML that is none
+# YAML that is none
 
 TEXTS = {
     "NUL": "a: \x00",
@@ -96,7 +97,9 @@ def test_yaml_that_cannot_be_is_refused_with_its_line(text, shell, start):
     assert f"tiny.yaml:{line}" in checked.stderr or f"line {line}" in checked.stderr, checked.stderr[:300]
 
 
-@pytest.mark.parametrize("text", [text.partition(": ")[2] for text in TEXTS.values() if "\x00" not in text and ": " in text])
+@pytest.mark.parametrize(
+    "text", [text.partition(": ")[2] for text in TEXTS.values() if "\x00" not in text and ": " in text]
+)
 def test_the_same_by_an_override_is_refused(text, shell, start):
     checked = check(shell, start, "--set", f"training.steps={text}")
     assert checked.find_complaint(allowed=(2,)) == ""
@@ -124,17 +127,21 @@ def test_a_checkpoint_that_asks_for_a_million_threads_is_refused(shell, copy_of)
 
 
 def test_no_space_is_said_with_several_jobs(shell, start):
-    shell.run("check", "tiny.yaml", folder=start)  # fills the cache
-    trained = shell.run(*TRAIN, "--jobs", "2", folder=start, file_bytes=2_048)
+    shell.run("check", "tiny.yaml", folder=start)  # fills the cache, so that it is a checkpoint that does not fit
+    trained = shell.run(*TRAIN, "--jobs", "2", folder=start, file_bytes=8_192)
     assert trained.find_complaint(allowed=(1,)) == ""
 
 
-# 10. what reaches a terminal, a page, a table
+# what reaches a terminal, a page, a table
 
 
 def test_a_description_reaches_the_terminal_without_control_characters(shell, start):
     write_experiment(start, description=f"a {RED} title")
-    for command in (("check", "tiny.yaml"), TRAIN[:-1], ("compare", "untied", "tied", "--config", "tiny.yaml", "--jobs", "1")):
+    for command in (
+        ("check", "tiny.yaml"),
+        TRAIN[:-1],
+        ("compare", "untied", "tied", "--config", "tiny.yaml", "--jobs", "1"),
+    ):
         outcome = shell.run_in_terminal(*command, folder=start)
         assert outcome.exit_code == 0
         assert find_raw_controls(outcome.stdout + outcome.stderr) == "", command
@@ -187,7 +194,9 @@ def test_what_a_record_says_is_escaped_wherever_it_is_shown(text, shell, copy_of
 @pytest.mark.parametrize("format", ["markdown", "html"])
 def test_a_description_is_no_script_on_a_page(format, shell, start):
     write_experiment(start, description=SCRIPT)
-    outcome = shell.run("compare", "untied", "tied", "--config", "tiny.yaml", "--jobs", "1", "--format", format, folder=start)
+    outcome = shell.run(
+        "compare", "untied", "tied", "--config", "tiny.yaml", "--jobs", "1", "--format", format, folder=start
+    )
     assert outcome.exit_code == 0 and SCRIPT not in outcome.stdout
 
 
@@ -232,4 +241,3 @@ def test_a_long_line_without_spaces_is_read_in_time(shell, start):
     (start / "train.txt").write_text("x" * 10_000_000 + "\n" + "a b c\n" * 100, "utf-8")
     checked = shell.run("check", "tiny.yaml", folder=start, limit_seconds=60)
     assert checked.find_complaint() == ""
-

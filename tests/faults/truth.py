@@ -10,8 +10,10 @@ from typing import Any
 
 import yaml
 
-WORDS = ("the of a in to and was is for on as with by he at from his it an were are which this be had "
-         "her she one year town river north old small first music war game team song").split()  # fmt: skip
+SENTENCE = (
+    "the of a in to and was is for on as with by he at from his it an were are which this be had "
+    "her she one year town river north old small first music war game team song"
+)
 NUM_LINES = {"train": 40, "valid": 10, "test": 10}
 LONG_AGO = 1_500_000_000
 MEASURED = ("seconds", "per_second", "memory", "provenance")  # differ from run to run
@@ -30,7 +32,7 @@ def write_experiment(folder: Path, **blocks: Any) -> Path:
     choose = random.Random(1)
     corpus = {"type": "text"}
     for split, num_lines in NUM_LINES.items():
-        lines = (" ".join(choose.choices(WORDS, k=choose.randint(3, 12))) for _ in range(num_lines))
+        lines = (" ".join(choose.choices(SENTENCE.split(), k=choose.randint(3, 12))) for _ in range(num_lines))
         (folder / f"{split}.txt").write_text("\n".join(lines) + "\n", "utf-8")
         os.utime(folder / f"{split}.txt", (LONG_AGO, LONG_AGO))  # a file that was just written is not remembered
         corpus[split] = f"{split}.txt"
@@ -79,9 +81,7 @@ def list_strays(results: Path) -> list[str]:
 def drop_measured(value: Any) -> Any:
     """Without times and memory, at any depth."""
     if isinstance(value, dict):
-        return {
-            key: drop_measured(part) for key, part in value.items() if not any(word in key for word in MEASURED)
-        }
+        return {key: drop_measured(part) for key, part in value.items() if not any(word in key for word in MEASURED)}
     return [drop_measured(part) for part in value] if isinstance(value, list) else value
 
 

@@ -25,9 +25,9 @@ class Watch:
     """The operations of this process below `folders`, in order.
 
     `fault` is what happens at operation `at` (the first is 1): `kill` ends the process there, in the middle of it where
-    it is a write; `full` is a disk that has no space from there on; `broken` fails once with an I/O error; `unlockable` is
-    a file system without locks (from the first operation on). With
-    `keep_content` every file's content is noted when it is renamed or synced, for `powerloss`.
+    it is a write; `full` is a disk that has no space from there on; `broken` fails once with an I/O error. `unlockable`
+    is a file system without locks, from the first operation on. With `keep_content` every file's content is noted when
+    it is renamed or synced, for `powerloss`.
     """
 
     def __init__(self, folders: list[str], *, fault: str = "", at: int = 0, keep_content: bool = False) -> None:
@@ -153,4 +153,8 @@ def _read_all(path: str) -> dict[str, str] | None:
     place = Path(path)
     if place.is_file():
         return {".": b64encode(place.read_bytes()).decode()}
-    return {str(file.relative_to(place)): b64encode(file.read_bytes()).decode() for file in place.rglob("*") if file.is_file()}
+    return {
+        str(file.relative_to(place)): b64encode(file.read_bytes()).decode()
+        for file in place.rglob("*")
+        if file.is_file()
+    }

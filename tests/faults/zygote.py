@@ -19,7 +19,7 @@ from watching import Watch, watch_files
 
 
 def import_everything() -> None:
-    import torch._dynamo  # noqa: F401  (what torch.optim imports at its first step)
+    import torch._dynamo
 
     import tiebench
 
@@ -48,7 +48,8 @@ def obey(order: dict[str, Any]) -> int:
     """Run `tiebench` with the order's arguments and folder; its exit status.
 
     `environment` is changed as asked (None removes a name), `streams` are spoilt, the process becomes `user` where one
-    is given, and ends after `limit_seconds`. It gets `memory_bytes` of addresses and writes files of `file_bytes` at most.
+    is given, and ends after `limit_seconds`. It gets `memory_bytes` of addresses, and writes no file of more than
+    `file_bytes`.
     """
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
