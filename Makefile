@@ -7,7 +7,7 @@ NUMERIC := tests/test_laws.py tests/architectures tests/layers tests/losses test
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help compare test test-numeric-default test-lowest coverage lint format results bench clean
+.PHONY: help compare test test-numeric-default test-lowest faults coverage lint format results bench clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-22s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test-numeric-default: .venv/installed-dev ## run the numeric tests without the p
 
 test-lowest: .venv-lowest/installed ## run a selection of tests with the lowest versions that pyproject.toml admits
 	$(LOWEST)/python -m pytest tests/test_configs.py tests/experiment tests/layers tests/losses tests/results $(PYTEST_ARGS)
+
+faults: .venv/installed-dev ## the long campaign of faults: crashes, power cuts, damaged and hostile files (about an hour)
+	$(BIN)/python tests/faults
 
 coverage: .venv/installed-dev ## run the tests and say which lines and branches they miss
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
