@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tiebench.cli.speed_table import tabulate_measurements
 from tiebench.errors import UsageError
 from tiebench.execution import bench, workloads
 from tiebench.execution.bench import (
@@ -18,7 +19,6 @@ from tiebench.execution.bench import (
     build_trainer,
     measure_arm,
     measure_ceiling,
-    tabulate_measurements,
 )
 from tiebench.execution.workloads import WORKLOADS, describe_run, draw_stream, list_parts, open_workload
 from tiebench.models.language_model import build_on_meta, count_parameters

@@ -1,9 +1,11 @@
 import pytest
 
+from tiebench.analysis.subspace_study import count_study
 from tiebench.claims.papers import load_papers
 from tiebench.claims.verdicts import ClaimRuns, plan_papers
+from tiebench.cli.costs_table import costs_table
 from tiebench.execution import costs as costs_module
-from tiebench.execution.costs import costs_table, estimate_costs, read_counts, select_countable
+from tiebench.execution.costs import estimate_costs, list_uncountable, read_counts
 from tiebench.execution.counting import count_arms
 from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
@@ -41,13 +43,13 @@ def test_every_arm_is_timed_or_scaled_from_one_of_its_kind(write_experiment, set
         return found.flops_per_step / 1e9
 
     monkeypatch.setattr(costs_module, "_time_step", time_step)
-    costs = estimate_costs([large, small], settings=settings)
+    costs = estimate_costs([*large.runs, *small.runs], settings=settings)
     assert timed == ["tiny/untied/seed-1", "large/tied/seed-1"], "smallest first; the tie does not change the speed"
     assert all(found.timed for found in costs)
     assert costs[1].seconds == pytest.approx(costs[1].flops / 1e9)
     monkeypatch.setattr(costs_module, "TIMING_SECONDS", 0.0)
     timed.clear()
-    scaled = estimate_costs([large, small], settings=settings)
+    scaled = estimate_costs([*large.runs, *small.runs], settings=settings)
     assert timed == ["tiny/untied/seed-1"], "without time, one of each kind"
     assert scaled[0].seconds / scaled[1].seconds == pytest.approx(scaled[0].flops / scaled[1].flops)
     assert [found.timed for found in scaled] == [False, True, True]
@@ -55,21 +57,21 @@ def test_every_arm_is_timed_or_scaled_from_one_of_its_kind(write_experiment, set
 
 def test_a_real_step_is_timed(write_experiment, settings):
     plan = ClaimRuns(load_experiment(write_experiment()), ("tied",))
-    found = estimate_costs([plan], settings=settings)[0]
+    found = estimate_costs(plan.runs, settings=settings)[0]
     assert found.timed and 0 < found.seconds < 60
     assert not list(settings.store.root.glob("*")), "timing leaves nothing behind"
 
 
 def test_a_study_has_its_cost(settings, monkeypatch):
     monkeypatch.setattr(costs_module, "_time_step", lambda found, *, device: 1.0)
-    found = estimate_costs([], settings=settings, studies=(("beta-1", 1),))[0]
+    found = estimate_costs([], settings=settings, others=[count_study("beta-1", seed=1)])[0]
     assert (found.run.name, found.num_runs) == ("subspace-alignment/beta-1/seed-1", 1)
     assert found.tokens == 120 * 20_000 and found.seconds == pytest.approx(6000)
 
 
 def test_finished_runs_cost_nothing(trained):
     plan = ClaimRuns(load_experiment(trained / "tiny.yaml"), ("untied", "tied"), (1, 2, 3))
-    costs = estimate_costs([plan], settings=Settings(store=Store(trained / "results"), device="cpu"))
+    costs = estimate_costs(plan.runs, settings=Settings(store=Store(trained / "results"), device="cpu"))
     assert [found.num_runs for found in costs] == [1, 1]
     assert "2 runs to do" in costs_table(costs, device="cpu").caption
 
@@ -79,8 +81,8 @@ def test_text_that_is_not_there_is_left_out_and_said(settings, monkeypatch):
     papers = load_papers("press-wolf-2017", only=["bbc-tied-test", "small-tied-test"])
     only = ["bbc-tied-test", "small-tied-test"]
     plans = list(plan_papers(papers, only=only, seeds=[1], overrides=[]).values())
-    costs = estimate_costs(plans, settings=settings)
+    costs = estimate_costs([run for plan in plans for run in plan.runs], settings=settings)
     by_name = {found.run.experiment: found for found in costs}
     assert by_name["press-wolf-2017-bbc"].seconds is None and by_name["press-wolf-2017-small"].seconds > 1e4
-    assert [plan.experiment.name for plan in select_countable(plans, costs)] == ["press-wolf-2017-small"]
+    assert list_uncountable(costs) == ["press-wolf-2017-bbc"]
     assert "press-wolf-2017-bbc: its text is not here" in render_table(costs_table(costs, device="cpu"))

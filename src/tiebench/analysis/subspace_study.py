@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from tiebench.analysis.embedding_measures import measure_subspace_distance
 from tiebench.errors import UsageError
 from tiebench.execution import environment
-from tiebench.execution.run import load_data
+from tiebench.execution.costs import CostEstimate, count_operations
+from tiebench.execution.run_data import load_data
 from tiebench.experiment.loading import resolve_document
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.yaml_file import Document
@@ -132,3 +133,10 @@ def mix_losses(
 def _keep_on_sphere(model: LanguageModel) -> None:
     table = model.embedding.input_embedding
     table.copy_(F.normalize(table, dim=1))
+
+
+def count_study(subject: str, *, seed: int) -> CostEstimate:
+    """What one subject at one seed will cost; its seconds are still to be estimated."""
+    study = Study()
+    cost = CostEstimate(describe_run(study, subject=subject, seed=seed), 1, study.num_words)
+    return count_operations(cost, tokens={"train": study.num_tokens, "valid": 0, "test": 0})

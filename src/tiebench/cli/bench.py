@@ -18,7 +18,8 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure how fast this machine trains and scores, beside how fast it multiplies matrices."""
-    from tiebench.execution.bench import describe_setting, measure_workloads, tabulate_measurements
+    from tiebench.cli.speed_table import tabulate_measurements
+    from tiebench.execution.bench import describe_setting, measure_workloads
 
     announce = functools.partial(typer.echo, err=True)
     asked = measure_workloads(

@@ -46,7 +46,7 @@ def print_comparisons(
 
 def print_costs(costs: list["CostEstimate"], *, device: str, format: str, only_cost: bool) -> None:
     """What is still to do and how long it will take: the whole table, or what adds it up on stderr."""
-    from tiebench.execution.costs import costs_table
+    from tiebench.cli.costs_table import costs_table
 
     table = costs_table(costs, device=device)
     if only_cost:

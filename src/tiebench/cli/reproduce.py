@@ -51,15 +51,19 @@ def reproduce(
     evidence = Evidence(settings.store, plans, tuple(seeds))
     format = "json" if as_json else format
     if dry_run or not no_train:
-        from tiebench.execution.costs import estimate_costs, select_countable
+        from tiebench.analysis.subspace_study import count_study
+        from tiebench.execution.costs import estimate_costs, list_uncountable
 
-        studies = tuple(study[1:] for study in list_missing_studies(papers, evidence=evidence, only=only))
-        costs = estimate_costs(list(plans.values()), settings=settings, studies=studies)
+        missing = list_missing_studies(papers, evidence=evidence, only=only)
+        studies = [count_study(subject, seed=seed) for _, subject, seed in missing]
+        runs = [run for plan in plans.values() for run in plan.runs]
+        costs = estimate_costs(runs, settings=settings, others=studies)
         if dry_run or (not quiet and any(cost.num_runs for cost in costs)):
             print_costs(costs, device=device, format=format, only_cost=dry_run)
         if dry_run:
             return
-        for plan in select_countable(list(plans.values()), costs):
+        uncountable = list_uncountable(costs)
+        for plan in (plan for plan in plans.values() if plan.experiment.name not in uncountable):
             complete_runs(plan.experiment, plan.runs, settings=settings, jobs=jobs, quiet=quiet)
         evidence.kept.clear()
     say = (lambda message: None) if quiet else functools.partial(typer.echo, err=True)

@@ -21,7 +21,6 @@ import torch
 from tiebench.execution import environment
 from tiebench.execution.workloads import Workload, list_parts, open_workload
 from tiebench.models.language_model import build_model, count_flops_per_token, count_parameters, initialise_model
-from tiebench.reporting.tables import Column, Table
 from tiebench.training.callbacks import Callback
 from tiebench.training.evaluation import score_stream
 from tiebench.training.trainer import Trainer
@@ -32,11 +31,6 @@ WARM_UP_TOKENS = 4096
 CEILING_SECONDS = 1.5
 CEILING_SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (1024, 256, 10000), (704, 656, 10000))
 CEILING_SHAPES_ON_CUDA = ((8192, 8192, 8192), (16384, 4096, 4096))
-SYNTHETIC = (
-    "Rates are of the median step. Named workloads read synthetic ids (Zipf-Mandelbrot) of their corpus's vocabulary "
-    "size; the ceiling is the median rate of the fastest of a few large matrix products, same process, threads and "
-    "precision."
-)
 
 
 @dataclass(frozen=True)
@@ -216,24 +210,6 @@ def measure_ceiling(
     return best
 
 
-def tabulate_measurements(measurements: list[SpeedMeasurement]) -> Table:
-    """One row per arm; fractions in percent of the measured ceiling."""
-    columns = (
-        Column("workload"), Column("arm"), Column("parameters", "count"), Column("train tokens/s", "number"),
-        Column("% of ceiling", "number"), Column("evaluation tokens/s", "number"),
-        Column("evaluation % of ceiling", "number"), Column("peak MB", "number"), Column("ceiling GFLOP/s", "number"),
-    )
-    rows = tuple(
-        (
-            found.workload, found.arm, found.num_parameters, found.train_tokens_per_second, 100 * found.train_fraction,
-            found.evaluation_tokens_per_second, 100 * found.evaluation_fraction, found.peak_memory_bytes / 2**20,
-            found.ceiling_flops_per_second / 1e9,
-        )
-        for found in measurements
-    )
-    return Table("speed", columns, rows, caption=_caption(measurements), notes=(SYNTHETIC,))
-
-
 def describe_setting(device: str, *, num_threads: int) -> dict[str, Any]:
     """The hardware, versions and commit behind what is measured on this machine, as plain data."""
     hardware = environment.describe_hardware(torch.device(device))
@@ -244,12 +220,3 @@ def describe_setting(device: str, *, num_threads: int) -> dict[str, Any]:
         "commit": commit,
         "dirty": dirty,
     }
-
-
-def _caption(measurements: list[SpeedMeasurement]) -> str:
-    setting = describe_setting(measurements[0].device, num_threads=measurements[0].num_threads)
-    facts, threads = setting["hardware"], setting["hardware"]["threads"]
-    return (
-        f"{facts.get('gpu', facts['cpu'])}, {threads} thread{'s' if threads > 1 else ''}, "
-        f"torch {setting['versions']['torch']}; allocator {facts['allocator']}."
-    )

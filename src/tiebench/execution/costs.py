@@ -9,16 +9,13 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from tiebench.analysis.subspace_study import Study, describe_run
-from tiebench.claims.verdicts import ClaimRuns
 from tiebench.corpora.catalogue import CATALOGUE
 from tiebench.corpora.corpus import SPLITS
 from tiebench.corpora.stream import TokenStream
@@ -30,7 +27,6 @@ from tiebench.execution.settings import Settings
 from tiebench.execution.workloads import Workload, draw_stream
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.language_model import build_on_meta, count_flops_per_token
-from tiebench.reporting.tables import Column, Table
 from tiebench.results.record import RECORD_FILE
 from tiebench.training.batches import Batches
 from tiebench.training.trainer import Trainer, plan_steps
@@ -82,51 +78,17 @@ class CostEstimate:
 
 
 def estimate_costs(
-    plans: list[ClaimRuns], *, settings: Settings, studies: tuple[tuple[str, int], ...] = ()
+    runs: list[RunSpec], *, settings: Settings, others: Iterable[CostEstimate] = ()
 ) -> list[CostEstimate]:
-    """The cost of every arm, in the order of the plans, and of every study (subject and seed) still to make."""
-    costs = [_count(runs, settings=settings) for plan in plans for runs in _group_by_arm(plan.runs)]
-    costs += [_count_study(subject, seed=seed) for subject, seed in studies]
+    """The cost of every arm, in the order of the runs; `others` were counted elsewhere and get their seconds here."""
+    costs = [*(_count(same, settings=settings) for same in _group_by_arm(runs)), *others]
     rates = _time_models([cost for cost in costs if cost.flops is not None and cost.num_runs], settings=settings)
     return [_with_seconds(cost, rates) for cost in costs]
 
 
-def costs_table(costs: list[CostEstimate], *, device: str) -> Table:
-    """A row per arm; the caption adds up what is still to do."""
-    counts, amounts = ("runs to do", "tokens a run"), ("TFLOP a run", "hours a run", "hours")
-    columns = [Column("experiment"), Column("arm"), *(Column(name, "count") for name in counts)]
-    columns += [*(Column(name, "number") for name in amounts), Column("speed")]
-    unit = (
-        "one core (--jobs auto, the default, takes all)"
-        if choose_device(device).type == "cpu"
-        else f"the device ({device})"
-    )
-    missing = dict.fromkeys(cost.run.experiment for cost in costs if cost.flops is None)
-    notes = [f"{name}: its text is not here, so it cannot be counted and is not run." for name in missing]
-    return Table(
-        title="What it will cost on this machine",
-        columns=tuple(columns),
-        rows=tuple(_describe_row(cost) for cost in costs),
-        caption=f"{_add_up(costs)} of {unit}.",
-        notes=(f"Hours are of {unit}, estimated from a few steps of training on synthetic ids.", *notes),
-    )
-
-
-def _add_up(costs: list[CostEstimate]) -> str:
-    """All that is still to do and could be counted."""
-    num_runs = sum(cost.num_runs for cost in costs)
-    known = [cost for cost in costs if cost.flops is not None]
-    tokens = sum(cost.tokens * cost.num_runs for cost in known)
-    teraflops = sum(cost.flops * cost.num_runs for cost in known) / 1e12
-    hours = sum(cost.total_seconds or 0.0 for cost in known) / HOUR
-    runs = "1 run" if num_runs == 1 else f"{num_runs} runs"
-    return f"{runs} to do: {tokens:,} tokens, {teraflops:,.0f} TFLOP, about {hours:,.1f} hours"
-
-
-def select_countable(plans: list[ClaimRuns], costs: list[CostEstimate]) -> list[ClaimRuns]:
-    """The plans whose text is there."""
-    missing = {cost.run.experiment for cost in costs if cost.flops is None}
-    return [plan for plan in plans if plan.experiment.name not in missing]
+def list_uncountable(costs: Iterable[CostEstimate]) -> list[str]:
+    """The experiments whose text is not there, so that their runs can be neither counted nor made."""
+    return list(dict.fromkeys(cost.run.experiment for cost in costs if cost.flops is None))
 
 
 def read_counts(run: RunSpec, *, data_dir: Path | None = None) -> Counts | None:
@@ -144,7 +106,10 @@ def read_counts(run: RunSpec, *, data_dir: Path | None = None) -> Counts | None:
 
 
 def _group_by_arm(runs: list[RunSpec]) -> list[list[RunSpec]]:
-    return [[run for run in runs if run.arm == arm] for arm in dict.fromkeys(run.arm for run in runs)]
+    arms: dict[tuple[str, str], list[RunSpec]] = {}
+    for run in runs:
+        arms.setdefault((run.experiment, run.arm), []).append(run)
+    return list(arms.values())
 
 
 def _count(runs: list[RunSpec], *, settings: Settings) -> CostEstimate:
@@ -155,16 +120,10 @@ def _count(runs: list[RunSpec], *, settings: Settings) -> CostEstimate:
     counts = read_counts(run, data_dir=settings.data_dir)
     if counts is None:
         return CostEstimate(run, num_runs)
-    return _count_operations(CostEstimate(run, num_runs, counts.vocabulary_size), tokens=counts.tokens)
+    return count_operations(CostEstimate(run, num_runs, counts.vocabulary_size), tokens=counts.tokens)
 
 
-def _count_study(subject: str, *, seed: int) -> CostEstimate:
-    study = Study()
-    cost = CostEstimate(describe_run(study, subject=subject, seed=seed), 1, study.num_words)
-    return _count_operations(cost, tokens={"train": study.num_tokens, "valid": 0, "test": 0})
-
-
-def _count_operations(cost: CostEstimate, *, tokens: dict[str, int]) -> CostEstimate:
+def count_operations(cost: CostEstimate, *, tokens: dict[str, int]) -> CostEstimate:
     """With the operations of training and, forward only, of every evaluation."""
     training = cost.run.spec.training
     model = build_on_meta(cost.run.spec, vocabulary_size=cost.vocabulary_size)
@@ -257,11 +216,3 @@ def _name_model(cost: CostEstimate) -> str:
 def _name_kind(run: RunSpec) -> str:
     body, training = run.spec.architecture, run.spec.training
     return json.dumps([body.type, getattr(body, "variational", None), training.objective.type, training.precision])
-
-
-def _describe_row(cost: CostEstimate) -> tuple[Any, ...]:
-    hours = None if cost.seconds is None else cost.seconds / HOUR
-    total = None if hours is None else hours * cost.num_runs
-    speed = "timed" if cost.timed else None if hours is None else "scaled"
-    flops = None if cost.flops is None else cost.flops / 1e12
-    return cost.run.experiment, cost.run.arm, cost.num_runs, cost.tokens, flops, hours, total, speed
