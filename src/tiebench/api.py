@@ -1,0 +1,106 @@
+"""The Python face: load an experiment, train it, compare its arms, reproduce a paper. What the commands do, for programs.
+
+Settings are those of the command line. Nothing is printed; progress goes to a `Callback`.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tiebench.claims.papers import load_papers
+from tiebench.claims.verdicts import ClaimResult, Evidence, judge_papers, plan_papers
+from tiebench.comparison.pairing import Comparison, compare_arms
+from tiebench.errors import UsageError
+from tiebench.execution.plan import plan_runs
+from tiebench.execution.settings import Settings
+from tiebench.experiment.loading import Experiment, load_experiment
+from tiebench.experiment.run_spec import RunSpec
+from tiebench.reporting.pages import refresh_tables
+from tiebench.results.record import Record
+from tiebench.results.selection import put_baseline_first
+from tiebench.results.store import Store
+from tiebench.training.callbacks import Callback
+
+__all__ = ["compare", "load_experiment", "reproduce", "train"]
+
+Place = str | Path
+
+
+def train(
+    experiment: Experiment | Place,
+    *,
+    arms: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    results: Place = "results",
+    data_dir: Place | None = None,
+    device: str = "auto",
+    jobs: str | int = "auto",
+    watch: Callable[[RunSpec, int], Callback] = lambda run, index: Callback(),
+) -> list[Record]:
+    """The record of every arm at every seed: finished runs are read, pending ones are trained first.
+
+    `experiment` is one that was loaded, a file, or the name of a bundled one. `arms` and `seeds` choose among those of
+    the file. `jobs` is how many runs are trained at once; more than one needs the `if __name__ == "__main__":` of a
+    script, as every use of multiprocessing does. `watch(run, index)` gives the callback that follows a run.
+
+    Raises UsageError for what cannot be meant, TiebenchError for what failed while running, KeyboardInterrupt after a
+    checkpoint on Ctrl-C; called again, it continues.
+    """
+    from tiebench.execution.execute import execute
+
+    experiment = _load(experiment)
+    settings = _settings(results, data_dir=data_dir, device=device)
+    plan = plan_runs(experiment.list_runs(arms=list(arms), seeds=list(seeds)), settings=settings)
+    if not plan.pending:
+        return [plan.finished[run.name] for run in plan.runs]
+    return execute(
+        plan,
+        settings=settings,
+        watch=watch,
+        jobs=str(jobs),
+        on_record=lambda record: refresh_tables(settings.store),
+    )
+
+
+def compare(
+    experiment: Experiment | Place,
+    *,
+    arms: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    results: Place = "results",
+    data_dir: Place | None = None,
+) -> Comparison:
+    """Arms against the first of them (of two, against the untied one), from finished runs; trains nothing.
+
+    Raises UsageError where a run is pending, or where runs may not be compared, naming the field.
+    """
+    experiment = _load(experiment)
+    settings = _settings(results, data_dir=data_dir, device="cpu")
+    runs = experiment.list_runs(arms=list(arms), seeds=list(seeds))
+    plan = plan_runs(runs, settings=settings)
+    if plan.pending:
+        raise UsageError(f"{plan.pending[0].name} is not finished", "train it first: tiebench.train(experiment)")
+    records = [plan.finished[run.name] for run in plan.runs]
+    names = list(arms) or list(experiment.arms)
+    by_arm = {name: [record for record in records if record.arm == name] for name in names}
+    return compare_arms(put_baseline_first(by_arm), token_nll=settings.store.token_nll)
+
+
+def reproduce(
+    paper: str, *, only: Sequence[str] = (), seeds: Sequence[int] = (), results: Place = "results"
+) -> list[ClaimResult]:
+    """A paper's claims judged by finished runs; trains nothing. `paper` may be `all`, or a claims file of your own.
+
+    Raises UsageError for a paper, claim, table or figure that is not there.
+    """
+    papers = load_papers(paper, only=list(only))
+    plans = plan_papers(papers, only=list(only), seeds=list(seeds), overrides=[])
+    evidence = Evidence(Store(Path(results)), plans, tuple(seeds))
+    return judge_papers(papers, evidence=evidence, only=list(only))
+
+
+def _load(experiment: Experiment | Place) -> Experiment:
+    return experiment if isinstance(experiment, Experiment) else load_experiment(experiment)
+
+
+def _settings(results: Place, *, data_dir: Place | None, device: str) -> Settings:
+    return Settings(store=Store(Path(results)), device=device, data_dir=Path(data_dir) if data_dir else None)
