@@ -2,9 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin
-# where results hang on floating point, and therefore on the processor
-NUMERIC := tests/test_laws.py tests/architectures tests/layers tests/losses tests/models tests/training
-PYTEST_ARGS ?=
+# tests are spread over the cores; PYTEST_ARGS= runs them one after the other
+PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
 .PHONY: help compare test test-numeric-default test-lowest faults coverage lint format results bench clean
@@ -15,11 +14,11 @@ help: ## list the commands
 compare: .venv/installed ## train the bundled quickstart once, then show tied beside untied
 	$(BIN)/tiebench compare tied untied --config quickstart
 
-test: .venv/installed-dev ## run the tests (CPU, offline); PYTEST_ARGS adds options, such as '-n 2'
+test: .venv/installed-dev ## run the tests (CPU, offline); PYTEST_ARGS adds options, such as '-x'
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-numeric-default: .venv/installed-dev ## run the numeric tests without the processor's vector instructions
-	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest $(NUMERIC) $(PYTEST_ARGS)
+	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -m numeric $(PYTEST_ARGS)
 
 test-lowest: .venv-lowest/installed ## run a selection of tests with the lowest versions that pyproject.toml admits
 	$(LOWEST)/python -m pytest tests/test_configs.py tests/experiment tests/layers tests/losses tests/results $(PYTEST_ARGS)
