@@ -7,6 +7,11 @@ is exact to rounding, its chunk is made again, relative to the largest score so 
 gradient of the table is written straight into its `.grad`. The mathematics is that of
 `F.cross_entropy(F.linear(hidden, table, bias), targets)`; only the order of the work differs. Why it pays on a CPU:
 every pass over scores that are not in the cache waits for memory, and so does every fresh page.
+
+With hidden vectors in bfloat16 the products are in bfloat16 too, and what is added up is added up in float32: the sums
+of the exponentials, the gradient of the hidden vectors over the tiles, that of the table over chunks of rows and calls.
+On a CPU the exponentials are bfloat16, made where the scores were, and their sum is that of the rounded ones, so that
+the probabilities of a row add up to 1 as rounded. The bias is two more columns of the table there.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tiebench.losses.workspace import Workspace
 
@@ -21,8 +27,8 @@ BUFFER_BYTES = 128 * 2**20
 TILE_BYTES = 12 * 2**20
 MIN_ROWS = 256
 CACHE_LINE_BYTES = 64
-FLOATS_PER_LINE = CACHE_LINE_BYTES // 4
 MIN_LINES = 17
+NUM_BIAS_COLUMNS = 2
 TRUSTED_SUMS = (1e-20, 1e30)
 LOWEST_FACTOR = -80.0  # exp of it is still a normal float32
 IGNORED = -100
@@ -30,7 +36,11 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Part:
-    """Some rows of the problem. `targets` are valid ids; `counts` `(rows,)` is the scale, or 0 where ignored."""
+    """Some rows of the problem. `targets` are valid ids; `counts` `(rows,)` is the scale, or 0 where ignored.
+
+    Hidden vectors `(rows, width)` and weights `(vocabulary, width)`, both as wide as the products, and a bias that is
+    not among the weights' columns.
+    """
 
     hidden: Tensor
     weights: Tensor
@@ -44,8 +54,8 @@ class Part:
 class Tile:
     """exp(score - top) of some columns of the vocabulary, `(rows, columns)`, and the `(rows, 1)` it is relative to.
 
-    `factors` are the same in the precision of the products: the exponentials themselves in float32, else memory for a
-    copy.
+    `factors` are the same in the precision of the products: the exponentials themselves on a CPU and in float32, else
+    memory for a copy.
     """
 
     columns: slice
@@ -75,9 +85,9 @@ class Total:
 Visit = Callable[[Tile, Total | None, Total], None]
 
 
-def split_rows(num_rows: int, *, num_columns: int) -> Iterator[slice]:
+def split_rows(num_rows: int, *, num_columns: int, score_bytes: int = 4) -> Iterator[slice]:
     """Even chunks whose scores fit the buffer (but at least 256 rows: smaller products are slower)."""
-    most = max(MIN_ROWS, BUFFER_BYTES // (4 * num_columns))
+    most = max(MIN_ROWS, BUFFER_BYTES // (score_bytes * num_columns))
     num_chunks = max(1, -(-num_rows // most))
     size = -(-num_rows // num_chunks) if num_rows else 0
     for start in range(0, num_rows, max(size, 1)):
@@ -85,15 +95,16 @@ def split_rows(num_rows: int, *, num_columns: int) -> Iterator[slice]:
 
 
 def split_columns(vocabulary_size: int, *, hidden: Tensor) -> Iterator[slice]:
-    """Tiles that fit a cache; where there is no such cache to fit, or half precision to keep, a single one.
+    """Tiles that fit a cache, in half precision with their copy in float32; where there is no such cache, a single one.
 
     A row of a tile is an odd number of cache lines: of a power of two, all rows would compete for the same few places
     in the cache, and the products would wait for them.
     """
     size = vocabulary_size
     if _has_tiles(hidden):
-        num_lines = TILE_BYTES // (CACHE_LINE_BYTES * max(1, len(hidden)))
-        size = FLOATS_PER_LINE * max(MIN_LINES, num_lines - 1 + num_lines % 2)
+        line_bytes = CACHE_LINE_BYTES if hidden.dtype == torch.float32 else 3 * CACHE_LINE_BYTES
+        num_lines = TILE_BYTES // (line_bytes * max(1, len(hidden)))
+        size = _count_per_line(hidden) * max(MIN_LINES, num_lines - 1 + num_lines % 2)
     for start in range(0, vocabulary_size, size):
         yield slice(start, min(start + size, vocabulary_size))
 
@@ -104,12 +115,12 @@ def token_nats(hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tens
     hidden `(tokens, width)`, table `(vocabulary, width)`, targets `(tokens,)`; returns nats `(tokens,)` in float32.
     """
     nats = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
-    num_columns = FLOATS_PER_LINE * MIN_LINES if _has_tiles(hidden) else len(table)
+    num_columns = _count_per_line(hidden) * MIN_LINES if _has_tiles(hidden) else len(table)
     with torch.no_grad():
-        weights = _cast(table, hidden.dtype, workspace)
-        for rows in split_rows(len(targets), num_columns=num_columns):
+        vectors, weights, offsets = _cast(hidden, table, bias, workspace=workspace)
+        for rows in split_rows(len(targets), num_columns=num_columns, score_bytes=_count_score_bytes(hidden)):
             kept = (targets[rows] != IGNORED).float()
-            part = Part(hidden[rows], weights, bias, targets[rows].clamp(min=0), kept, workspace)
+            part = Part(vectors[rows], weights, offsets, targets[rows].clamp(min=0), kept, workspace)
             nats[rows] = _read_nats(part, _sum_up(part))
     return nats
 
@@ -165,18 +176,18 @@ class _PassOn(torch.autograd.Function):
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, table, bias, targets, scale, workspace):  # noqa: ANN001 (autograd's own signature)
-        hidden_gradient = torch.empty_like(hidden)
-        weights = _cast(table, hidden.dtype, workspace)
+        vectors, weights, offsets = _cast(hidden, table, bias, workspace=workspace)
+        hidden_gradient = torch.empty_like(vectors, dtype=torch.float32)
         nats = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
-        for rows in split_rows(len(targets), num_columns=len(table)):
-            chunk, wanted = hidden[rows], targets[rows]
-            part = Part(chunk, weights, bias, wanted.clamp(min=0), (wanted != IGNORED).float() * scale, workspace)
+        for rows in split_rows(len(targets), num_columns=len(table), score_bytes=_count_score_bytes(hidden)):
+            chunk, wanted = vectors[rows], targets[rows]
+            part = Part(chunk, weights, offsets, wanted.clamp(min=0), (wanted != IGNORED).float() * scale, workspace)
             tiles, total = _multiply_back(part, out=hidden_gradient[rows])
             nats[rows] = _read_nats(part, total)
             _add_table_gradients(part, tiles, total, table=table, bias=bias)
             if len(tiles) > 1:
                 _subtract_targets(part, hidden_gradient[rows], table=table, bias=bias)
-        ctx.save_for_backward(hidden_gradient)
+        ctx.save_for_backward(hidden_gradient[:, : hidden.shape[1]].to(hidden.dtype))
         return nats.sum() * scale
 
     @staticmethod
@@ -195,16 +206,40 @@ def refuse_factor(factor: Tensor) -> None:
         raise RuntimeError(message)
 
 
-def _cast(table: Tensor, dtype: torch.dtype, workspace: Workspace) -> Tensor:
-    """The table in the precision of the products; a copy lies in the same memory at every step."""
-    if table.dtype == dtype:
-        return table
-    memory = workspace.take("weights", num_elements=table.numel(), device=table.device, dtype=dtype)
-    return memory.view_as(table).copy_(table)
+def _cast(
+    hidden: Tensor, table: Tensor, bias: Tensor | None, *, workspace: Workspace
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Hidden vectors and table as the products take them, and the bias where it is still to be added.
+
+    The table's copy lies in the same memory at every step. In half precision on a CPU the bias becomes two columns of
+    it, rounded and what rounding left, which meet ones in the hidden vectors: no pass over the scores is needed for it,
+    and none rounds them a second time.
+    """
+    if table.dtype == hidden.dtype:
+        return hidden, table, bias
+    joins = bias is not None and hidden.device.type == "cpu"
+    size, width = len(table), table.shape[1] + (NUM_BIAS_COLUMNS if joins else 0)
+    memory = workspace.take("weights", num_elements=size * width, device=table.device, dtype=hidden.dtype)
+    weights = memory.view(size, width)
+    weights[:, : table.shape[1]].copy_(table)
+    if not joins:
+        return hidden, weights, bias
+    first, second = weights[:, -2], weights[:, -1]
+    second.copy_(bias - first.copy_(bias))
+    return functional.pad(hidden, (0, NUM_BIAS_COLUMNS), value=1.0), weights, None
 
 
 def _has_tiles(hidden: Tensor) -> bool:
-    return hidden.device.type == "cpu" and hidden.dtype == torch.float32
+    return hidden.device.type == "cpu"
+
+
+def _count_per_line(hidden: Tensor) -> int:
+    return CACHE_LINE_BYTES // hidden.element_size()
+
+
+def _count_score_bytes(hidden: Tensor) -> int:
+    """Where scores are exponentiated in place, those of the products; else there is a copy in float32."""
+    return hidden.element_size() if _has_tiles(hidden) else 4
 
 
 def _sum_up(part: Part) -> Total:
@@ -216,9 +251,9 @@ def _sum_up(part: Part) -> Total:
         column_factors = part.counts.new_ones(len(part.weights)) if part.bias is None else part.bias.exp()
         sums = torch.zeros_like(part.counts)
         for span in split_columns(len(part.weights), hidden=part.hidden):
-            exponentials = _take(part, "exponentials", torch.float32, slice(span.stop - span.start))
+            exponentials = _take(part, "exponentials", part.hidden.dtype, slice(span.stop - span.start))
             torch.mm(part.hidden, part.weights[span].t(), out=exponentials)
-            sums.addmv_(exponentials.exp_(), column_factors[span])
+            sums.addmv_(_widen(part, exponentials.exp_()), column_factors[span])
         total = Total(sums.unsqueeze(1), torch.zeros_like(sums).unsqueeze(1))
         if total.is_trusted(largest_factor=column_factors.max()):
             return total
@@ -237,7 +272,7 @@ def _visit_trusted(part: Part, *, visit: Visit) -> Total:
 def _visit_tiles(part: Part, *, keep: bool, relative: bool, visit: Visit) -> Total:
     total = None
     for tile in _exponentiate(part, keep=keep, relative=relative):
-        before, sums = total, tile.exponentials.sum(1, keepdim=True)
+        before, sums = total, _widen(part, tile.exponentials).sum(1, keepdim=True)
         if before is not None:
             sums += before.sums if before.top is tile.top else before.sums * (before.top - tile.top).exp()
         total = Total(sums, tile.top)
@@ -253,19 +288,27 @@ def _exponentiate(part: Part, *, keep: bool, relative: bool) -> Iterator[Tile]:
     num_rows, top = len(part.hidden), part.counts.new_zeros(len(part.hidden), 1)
     for index, span in enumerate(split_columns(len(part.weights), hidden=part.hidden)):
         place = span if keep else slice(span.stop - span.start)
-        exponentials = factors = _take(part, "exponentials", torch.float32, place)
-        if part.hidden.dtype != torch.float32:
-            factors = _take(part, "factors", part.hidden.dtype, place)
+        exponentials = factors = _take(part, "exponentials", part.hidden.dtype, place)
+        if part.hidden.dtype != torch.float32 and not _has_tiles(part.hidden):
+            exponentials = _take(part, "exponentials", torch.float32, place)
         torch.mm(part.hidden, part.weights[span].t(), out=factors)
         if factors is not exponentials:
             exponentials.copy_(factors)
         if part.bias is not None:
             exponentials.add_(part.bias[span])
         if relative:
-            highest = exponentials.amax(1, keepdim=True)
+            highest = exponentials.amax(1, keepdim=True).float()
             top = highest if index == 0 else torch.maximum(top, highest)
             exponentials.sub_(top)
         yield Tile(span, exponentials.exp_(), top, factors)
+
+
+def _widen(part: Part, exponentials: Tensor) -> Tensor:
+    """The exponentials in float32, because their sum is taken in the precision that they have."""
+    if exponentials.dtype == torch.float32:
+        return exponentials
+    place = _take(part, "widened", torch.float32, slice(exponentials.shape[1]))
+    return place.copy_(exponentials)
 
 
 def _take(part: Part, purpose: str, dtype: torch.dtype, columns: slice) -> Tensor:
@@ -277,7 +320,7 @@ def _take(part: Part, purpose: str, dtype: torch.dtype, columns: slice) -> Tenso
 
 
 def _multiply_back(part: Part, *, out: Tensor) -> tuple[list[Tile], Total]:
-    """Every tile, their total, and in `out` `(rows, width)` the gradient of the hidden vectors.
+    """Every tile, their total, and in `out` `(rows, width)` float32 the gradient of the hidden vectors.
 
     Where there are several tiles, the part of the targets themselves is still to be subtracted.
     """
@@ -289,10 +332,12 @@ def _multiply_back(part: Part, *, out: Tensor) -> tuple[list[Tile], Total]:
         elif before.top is not tile.top:
             out.mul_((before.top - tile.top).exp_())
         if tile.exponentials.shape[1] == len(part.weights):
-            tile.exponentials.scatter_add_(1, part.targets.unsqueeze(1), -total.sums)
+            wanted = part.targets.unsqueeze(1)
+            less = tile.exponentials.gather(1, wanted) - total.sums  # in float32, and rounded afterwards
+            tile.exponentials.scatter_(1, wanted, less.to(tile.exponentials.dtype))
         if tile.factors is not tile.exponentials:
             tile.factors.copy_(tile.exponentials)
-        torch.addmm(out, tile.factors, part.weights[tile.columns], beta=0.0 if before is None else 1.0, out=out)
+        _add_product(part, tile.factors, part.weights[tile.columns], out=out, beta=0.0 if before is None else 1.0)
         tiles.append(tile)
 
     total = _visit_trusted(part, visit=multiply)
@@ -308,7 +353,10 @@ def _read_nats(part: Part, total: Total) -> Tensor:
     own = (part.hidden.float() * part.weights[part.targets].float()).sum(1).to(part.hidden.dtype).float()
     if part.bias is not None:
         own += part.bias[part.targets]
-    return (total.nats - own).masked_fill_(part.counts == 0, 0.0)
+    nats = total.nats - own
+    if part.hidden.dtype != torch.float32:
+        nats.clamp_(min=0.0)  # a product may round the own score to the neighbour of what the line above made of it
+    return nats.masked_fill_(part.counts == 0, 0.0)
 
 
 def _add_table_gradients(part: Part, tiles: list[Tile], total: Total, *, table: Tensor, bias: Tensor | None) -> None:
@@ -321,28 +369,49 @@ def _add_table_gradients(part: Part, tiles: list[Tile], total: Total, *, table: 
             top = tile.top
             normal = part.counts.unsqueeze(1) * (top - total.top).exp_() / total.sums
             scaled = (part.hidden * normal).to(part.hidden.dtype)
+        if part.bias is None and bias is not None:
+            _add_gradients_together(part, tile, scaled, outs=(table.grad, bias.grad), betas=(table_beta, bias_beta))
+            continue
         if table_beta is not None:
-            _add_product(part, tile, scaled, out=table.grad[tile.columns], beta=table_beta)
+            _add_product(part, tile.factors.t(), scaled, out=table.grad[tile.columns], beta=table_beta)
         if bias_beta is not None:
             sums = bias.grad[tile.columns]
             torch.addmv(sums, tile.exponentials.t(), normal.squeeze(1), beta=bias_beta, out=sums)
 
 
-def _add_product(part: Part, tile: Tile, scaled: Tensor, *, out: Tensor, beta: float) -> None:
-    """`out = beta * out + factors^T scaled`, `(columns, width)`, where beta 0 also forgets a NaN."""
-    if tile.factors is tile.exponentials:
-        torch.addmm(out, tile.factors.t(), scaled, beta=beta, out=out)
-        return
-    memory = part.workspace.take("product", num_elements=out.numel(), device=out.device, dtype=scaled.dtype)
-    product = torch.mm(tile.factors.t(), scaled, out=memory.view_as(out))
-    out.copy_(product) if beta == 0.0 else out.add_(product)
+def _add_gradients_together(
+    part: Part, tile: Tile, scaled: Tensor, *, outs: tuple[Tensor | None, ...], betas: tuple[float | None, ...]
+) -> None:
+    """The gradients of the table and of a bias that is among the weights' columns, whose hidden vectors are ones."""
+    product = _multiply(part, tile.factors.t(), scaled)
+    for out, beta, columns in zip(outs, betas, (product[:, :-NUM_BIAS_COLUMNS], product[:, -1]), strict=True):
+        if beta is not None:
+            place = out[tile.columns]
+            place.copy_(columns) if beta == 0.0 else place.add_(columns)
+
+
+def _add_product(part: Part, left: Tensor, right: Tensor, *, out: Tensor, beta: float) -> None:
+    """`out = beta * out + left @ right` in out's precision, where beta 0 also forgets a NaN."""
+    if left.dtype == out.dtype:
+        torch.addmm(out, left, right, beta=beta, out=out)
+    elif beta == 0.0:
+        out.copy_(_multiply(part, left, right))
+    else:
+        out.add_(_multiply(part, left, right))
+
+
+def _multiply(part: Part, left: Tensor, right: Tensor) -> Tensor:
+    """`left @ right` in memory that the next call uses again."""
+    size = len(left) * right.shape[1]
+    memory = part.workspace.take("product", num_elements=size, device=left.device, dtype=left.dtype)
+    return torch.mm(left, right, out=memory.view(len(left), -1))
 
 
 def _subtract_targets(part: Part, hidden_gradient: Tensor, *, table: Tensor, bias: Tensor | None) -> None:
     """The gradient of minus the targets' own scores, which several tiles leave out."""
     counts = part.counts.unsqueeze(1)
-    hidden_gradient.addcmul_(part.weights[part.targets], counts, value=-1)
+    hidden_gradient.addcmul_(part.weights[part.targets].float(), counts, value=-1)
     if table.requires_grad:
-        table.grad.index_add_(0, part.targets, part.hidden * counts, alpha=-1)
+        table.grad.index_add_(0, part.targets, part.hidden[:, : table.shape[1]] * counts, alpha=-1)
     if bias is not None and bias.requires_grad:
         bias.grad.index_add_(0, part.targets, part.counts, alpha=-1)
