@@ -1,0 +1,94 @@
+"""`training.precision` and `evaluation.precision`: what is chosen, what it does, and that the record says so."""
+
+import math
+
+import pytest
+import torch
+
+from tiebench.execution.run import execute_run
+from tiebench.execution.settings import Settings
+from tiebench.experiment.loading import load_experiment
+from tiebench.results.store import Store
+from tiebench.training import precision as module
+from tiebench.training.precision import choose_precision, has_bf16_units
+
+CPU = torch.device("cpu")
+SGD = {"type": "sgd", "learning_rate": 1.0, "clip_norm": 5.0}
+
+
+@pytest.fixture
+def train(write_experiment, tmp_path):
+    """Train the only arm of an experiment; returns its record."""
+
+    def run_through(*, training: dict, name: str = "tiny", tie: bool = True, **blocks):
+        training = {"batch_size": 4, "window": 10, "optimizer": SGD, **training}
+        file = write_experiment(name=name, arms=None, tie=tie, training=training, **blocks)
+        (run,) = load_experiment(file).plan_runs()
+        return execute_run(run, settings=Settings(store=Store(tmp_path / "results"), device="cpu"))
+
+    return run_through
+
+
+@pytest.fixture(params=[True, False], ids=["units", "no units"])
+def units(request, monkeypatch):
+    monkeypatch.setattr(module, "has_bf16_units", lambda device: request.param)
+    return request.param
+
+
+def test_auto_takes_bf16_only_where_there_are_units_and_says_which(units):
+    chosen, remark = choose_precision("auto", device=CPU)
+    assert chosen == ("bf16" if units else "fp32")
+    assert chosen in remark
+
+
+def test_what_is_asked_for_is_done_and_slower_products_are_announced(units):
+    assert choose_precision("fp32", device=CPU) == ("fp32", None)
+    chosen, remark = choose_precision("bf16", device=CPU)
+    assert chosen == "bf16"
+    assert (remark is None) == units
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"bf16": True}, True), ({"avx512_f": True}, False)],
+)
+def test_units_are_those_that_torch_finds(capabilities, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert has_bf16_units(CPU) == expected
+    assert not has_bf16_units(torch.device("mps"))
+
+
+@pytest.mark.parametrize(("asked", "used"), [("fp32", "fp32"), ("bf16", "bf16"), ("auto", None)])
+def test_the_record_says_which_precision_was_used(asked, used, units, train):
+    record = train(training={"steps": 5, "precision": asked})
+    assert record.provenance.precision == (used or ("bf16" if units else "fp32"))
+
+
+def test_auto_is_what_it_turned_out_to_be(units, train):
+    """The same weights as the precision by its name, so that `auto` is no third way of training."""
+    perplexities = [
+        train(training={"steps": 5, "precision": asked}, name=asked).evaluations["test"].nats
+        for asked in ("auto", "bf16" if units else "fp32")
+    ]
+    assert perplexities[0] == perplexities[1]
+
+
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("architecture", ["lstm", "gpt2"])
+def test_scoring_in_bf16_stands_in_the_protocol_and_is_near_float32(architecture, tie, train, make_block):
+    """A score within 2^-8 of its size: hidden vectors, weights and the product are each rounded to half of that.
+
+    Here scores stay below 8, and the nats of a token move by no more than twice what its scores do.
+    """
+    exact = train(training={"steps": 5}, architecture=make_block(architecture), tie=tie, name="exact")
+    half = train(training={"steps": 5}, architecture=make_block(architecture), tie=tie, evaluation={"precision": "bf16"}, name="half")
+    for split, found in half.evaluations.items():
+        assert found.protocol == exact.evaluations[split].protocol | {"precision": "bf16"}
+        apart = abs(found.nats_per_token - exact.evaluations[split].nats_per_token)
+        assert 0 < apart < 2 * 8 * 2**-8
+    assert math.isfinite(half.evaluations["test"].perplexity)
+
+
+def test_scoring_is_float32_after_training_in_bf16(train):
+    record = train(training={"steps": 5, "precision": "bf16"})
+    assert all("precision" not in found.protocol for found in record.evaluations.values())
