@@ -43,15 +43,20 @@ class Parts:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.inner = [0.0]
+        self.open: list[str] = []
 
     @contextmanager
     def timing(self, part: str) -> Iterator[None]:
+        """What happens inside "head table" belongs to it, whoever does it."""
+        part = "head table" if "head table" in self.open else part
         started = time.thread_time()
         self.inner.append(0.0)
+        self.open.append(part)
         try:
             yield
         finally:
             took = time.thread_time() - started
+            self.open.pop()
             self.seconds[part] += took - self.inner.pop()
             self.inner[-1] += took
 
@@ -72,7 +77,7 @@ def watch(trainer: Any, parts: Parts) -> None:
 
     from tiebench.losses import linear_cross_entropy as head
 
-    parts.wrap(trainer.batches, "read", "batch")
+    parts.wrap(type(trainer.batches), "read", "batch")
     embedding = getattr(trainer.model, "embedding", None) or trainer.model.lexicon
     parts.wrap(embedding, "embed", "embedding")
     parts.wrap(trainer.model.architecture, "forward", "body forward")
