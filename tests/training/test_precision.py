@@ -92,3 +92,25 @@ def test_scoring_in_bf16_stands_in_the_protocol_and_is_near_float32(architecture
 def test_scoring_is_float32_after_training_in_bf16(train):
     record = train(training={"steps": 5, "precision": "bf16"})
     assert all("precision" not in found.protocol for found in record.evaluations.values())
+
+
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("architecture", ["lstm", "gpt2", "llama"])
+def test_training_in_bf16_lowers_the_loss_as_float32_does(architecture, tie, train, make_block):
+    """To first order, what steps gain is off by as much as their gradients are.
+
+    Behind a gradient lie some eight roundings of 2^-8 each, forward and back, and they do not all point one way.
+    """
+    starts, ends = [], []
+    for asked in ("fp32", "bf16"):
+        for learning_rate, found in ((1e-12, starts), (1.0, ends)):
+            optimizer = {"type": "sgd", "learning_rate": learning_rate, "clip_norm": 1.0}
+            training = {"steps": 20, "optimizer": optimizer, "precision": asked}
+            record = train(
+                training=training, tie=tie, architecture=make_block(architecture), name=f"{asked}-{learning_rate}"
+            )
+            found.append(record.evaluations["valid"].nats_per_token)
+    assert starts[0] == pytest.approx(starts[1], abs=1e-6)
+    gains = [start - end for start, end in zip(starts, ends, strict=True)]
+    assert gains[0] > 0.1
+    assert gains[1] == pytest.approx(gains[0], rel=8 * 2**-8)

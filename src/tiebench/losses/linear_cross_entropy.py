@@ -248,14 +248,18 @@ def _sum_up(part: Part) -> Total:
     Not so where such a factor is too small for float32: the exponential of its column may be large.
     """
     if _has_tiles(part.hidden) and (part.bias is None or part.bias.min() > LOWEST_FACTOR):
-        column_factors = part.counts.new_ones(len(part.weights)) if part.bias is None else part.bias.exp()
+        column_factors = None if part.bias is None else part.bias.exp()
         sums = torch.zeros_like(part.counts)
         for span in split_columns(len(part.weights), hidden=part.hidden):
             exponentials = _take(part, "exponentials", part.hidden.dtype, slice(span.stop - span.start))
             torch.mm(part.hidden, part.weights[span].t(), out=exponentials)
-            sums.addmv_(_widen(part, exponentials.exp_()), column_factors[span])
+            widened = _widen(part, exponentials.exp_())
+            if column_factors is None:
+                sums.add_(widened.sum(1))
+            else:
+                sums.addmv_(widened, column_factors[span])
         total = Total(sums.unsqueeze(1), torch.zeros_like(sums).unsqueeze(1))
-        if total.is_trusted(largest_factor=column_factors.max()):
+        if total.is_trusted(largest_factor=1.0 if column_factors is None else column_factors.max()):
             return total
     return _visit_tiles(part, keep=False, relative=True, visit=lambda tile, before, total: None)
 
