@@ -155,12 +155,18 @@ def sample(name: str, *, arm: str, num_steps: int) -> dict[str, Any]:
 def tabulate(name: str, arm: str, samples: dict[str, list[dict[str, Any]]]) -> str:
     """A Markdown table of milliseconds a step: a row for each part, a column for each precision, and their ratio."""
     lines = [f"| {name} {arm}, ms a step | fp32 | bf16 | ratio |", "|---|---|---|---|"]
-    rows = {words: [[found["parts"][part] for found in samples[key]] for key in PRECISIONS] for part, words in PARTS.items()}
+    rows = {
+        words: [[found["parts"][part] for found in samples[key]] for key in PRECISIONS] for part, words in PARTS.items()
+    }
     rows["**whole step**"] = [[found["whole"] for found in samples[key]] for key in PRECISIONS]
     for words, columns in rows.items():
         full, half = (statistics.median(column) for column in columns)
         if max(full, half) >= 0.05:
-            lines.append(f"| {words} | {full:.1f} | {half:.1f} | {full / half:.2f} |" if half else f"| {words} | {full:.1f} | 0 | |")
+            lines.append(
+                f"| {words} | {full:.1f} | {half:.1f} | {full / half:.2f} |"
+                if half
+                else f"| {words} | {full:.1f} | 0 | |"
+            )
     ratios = [one["whole"] / other["whole"] for one, other in zip(*samples.values(), strict=True)]
     return "\n".join([*lines, f"| ratio of each round | | | {min(ratios):.2f} to {max(ratios):.2f} |"])
 

@@ -23,7 +23,7 @@ def train(write_experiment, tmp_path):
     def run_through(*, training: dict, name: str = "tiny", tie: bool = True, **blocks):
         training = {"batch_size": 4, "window": 10, "optimizer": SGD, **training}
         file = write_experiment(name=name, arms=None, tie=tie, training=training, **blocks)
-        (run,) = load_experiment(file).plan_runs()
+        (run,) = load_experiment(file).list_runs()
         return execute_run(run, settings=Settings(store=Store(tmp_path / "results"), device="cpu"))
 
     return run_through
@@ -66,11 +66,11 @@ def test_the_record_says_which_precision_was_used(asked, used, units, train):
 
 def test_auto_is_what_it_turned_out_to_be(units, train):
     """The same weights as the precision by its name, so that `auto` is no third way of training."""
-    perplexities = [
-        train(training={"steps": 5, "precision": asked}, name=asked).evaluations["test"].nats
+    found = [
+        train(training={"steps": 5, "precision": asked}, name=asked).evaluations["test"].nll
         for asked in ("auto", "bf16" if units else "fp32")
     ]
-    assert perplexities[0] == perplexities[1]
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
@@ -80,11 +80,12 @@ def test_scoring_in_bf16_stands_in_the_protocol_and_is_near_float32(architecture
 
     Here scores stay below 8, and the nats of a token move by no more than twice what its scores do.
     """
-    exact = train(training={"steps": 5}, architecture=make_block(architecture), tie=tie, name="exact")
-    half = train(training={"steps": 5}, architecture=make_block(architecture), tie=tie, evaluation={"precision": "bf16"}, name="half")
+    shared = {"training": {"steps": 5}, "architecture": make_block(architecture), "tie": tie}
+    exact = train(**shared, name="exact")
+    half = train(**shared, name="half", evaluation={"precision": "bf16"})
     for split, found in half.evaluations.items():
         assert found.protocol == exact.evaluations[split].protocol | {"precision": "bf16"}
-        apart = abs(found.nats_per_token - exact.evaluations[split].nats_per_token)
+        apart = abs(found.nll_per_token - exact.evaluations[split].nll_per_token)
         assert 0 < apart < 2 * 8 * 2**-8
     assert math.isfinite(half.evaluations["test"].perplexity)
 
@@ -109,7 +110,7 @@ def test_training_in_bf16_lowers_the_loss_as_float32_does(architecture, tie, tra
             record = train(
                 training=training, tie=tie, architecture=make_block(architecture), name=f"{asked}-{learning_rate}"
             )
-            found.append(record.evaluations["valid"].nats_per_token)
+            found.append(record.evaluations["valid"].nll_per_token)
     assert starts[0] == pytest.approx(starts[1], abs=1e-6)
     gains = [start - end for start, end in zip(starts, ends, strict=True)]
     assert gains[0] > 0.1

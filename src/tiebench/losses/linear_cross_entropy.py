@@ -146,9 +146,7 @@ def linear_cross_entropy(
     """
     if not torch.is_grad_enabled():
         return token_nats(hidden, table, bias, targets, workspace=workspace).sum() * scale
-    return with_leaf_table(
-        table, lambda leaf: _LinearCrossEntropy.apply(hidden, leaf, bias, targets, scale, workspace)
-    )
+    return with_leaf_table(table, lambda leaf: _LinearCrossEntropy.apply(hidden, leaf, bias, targets, scale, workspace))
 
 
 def with_leaf_table(table: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
