@@ -78,8 +78,7 @@ def watch(trainer: Any, parts: Parts) -> None:
     from tiebench.losses import linear_cross_entropy as head
 
     parts.wrap(type(trainer.batches), "read", "batch")
-    embedding = getattr(trainer.model, "embedding", None) or trainer.model.lexicon
-    parts.wrap(embedding, "embed", "embedding")
+    parts.wrap(trainer.model.embedding, "embed", "embedding")
     parts.wrap(trainer.model.architecture, "forward", "body forward")
     parts.wrap(trainer.optimizer, "step", "optimizer")
     parts.wrap(torch.Tensor, "backward", "backward")
@@ -114,21 +113,22 @@ def time_parts(name: str, *, arm: str, num_steps: int) -> dict[str, Any]:
     """Milliseconds by part of the median step, and of the whole step when nothing is taken apart."""
     import torch
 
-    from tiebench.execution import bench, environment
+    from tiebench.cli.allocator import tune_allocator
+    from tiebench.execution import bench
     from tiebench.execution.workloads import open_workload
 
-    environment.tune_allocator()
+    tune_allocator()
     torch.set_num_threads(1)
     workload = open_workload(name, arm=arm)
     with tempfile.TemporaryDirectory() as folder:
         trainer = bench.build_trainer(workload, device=torch.device("cpu"), folder=Path(folder))
-        whole = list_seconds(trainer._step, num_steps=num_steps)
+        whole = list_seconds(trainer.train_step, num_steps=num_steps)
         parts, steps = Parts(), []
         watch(trainer, parts)
         for _ in range(num_steps):
             parts.seconds.clear()
             with parts.timing("rest"):
-                trainer._step()
+                trainer.train_step()
             steps.append(dict(parts.seconds))
     found = {part: 1e3 * statistics.median(step.get(part, 0.0) for step in steps) for part in PARTS}
     return {"parts": found, "whole": 1e3 * statistics.median(whole)}

@@ -5,12 +5,15 @@ import math
 import pytest
 import torch
 
-from tiebench.execution.run import execute_run
+from tiebench.execution.run import execute_run, load_data
 from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
+from tiebench.models.language_model import build_model, initialise_model
 from tiebench.results.store import Store
 from tiebench.training import precision as module
+from tiebench.training.callbacks import Callback
 from tiebench.training.precision import choose_precision, has_bf16_units
+from tiebench.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 SGD = {"type": "sgd", "learning_rate": 1.0, "clip_norm": 5.0}
@@ -62,6 +65,21 @@ def test_units_are_those_that_torch_finds(capabilities, expected, monkeypatch):
 def test_the_record_says_which_precision_was_used(asked, used, units, train):
     record = train(training={"steps": 5, "precision": asked})
     assert record.provenance.precision == (used or ("bf16" if units else "fp32"))
+
+
+def test_a_run_that_goes_on_elsewhere_keeps_its_precision(write_experiment, tmp_path, monkeypatch):
+    training = {"batch_size": 4, "window": 10, "steps": 2, "optimizer": SGD, "precision": "auto"}
+    (run,) = load_experiment(write_experiment(arms=None, tie=True, training=training)).list_runs()
+    data, found = load_data(run), []
+    for there in (True, False):
+        monkeypatch.setattr(module, "has_bf16_units", lambda device, there=there: there)
+        model = build_model(run.spec, vocabulary_size=data.vocabulary.size)
+        initialise_model(model, seed=1)
+        trainer = Trainer(run, model, streams=data.streams, folder=tmp_path, callback=Callback())
+        trainer.train_step()
+        trainer.save()
+        found.append((trainer.state.step, trainer.state.precision))
+    assert found == [(1, "bf16"), (2, "bf16")]
 
 
 def test_auto_is_what_it_turned_out_to_be(units, train):
