@@ -76,6 +76,7 @@ def watch(trainer: Any, parts: Parts) -> None:
     import torch
 
     from tiebench.losses import linear_cross_entropy as head
+    from tiebench.losses import tiles
 
     parts.wrap(type(trainer.batches), "read", "batch")
     parts.wrap(trainer.model.embedding, "embed", "embedding")
@@ -83,14 +84,14 @@ def watch(trainer: Any, parts: Parts) -> None:
     parts.wrap(trainer.optimizer, "step", "optimizer")
     parts.wrap(torch.Tensor, "backward", "backward")
     parts.wrap(head._LinearCrossEntropy, "forward", "head rest")
-    parts.wrap(head, "_cast", "head weights")
+    parts.wrap(head, "cast_operands", "head weights")
     parts.wrap(head, "_add_table_gradients", "head table")
-    parts.wrap(head, "_visit_trusted", "head exponentials")
-    parts.wrap(head, "_add_product", "head hidden")
-    watch_scores(head, parts)
+    parts.wrap(head, "visit_tiles", "head exponentials")
+    parts.wrap(head, "add_product", "head hidden")
+    watch_scores(tiles, parts)
 
 
-def watch_scores(head: Any, parts: Parts) -> None:
+def watch_scores(tiles: Any, parts: Parts) -> None:
     """The products for the scores are the only plain `torch.mm` into a buffer that the module itself makes."""
     import torch
 
@@ -106,7 +107,7 @@ def watch_scores(head: Any, parts: Parts) -> None:
             with parts.timing("head scores"):
                 return torch.mm(left, right, out=out)
 
-    head.torch = Timed()
+    tiles.torch = Timed()
 
 
 def time_parts(name: str, *, arm: str, num_steps: int) -> dict[str, Any]:

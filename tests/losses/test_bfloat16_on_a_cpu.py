@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tiebench.losses import linear_cross_entropy as module
-from tiebench.losses.linear_cross_entropy import IGNORED, linear_cross_entropy, split_columns, split_rows, token_nats
+from tiebench.losses import tiles as module
+from tiebench.losses.linear_cross_entropy import IGNORED, linear_cross_entropy, token_nats
+from tiebench.losses.tiles import split_columns, split_rows
 from tiebench.losses.workspace import Workspace
 
 UNIT = 2**-8
