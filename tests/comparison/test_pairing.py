@@ -216,3 +216,16 @@ def test_an_untied_arm_is_read_first(make_record):
     arms = group_by_arm(records)
     assert list(arms) == ["untied", "also-untied", "tied"]
     assert [record.seed for record in arms["tied"]] == [1, 2]
+
+
+def test_auto_precision_is_compared_as_what_it_was(make_record):
+    """One spec, two processors: `auto` was bf16 on the one and fp32 on the other."""
+    auto = ("spec.training.precision", "auto")
+    arms = {
+        arm: [make_record(arm, changes=[auto, ("provenance.precision", used)])]
+        for arm, used in (("untied", "fp32"), ("tied", "bf16"))
+    }
+    with pytest.raises(UsageError, match=r"training\.precision differs \(untied: 'fp32'; tied: 'bf16'\)"):
+        compare_arms(arms, token_nll=no_nats)
+    same = {arm: [make_record(arm, changes=[auto, ("provenance.precision", "bf16")])] for arm in arms}
+    assert len(compare_arms(same, token_nll=no_nats).contrasts) == 1

@@ -6,7 +6,7 @@ from precision import bound_error
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tiebench.losses import linear_cross_entropy as module
+from tiebench.losses import tiles as module
 from tiebench.losses.augmented_loss import NUM_BUFFERS, augmented_cross_entropy
 from tiebench.losses.linear_cross_entropy import IGNORED
 from tiebench.losses.workspace import Workspace
@@ -49,9 +49,7 @@ def compute_plainly(
     kept = targets != IGNORED
     scores, targets = hidden[kept] @ table.t(), targets[kept]
     nats = F.cross_entropy(scores if bias is None else scores + bias, targets, reduction="sum")
-    divergence = measure_similarity_divergence(
-        scores, targets, table=input_table, temperature=SETTINGS["temperature"]
-    )
+    divergence = measure_similarity_divergence(scores, targets, table=input_table, temperature=SETTINGS["temperature"])
     return SETTINGS["scale"] * (nats + SETTINGS["gamma"] * SETTINGS["temperature"] * divergence), nats
 
 
@@ -96,7 +94,13 @@ def test_gradients_add_up_over_calls():
     table, workspace = draw(VOCABULARY, WIDTH, seed=2), Workspace()
     for seed in (1, 6):
         augmented_cross_entropy(
-            draw(TOKENS, WIDTH, seed=seed), table, None, draw_targets(), input_table=table, workspace=workspace, **SETTINGS
+            draw(TOKENS, WIDTH, seed=seed),
+            table,
+            None,
+            draw_targets(),
+            input_table=table,
+            workspace=workspace,
+            **SETTINGS,
         )[0].backward()
     total = table.grad.clone()
     losses = [

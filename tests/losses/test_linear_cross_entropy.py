@@ -9,14 +9,13 @@ from precision import BFLOAT16_ROUNDING, bound_error
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tiebench.losses import linear_cross_entropy as module
+from tiebench.losses import tiles as module
 from tiebench.losses.linear_cross_entropy import (
     IGNORED,
     linear_cross_entropy,
-    split_columns,
-    split_rows,
     token_nats,
 )
+from tiebench.losses.tiles import split_columns, split_rows
 from tiebench.losses.workspace import Workspace
 
 pytestmark = pytest.mark.numeric

@@ -67,7 +67,10 @@ def _text_facts(record: Record) -> dict[str, Any]:
 
 
 def _spec_facts(record: Record) -> dict[str, Any]:
-    return record.spec.model_dump(mode="json", exclude={"corpus"})
+    """The spec without its corpus; the precision is the one that was used, since `auto` may have meant either."""
+    facts = record.spec.model_dump(mode="json", exclude={"corpus"})
+    used = record.provenance.precision
+    return {**facts, "training": {**facts["training"], "precision": used}} if used else facts
 
 
 def _protocol_facts(record: Record) -> dict[str, Any]:

@@ -37,7 +37,7 @@ CEILING_SHAPES_ON_CUDA = ((8192, 8192, 8192), (16384, 4096, 4096))
 class SpeedMeasurement:
     """One arm of a workload. Rates in tokens per second of wall time; the ceilings in FLOP per second.
 
-    Scoring is in float32 whatever the precision of training, and has the ceiling of that.
+    Scoring has the ceiling of its own precision, whatever that of training.
     """
 
     workload: str
@@ -126,7 +126,8 @@ def measure_arm(
         train_rate, num_steps = time_training(trainer, seconds=seconds)
         evaluation_rate = time_evaluation(trainer, workload, seconds=seconds)
         peak = environment.measure_peak_memory(place)
-    precision = workload.run.spec.training.precision
+    precision = trainer.state.precision
+    scoring_precision = workload.run.spec.evaluation.precision or "fp32"
     ceiling = measure_ceiling(place, precision=precision)
     return SpeedMeasurement(
         workload=name,
@@ -140,7 +141,9 @@ def measure_arm(
         evaluation_tokens_per_second=evaluation_rate,
         peak_memory_bytes=peak,
         ceiling_flops_per_second=ceiling,
-        evaluation_ceiling_flops_per_second=ceiling if precision == "fp32" else measure_ceiling(place),
+        evaluation_ceiling_flops_per_second=(
+            ceiling if scoring_precision == precision else measure_ceiling(place, precision=scoring_precision)
+        ),
         num_steps=num_steps,
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tiebench.execution.run_data import load_data
 from tiebench.experiment.run_spec import RunSpec
-from tiebench.losses.linear_cross_entropy import BUFFER_BYTES
+from tiebench.losses.tiles import BUFFER_BYTES
 from tiebench.models.language_model import build_on_meta, count_flops_per_token, count_parameters
 from tiebench.results.record import Parameters
 from tiebench.training.batches import Batches

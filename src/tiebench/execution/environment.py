@@ -115,7 +115,7 @@ def describe_command() -> str:
     return shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "tiebench"), *sys.argv[1:]])
 
 
-def describe_provenance(*, started: str, device: torch.device) -> Provenance:
+def describe_provenance(*, started: str, device: torch.device, precision: str | None = None) -> Provenance:
     """Where what was measured from `started` until now comes from."""
     commit, dirty = find_commit()
     return Provenance(
@@ -126,6 +126,7 @@ def describe_provenance(*, started: str, device: torch.device) -> Provenance:
         dirty=dirty,
         versions=list_versions(),
         hardware=describe_hardware(device),
+        precision=precision,
     )
 
 

@@ -129,7 +129,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         ),
         usage=_describe_usage(state, model, run=run, device=device),
         warnings=list_warnings(state, vocabulary_size=data.vocabulary.size),
-        provenance=environment.describe_provenance(started=started, device=device),
+        provenance=environment.describe_provenance(started=started, device=device, precision=state.precision),
     )
     records.write_token_nll(scores["test"].token_nll, folder)
     records.write_record(record, folder)

@@ -2,7 +2,7 @@
 
 A synthetic workload has a corpus's vocabulary size and no corpus: its ids are drawn from a Zipf-Mandelbrot law,
 p(rank) ~ 1 / (rank + 2.7), because speed depends on how many different words a batch looks up, and on nothing else
-about the text.
+about the text. `NAME-bf16` is the same trained and scored with products in bfloat16.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from tiebench.corpora.stream import TokenStream
 from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment.bundled import list_configs
 from tiebench.experiment.loading import load_experiment, resolve_document
+from tiebench.experiment.merging import merge
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.yaml_file import Document
 
@@ -78,6 +79,11 @@ WORKLOADS: dict[str, tuple[int, dict[str, Any]]] = {
     "lstm-1500-ptb": (10_000, describe_lstm(1500)),
     "gpt2-small": (50_257, describe_gpt(12, width=768, heads=12, batch_size=1, window=1024)),
 }
+HALF = "-bf16"
+WORKLOADS |= {
+    f"{name}{HALF}": (size, merge(block, {part: {"precision": "bf16"} for part in ("training", "evaluation")}))
+    for name, (size, block) in WORKLOADS.items()
+}
 ON_CUDA: dict[str, dict[str, Any]] = {"gpt2-small": {"batch_size": 32, "precision": "bf16"}}
 
 
@@ -86,7 +92,8 @@ def list_parts(names: list[str], *, device: str = "cpu") -> list[tuple[str, str]
 
     Raises UsageError for a name that is neither.
     """
-    chosen = names or [name for name in WORKLOADS if name != "gpt2-small" or device.startswith("cuda")]
+    small = [name for name in WORKLOADS if name != "gpt2-small" or device.startswith("cuda")]
+    chosen = names or [name for name in small if not name.endswith(HALF)]
     return [(name, arm) for name in chosen for arm in _list_arms(name)]
 
 

@@ -14,7 +14,8 @@ class EvaluationConfig(Block):
     unbroken text). A transformer sees windows of at most `context` tokens (default: the training window), moved by
     `stride` (default: the context), and scores only what no earlier window has scored. `train: true` also makes a
     full pass over the training split. What is scored is the best checkpoint by validation, with `checkpoint: last`
-    the one at the end of the budget.
+    the one at the end of the budget. Scores are float32 whatever the precision of training, so that a perplexity
+    measures the weights alone; `precision: bf16` is another protocol, and the record says so.
     """
 
     batch_size: Positive | None = None
@@ -22,6 +23,7 @@ class EvaluationConfig(Block):
     stride: Positive | None = None
     train: bool = False
     checkpoint: Literal["best", "last"] = "best"
+    precision: Literal["bf16"] | None = None
 
     @model_validator(mode="after")
     def _stride_within_context(self) -> "EvaluationConfig":

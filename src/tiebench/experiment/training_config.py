@@ -90,7 +90,9 @@ class TrainingConfig(Block):
 
     `reduction: token_mean` averages the loss over all tokens of a batch; `window_sum` sums it over the window and
     averages over the batch, which is what a learning rate of 1.0 refers to in the older papers. `accumulate` cuts
-    each batch into that many micro-batches, one after the other; the gradient is the same.
+    each batch into that many micro-batches, one after the other; the gradient is the same. `precision: bf16` makes the
+    matrix products in bfloat16, with sums and parameters in float32; `auto` does so where the processor has units for
+    it, and the record says which it was.
     """
 
     epochs: Positive | None = None
@@ -107,7 +109,7 @@ class TrainingConfig(Block):
     )
     reduction: Literal["token_mean", "window_sum"] = "token_mean"
     accumulate: Positive = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
     compile: bool = False
     evaluate_every: Positive | None = None
     early_stopping: EarlyStoppingConfig | None = None

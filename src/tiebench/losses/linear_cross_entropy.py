@@ -1,101 +1,38 @@
 """The cross entropy of a linear layer over a large vocabulary, without ever holding all the scores afresh.
 
-Scores are computed for a bounded number of rows at a time, tile by tile of the vocabulary, into a buffer that lives
-as long as the model. A tile is exponentiated in place while it is in the cache and is never normalised: the factor
-1 / sum goes into the thin side of the matrix products instead. Where a row's sum leaves the range in which float32
-is exact to rounding, its chunk is made again, relative to the largest score so far (Milakov & Gimelshein 2018). The
-gradient of the table is written straight into its `.grad`. The mathematics is that of
-`F.cross_entropy(F.linear(hidden, table, bias), targets)`; only the order of the work differs. Why it pays on a CPU:
-every pass over scores that are not in the cache waits for memory, and so does every fresh page.
+Scores are computed for a bounded number of rows at a time, tile by tile of the vocabulary (`tiles.py`), into a buffer
+that lives as long as the model. A tile is exponentiated in place while it is in the cache and is never normalised: the
+factor 1 / sum goes into the thin side of the matrix products instead. The gradient of the table is written straight
+into its `.grad`. The mathematics is that of `F.cross_entropy(F.linear(hidden, table, bias), targets)`; only the order
+of the work differs. Why it pays on a CPU: every pass over scores that are not in the cache waits for memory, and so
+does every fresh page.
+
+With hidden vectors in bfloat16 the products are in bfloat16 too, and what is added up is added up in float32: the sums
+of the exponentials, the gradient of the hidden vectors over the tiles, that of the table over chunks of rows and calls.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from tiebench.losses.tiles import (
+    NUM_BIAS_COLUMNS,
+    Part,
+    Tile,
+    Total,
+    add_product,
+    cast_operands,
+    count_narrowest,
+    count_score_bytes,
+    multiply,
+    split_rows,
+    sum_exponentials,
+    visit_tiles,
+)
 from tiebench.losses.workspace import Workspace
 
-BUFFER_BYTES = 128 * 2**20
-TILE_BYTES = 12 * 2**20
-MIN_ROWS = 256
-CACHE_LINE_BYTES = 64
-FLOATS_PER_LINE = CACHE_LINE_BYTES // 4
-MIN_LINES = 17
-TRUSTED_SUMS = (1e-20, 1e30)
-LOWEST_FACTOR = -80.0  # exp of it is still a normal float32
 IGNORED = -100
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some rows of the problem. `targets` are valid ids; `counts` `(rows,)` is the scale, or 0 where ignored."""
-
-    hidden: Tensor
-    weights: Tensor
-    bias: Tensor | None
-    targets: Tensor
-    counts: Tensor
-    workspace: Workspace
-
-
-@dataclass(frozen=True)
-class Tile:
-    """exp(score - top) of some columns of the vocabulary, `(rows, columns)`, and the `(rows, 1)` it is relative to.
-
-    `factors` are the same in the precision of the products: the exponentials themselves in float32, else memory for a
-    copy.
-    """
-
-    columns: slice
-    exponentials: Tensor
-    top: Tensor
-    factors: Tensor
-
-
-@dataclass(frozen=True)
-class Total:
-    """The sum over the tiles so far of exp(score - top), both `(rows, 1)` in float32."""
-
-    sums: Tensor
-    top: Tensor
-
-    @property
-    def nats(self) -> Tensor:
-        """The logarithm of the sum of exp(score), `(rows,)`."""
-        return (self.sums.log() + self.top).squeeze(1)
-
-    def is_trusted(self, *, largest_factor: Tensor | float = 1.0) -> bool:
-        """Whether what underflowed, times its factor, is too little to matter in every row, and nothing overflowed."""
-        lowest, highest = TRUSTED_SUMS
-        return bool(((self.sums > lowest * largest_factor) & (self.sums < highest)).all())
-
-
-Visit = Callable[[Tile, Total | None, Total], None]
-
-
-def split_rows(num_rows: int, *, num_columns: int) -> Iterator[slice]:
-    """Even chunks whose scores fit the buffer (but at least 256 rows: smaller products are slower)."""
-    most = max(MIN_ROWS, BUFFER_BYTES // (4 * num_columns))
-    num_chunks = max(1, -(-num_rows // most))
-    size = -(-num_rows // num_chunks) if num_rows else 0
-    for start in range(0, num_rows, max(size, 1)):
-        yield slice(start, min(start + size, num_rows))
-
-
-def split_columns(vocabulary_size: int, *, hidden: Tensor) -> Iterator[slice]:
-    """Tiles that fit a cache; where there is no such cache to fit, or half precision to keep, a single one.
-
-    A row of a tile is an odd number of cache lines: of a power of two, all rows would compete for the same few places
-    in the cache, and the products would wait for them.
-    """
-    size = vocabulary_size
-    if _has_tiles(hidden):
-        num_lines = TILE_BYTES // (CACHE_LINE_BYTES * max(1, len(hidden)))
-        size = FLOATS_PER_LINE * max(MIN_LINES, num_lines - 1 + num_lines % 2)
-    for start in range(0, vocabulary_size, size):
-        yield slice(start, min(start + size, vocabulary_size))
 
 
 def token_nats(hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor, *, workspace: Workspace) -> Tensor:
@@ -104,13 +41,13 @@ def token_nats(hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tens
     hidden `(tokens, width)`, table `(vocabulary, width)`, targets `(tokens,)`; returns nats `(tokens,)` in float32.
     """
     nats = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
-    num_columns = FLOATS_PER_LINE * MIN_LINES if _has_tiles(hidden) else len(table)
+    num_columns = count_narrowest(len(table), hidden=hidden)
     with torch.no_grad():
-        weights = _cast(table, hidden.dtype, workspace)
-        for rows in split_rows(len(targets), num_columns=num_columns):
+        vectors, weights, offsets = cast_operands(hidden, table, bias, workspace=workspace)
+        for rows in split_rows(len(targets), num_columns=num_columns, score_bytes=count_score_bytes(hidden)):
             kept = (targets[rows] != IGNORED).float()
-            part = Part(hidden[rows], weights, bias, targets[rows].clamp(min=0), kept, workspace)
-            nats[rows] = _read_nats(part, _sum_up(part))
+            part = Part(vectors[rows], weights, offsets, targets[rows].clamp(min=0), kept, workspace)
+            nats[rows] = _read_nats(part, sum_exponentials(part))
     return nats
 
 
@@ -135,9 +72,7 @@ def linear_cross_entropy(
     """
     if not torch.is_grad_enabled():
         return token_nats(hidden, table, bias, targets, workspace=workspace).sum() * scale
-    return with_leaf_table(
-        table, lambda leaf: _LinearCrossEntropy.apply(hidden, leaf, bias, targets, scale, workspace)
-    )
+    return with_leaf_table(table, lambda leaf: _LinearCrossEntropy.apply(hidden, leaf, bias, targets, scale, workspace))
 
 
 def with_leaf_table(table: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
@@ -165,18 +100,18 @@ class _PassOn(torch.autograd.Function):
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, table, bias, targets, scale, workspace):  # noqa: ANN001 (autograd's own signature)
-        hidden_gradient = torch.empty_like(hidden)
-        weights = _cast(table, hidden.dtype, workspace)
+        vectors, weights, offsets = cast_operands(hidden, table, bias, workspace=workspace)
+        hidden_gradient = torch.empty_like(vectors, dtype=torch.float32)
         nats = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
-        for rows in split_rows(len(targets), num_columns=len(table)):
-            chunk, wanted = hidden[rows], targets[rows]
-            part = Part(chunk, weights, bias, wanted.clamp(min=0), (wanted != IGNORED).float() * scale, workspace)
+        for rows in split_rows(len(targets), num_columns=len(table), score_bytes=count_score_bytes(hidden)):
+            chunk, wanted = vectors[rows], targets[rows]
+            part = Part(chunk, weights, offsets, wanted.clamp(min=0), (wanted != IGNORED).float() * scale, workspace)
             tiles, total = _multiply_back(part, out=hidden_gradient[rows])
             nats[rows] = _read_nats(part, total)
             _add_table_gradients(part, tiles, total, table=table, bias=bias)
             if len(tiles) > 1:
                 _subtract_targets(part, hidden_gradient[rows], table=table, bias=bias)
-        ctx.save_for_backward(hidden_gradient)
+        ctx.save_for_backward(hidden_gradient[:, : hidden.shape[1]].to(hidden.dtype))
         return nats.sum() * scale
 
     @staticmethod
@@ -195,107 +130,28 @@ def refuse_factor(factor: Tensor) -> None:
         raise RuntimeError(message)
 
 
-def _cast(table: Tensor, dtype: torch.dtype, workspace: Workspace) -> Tensor:
-    """The table in the precision of the products; a copy lies in the same memory at every step."""
-    if table.dtype == dtype:
-        return table
-    memory = workspace.take("weights", num_elements=table.numel(), device=table.device, dtype=dtype)
-    return memory.view_as(table).copy_(table)
-
-
-def _has_tiles(hidden: Tensor) -> bool:
-    return hidden.device.type == "cpu" and hidden.dtype == torch.float32
-
-
-def _sum_up(part: Part) -> Total:
-    """The total alone, for evaluation. A bias is then a factor of each column, and the sum a product.
-
-    Not so where such a factor is too small for float32: the exponential of its column may be large.
-    """
-    if _has_tiles(part.hidden) and (part.bias is None or part.bias.min() > LOWEST_FACTOR):
-        column_factors = part.counts.new_ones(len(part.weights)) if part.bias is None else part.bias.exp()
-        sums = torch.zeros_like(part.counts)
-        for span in split_columns(len(part.weights), hidden=part.hidden):
-            exponentials = _take(part, "exponentials", torch.float32, slice(span.stop - span.start))
-            torch.mm(part.hidden, part.weights[span].t(), out=exponentials)
-            sums.addmv_(exponentials.exp_(), column_factors[span])
-        total = Total(sums.unsqueeze(1), torch.zeros_like(sums).unsqueeze(1))
-        if total.is_trusted(largest_factor=column_factors.max()):
-            return total
-    return _visit_tiles(part, keep=False, relative=True, visit=lambda tile, before, total: None)
-
-
-def _visit_trusted(part: Part, *, visit: Visit) -> Total:
-    """Show every tile to `visit(tile, total before, total with it)`; a second time where the sums are not trusted."""
-    if len(list(split_columns(len(part.weights), hidden=part.hidden))) > 1:
-        total = _visit_tiles(part, keep=True, relative=False, visit=visit)
-        if total.is_trusted():
-            return total
-    return _visit_tiles(part, keep=True, relative=True, visit=visit)
-
-
-def _visit_tiles(part: Part, *, keep: bool, relative: bool, visit: Visit) -> Total:
-    total = None
-    for tile in _exponentiate(part, keep=keep, relative=relative):
-        before, sums = total, tile.exponentials.sum(1, keepdim=True)
-        if before is not None:
-            sums += before.sums if before.top is tile.top else before.sums * (before.top - tile.top).exp()
-        total = Total(sums, tile.top)
-        visit(tile, before, total)
-    return total
-
-
-def _exponentiate(part: Part, *, keep: bool, relative: bool) -> Iterator[Tile]:
-    """The tiles from left to right. With `keep` all of them stay; without, a tile is gone when the next one comes.
-
-    `relative` to the largest score of the row so far, or to 0.
-    """
-    num_rows, top = len(part.hidden), part.counts.new_zeros(len(part.hidden), 1)
-    for index, span in enumerate(split_columns(len(part.weights), hidden=part.hidden)):
-        place = span if keep else slice(span.stop - span.start)
-        exponentials = factors = _take(part, "exponentials", torch.float32, place)
-        if part.hidden.dtype != torch.float32:
-            factors = _take(part, "factors", part.hidden.dtype, place)
-        torch.mm(part.hidden, part.weights[span].t(), out=factors)
-        if factors is not exponentials:
-            exponentials.copy_(factors)
-        if part.bias is not None:
-            exponentials.add_(part.bias[span])
-        if relative:
-            highest = exponentials.amax(1, keepdim=True)
-            top = highest if index == 0 else torch.maximum(top, highest)
-            exponentials.sub_(top)
-        yield Tile(span, exponentials.exp_(), top, factors)
-
-
-def _take(part: Part, purpose: str, dtype: torch.dtype, columns: slice) -> Tensor:
-    """Memory for some columns, `(rows, columns)`, contiguous; that of other columns is elsewhere."""
-    num_rows, device = len(part.hidden), part.hidden.device
-    num_columns = len(part.weights) if columns.start else columns.stop
-    buffer = part.workspace.take(purpose, num_elements=num_rows * num_columns, device=device, dtype=dtype)
-    return buffer[num_rows * (columns.start or 0) : num_rows * columns.stop].view(num_rows, -1)
-
-
 def _multiply_back(part: Part, *, out: Tensor) -> tuple[list[Tile], Total]:
-    """Every tile, their total, and in `out` `(rows, width)` the gradient of the hidden vectors.
+    """Every tile, their total, and in `out` `(rows, width)` float32 the gradient of the hidden vectors.
 
     Where there are several tiles, the part of the targets themselves is still to be subtracted.
     """
     tiles: list[Tile] = []
 
-    def multiply(tile: Tile, before: Total | None, total: Total) -> None:
+    def multiply_tile(tile: Tile, before: Total | None, total: Total) -> None:
         if before is None:
             tiles.clear()
         elif before.top is not tile.top:
             out.mul_((before.top - tile.top).exp_())
         if tile.exponentials.shape[1] == len(part.weights):
-            tile.exponentials.scatter_add_(1, part.targets.unsqueeze(1), -total.sums)
+            wanted = part.targets.unsqueeze(1)
+            less = tile.exponentials.gather(1, wanted) - total.sums  # in float32, and rounded afterwards
+            tile.exponentials.scatter_(1, wanted, less.to(tile.exponentials.dtype))
         if tile.factors is not tile.exponentials:
             tile.factors.copy_(tile.exponentials)
-        torch.addmm(out, tile.factors, part.weights[tile.columns], beta=0.0 if before is None else 1.0, out=out)
+        add_product(part, tile.factors, part.weights[tile.columns], out=out, beta=0.0 if before is None else 1.0)
         tiles.append(tile)
 
-    total = _visit_trusted(part, visit=multiply)
+    total = visit_tiles(part, visit=multiply_tile)
     out.mul_(part.counts.unsqueeze(1) / total.sums)
     return tiles, total
 
@@ -308,7 +164,10 @@ def _read_nats(part: Part, total: Total) -> Tensor:
     own = (part.hidden.float() * part.weights[part.targets].float()).sum(1).to(part.hidden.dtype).float()
     if part.bias is not None:
         own += part.bias[part.targets]
-    return (total.nats - own).masked_fill_(part.counts == 0, 0.0)
+    nats = total.nats - own
+    if part.hidden.dtype != torch.float32:
+        nats.clamp_(min=0.0)  # a product may round the own score to the neighbour of what the line above made of it
+    return nats.masked_fill_(part.counts == 0, 0.0)
 
 
 def _add_table_gradients(part: Part, tiles: list[Tile], total: Total, *, table: Tensor, bias: Tensor | None) -> None:
@@ -321,28 +180,32 @@ def _add_table_gradients(part: Part, tiles: list[Tile], total: Total, *, table: 
             top = tile.top
             normal = part.counts.unsqueeze(1) * (top - total.top).exp_() / total.sums
             scaled = (part.hidden * normal).to(part.hidden.dtype)
+        if part.bias is None and bias is not None:
+            _add_gradients_together(part, tile, scaled, outs=(table.grad, bias.grad), betas=(table_beta, bias_beta))
+            continue
         if table_beta is not None:
-            _add_product(part, tile, scaled, out=table.grad[tile.columns], beta=table_beta)
+            add_product(part, tile.factors.t(), scaled, out=table.grad[tile.columns], beta=table_beta)
         if bias_beta is not None:
             sums = bias.grad[tile.columns]
             torch.addmv(sums, tile.exponentials.t(), normal.squeeze(1), beta=bias_beta, out=sums)
 
 
-def _add_product(part: Part, tile: Tile, scaled: Tensor, *, out: Tensor, beta: float) -> None:
-    """`out = beta * out + factors^T scaled`, `(columns, width)`, where beta 0 also forgets a NaN."""
-    if tile.factors is tile.exponentials:
-        torch.addmm(out, tile.factors.t(), scaled, beta=beta, out=out)
-        return
-    memory = part.workspace.take("product", num_elements=out.numel(), device=out.device, dtype=scaled.dtype)
-    product = torch.mm(tile.factors.t(), scaled, out=memory.view_as(out))
-    out.copy_(product) if beta == 0.0 else out.add_(product)
+def _add_gradients_together(
+    part: Part, tile: Tile, scaled: Tensor, *, outs: tuple[Tensor | None, ...], betas: tuple[float | None, ...]
+) -> None:
+    """The gradients of the table and of a bias that is among the weights' columns, whose hidden vectors are ones."""
+    product = multiply(part, tile.factors.t(), scaled)
+    for out, beta, columns in zip(outs, betas, (product[:, :-NUM_BIAS_COLUMNS], product[:, -1]), strict=True):
+        if beta is not None:
+            place = out[tile.columns]
+            place.copy_(columns) if beta == 0.0 else place.add_(columns)
 
 
 def _subtract_targets(part: Part, hidden_gradient: Tensor, *, table: Tensor, bias: Tensor | None) -> None:
     """The gradient of minus the targets' own scores, which several tiles leave out."""
     counts = part.counts.unsqueeze(1)
-    hidden_gradient.addcmul_(part.weights[part.targets], counts, value=-1)
+    hidden_gradient.addcmul_(part.weights[part.targets].float(), counts, value=-1)
     if table.requires_grad:
-        table.grad.index_add_(0, part.targets, part.hidden * counts, alpha=-1)
+        table.grad.index_add_(0, part.targets, part.hidden[:, : table.shape[1]] * counts, alpha=-1)
     if bias is not None and bias.requires_grad:
         bias.grad.index_add_(0, part.targets, part.counts, alpha=-1)

@@ -130,7 +130,10 @@ class ResourceUsage(Block):
 
 
 class Provenance(Block):
-    """Where the figures come from. Times are ISO 8601 in UTC; `commit` is None outside a git checkout."""
+    """Where the figures come from. Times are ISO 8601 in UTC; `commit` is None outside a git checkout.
+
+    `precision` is that of the products in training, also where the spec says `auto`; older records leave it out.
+    """
 
     command: str
     started: str
@@ -139,6 +142,7 @@ class Provenance(Block):
     dirty: bool | None = None
     versions: dict[str, str] = {}
     hardware: dict[str, str | int] = {}
+    precision: Literal["fp32", "bf16"] | None = None
 
 
 class Record(Block):

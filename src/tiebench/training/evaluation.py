@@ -1,6 +1,7 @@
 """Perplexity over a whole split: every token is scored exactly once, none is dropped, and the protocol is stated.
 
-The first token of a split is predicted from the boundary token before it. Scores are float32, sums are float64.
+The first token of a split is predicted from the boundary token before it. Scores are float32, sums are float64, unless
+`evaluation.precision: bf16` asks for products in bfloat16; the protocol then says so, and the sums are as before.
 A recurrent model carries its state from the first token to the last. A transformer sees overlapping windows and
 scores in each only what no earlier window has scored.
 """
@@ -60,7 +61,7 @@ def describe_score(score: Score, *, split: str, stream: TokenStream) -> record.E
 def score_stream(
     model: LanguageModel, stream: TokenStream, *, spec: ArmSpec, advance: Advance = lambda num_tokens: None
 ) -> Score:
-    """Score every token of a split, in float32 whatever the precision of training.
+    """Score every token of a split, in the precision of `spec.evaluation`, whatever that of training.
 
     `advance` is told how many tokens were scored since the last call.
     """
@@ -68,8 +69,11 @@ def score_stream(
     was_training = model.training
     model.eval()
     read = _read_rows if model.architecture.recurrent else _read_windows
+    half = spec.evaluation.precision == "bf16"
     try:
-        return read(model, stream, spec, device, advance)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            score = read(model, stream, spec, device, advance)
+        return Score(score.token_nll, score.protocol | {"precision": "bf16"}) if half else score
     finally:
         model.train(was_training)
 

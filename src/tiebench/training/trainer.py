@@ -21,6 +21,7 @@ from tiebench.training.checkpoints import read_checkpoint, write_checkpoint, wri
 from tiebench.training.evaluation import MAX_NLL, score_stream
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
 from tiebench.training.optimizers import build_optimizer
+from tiebench.training.precision import choose_precision
 from tiebench.training.schedules import scale_learning_rate
 from tiebench.training.signals import Interrupted, catch_signals
 
@@ -47,6 +48,7 @@ class TrainState:
     first_loss_nats: float | None = None
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
+    precision: str | None = None
     curve: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -88,6 +90,10 @@ class Trainer:
         self.mean_nll: float | None = None
         self.interrupted = False
         self._resume()
+        if self.state.precision is None:  # a run that goes on elsewhere keeps what it began with
+            self.state.precision, remark = choose_precision(self.training.precision, device=self.device)
+            if remark:
+                callback.say(f"{run.name}: {remark}")
 
     @property
     def evaluate_every(self) -> int:
@@ -135,7 +141,7 @@ class Trainer:
         parts = zip(inputs.chunk(self.training.accumulate), targets.chunk(self.training.accumulate), strict=True)
         total = torch.zeros((), device=self.device)
         for index, (part, wanted) in enumerate(parts):
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.training.precision == "bf16"):
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.precision == "bf16"):
                 hidden, state = self.encode(part, self.recurrent_states[index])
                 loss, nats = compute_loss(
                     self.model, hidden, wanted, objective=self.training.objective, scale=scale
