@@ -27,9 +27,18 @@ from tiebench.training import evaluation
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MEASUREMENT = SpeedMeasurement(
-    workload="lstm-200-ptb", arm="tied", device="cpu", precision="fp32", num_threads=2, num_parameters=2_652_000,
-    flops_per_token=6_000_000, train_tokens_per_second=5_000.0, evaluation_tokens_per_second=12_000.0,
-    peak_memory_bytes=400 * 2**20, ceiling_flops_per_second=60e9, evaluation_ceiling_flops_per_second=30e9,
+    workload="lstm-200-ptb",
+    arm="tied",
+    device="cpu",
+    precision="fp32",
+    num_threads=2,
+    num_parameters=2_652_000,
+    flops_per_token=6_000_000,
+    train_tokens_per_second=5_000.0,
+    evaluation_tokens_per_second=12_000.0,
+    peak_memory_bytes=400 * 2**20,
+    ceiling_flops_per_second=60e9,
+    evaluation_ceiling_flops_per_second=30e9,
     num_steps=10,
 )
 
@@ -151,7 +160,9 @@ def test_the_peer_of_the_installed_package_takes_the_same_steps(tiny, monkeypatc
     train, score = peers.build_hugging_face(opened.run, 50, ids, folder=None)
     assert (train(), score()) == (3 * 6, evaluation.WINDOWS_AT_ONCE * 6)
     assert peers.list_contestants("gpt-256-ptb", {}) == [
-        ("tiebench", "tuned"), ("HF GPT2LMHeadModel", "shipped"), ("HF GPT2LMHeadModel", "tuned"),
+        ("tiebench", "tuned"),
+        ("HF GPT2LMHeadModel", "shipped"),
+        ("HF GPT2LMHeadModel", "tuned"),
     ]
 
 
@@ -197,7 +208,9 @@ def test_on_a_gpu_peers_run_as_shipped_and_stand_below(monkeypatch, tmp_path):
     peers, page = load_script("bench_peers", monkeypatch), load_script("performance_page", monkeypatch)
     folders = {"nanoGPT": tmp_path}
     assert peers.list_contestants("gpt2-small", folders, device="cuda") == [
-        ("tiebench", "tuned"), ("nanoGPT", "shipped"), ("HF GPT2LMHeadModel", "shipped"),
+        ("tiebench", "tuned"),
+        ("nanoGPT", "shipped"),
+        ("HF GPT2LMHeadModel", "shipped"),
     ]
     figures = {"peak_memory_bytes": 2**20, "train_fraction": 0.5, "evaluation_fraction": 0.4}
     figures |= {"train_tokens_per_second": 300.0, "evaluation_tokens_per_second": 900.0}

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.numeric
 # in an LSTM's gates), its nats on one over the vocabulary of 271: each term is one rounding.
 NATS = {"rtol": 0.0, "atol": bound_error(8 * 16 + 271, size=5.0)}
 
+
 @pytest.fixture(scope="module")
 def streams(tiny_corpus):
     corpus = open_block(tiny_corpus)
@@ -191,7 +192,9 @@ def test_scoring_leaves_no_graph_and_no_gradient(architecture, streams, vocabula
     model = build_model(make_arm("tied", architecture=architecture), vocabulary_size=vocabulary_size)
     initialise_model(model, seed=1)
     seen, score = [], model.embedding.nll
-    monkeypatch.setattr(model.embedding, "nll", lambda hidden, targets: (seen.append(hidden), score(hidden, targets))[1])
+    monkeypatch.setattr(
+        model.embedding, "nll", lambda hidden, targets: (seen.append(hidden), score(hidden, targets))[1]
+    )
     score_stream(model, cut(streams["valid"], 50), spec=make_arm("tied", architecture=architecture))
     assert seen and not any(hidden.requires_grad for hidden in seen)
     assert all(parameter.grad is None for parameter in model.parameters()) and torch.is_grad_enabled()

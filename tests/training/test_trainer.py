@@ -176,7 +176,10 @@ def test_micro_batches_leave_the_training_as_it_is(tie, architecture, reduction,
     [({"epochs": 3}, 3 * 24), ({"steps": 7}, 7), ({"tokens": 200}, 5), ({"tokens": 201}, 6), ({"tokens": 1}, 1)],
 )
 def test_a_budget_is_a_number_of_steps(budget, num_steps):
-    assert plan_steps(TrainingConfig.model_validate({**BUDGET, **budget, "optimizer": SGD}), steps_per_epoch=24) == num_steps
+    assert (
+        plan_steps(TrainingConfig.model_validate({**BUDGET, **budget, "optimizer": SGD}), steps_per_epoch=24)
+        == num_steps
+    )
 
 
 def test_the_last_step_is_always_evaluated(train):

@@ -38,9 +38,7 @@ class LSTM(nn.Module):
         super().__init__()
         self.config = config
         self.width = config.width
-        self.layers = nn.ModuleList(
-            nn.LSTM(config.width, config.width, batch_first=True) for _ in range(config.layers)
-        )
+        self.layers = nn.ModuleList(nn.LSTM(config.width, config.width, batch_first=True) for _ in range(config.layers))
         self.input_dropout = Dropout(_choose_input_dropout(config), shared_over_time=config.variational)
         self.layer_dropouts = nn.ModuleList(
             Dropout(probability, shared_over_time=config.variational) for probability in _list_layer_dropouts(config)

@@ -10,7 +10,9 @@ from tiebench.cli.output import print_json, print_table
 
 
 def bench(
-    workloads: Annotated[list[str], typer.Argument(metavar="[WORKLOAD...]", help="Names such as lstm-200-ptb, or experiments.")] = NO_LIST,
+    workloads: Annotated[
+        list[str], typer.Argument(metavar="[WORKLOAD...]", help="Names such as lstm-200-ptb, or experiments.")
+    ] = NO_LIST,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to train, and to score, each arm.")] = 10.0,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads on a CPU.")] = None,
     device: Device = "auto",

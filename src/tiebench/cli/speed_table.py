@@ -13,14 +13,26 @@ SYNTHETIC = (
 def tabulate_measurements(measurements: list[SpeedMeasurement]) -> Table:
     """One row per arm; fractions in percent of the measured ceiling."""
     columns = (
-        Column("workload"), Column("arm"), Column("parameters", "count"), Column("train tokens/s", "number"),
-        Column("% of ceiling", "number"), Column("evaluation tokens/s", "number"),
-        Column("evaluation % of ceiling", "number"), Column("peak MB", "number"), Column("ceiling GFLOP/s", "number"),
+        Column("workload"),
+        Column("arm"),
+        Column("parameters", "count"),
+        Column("train tokens/s", "number"),
+        Column("% of ceiling", "number"),
+        Column("evaluation tokens/s", "number"),
+        Column("evaluation % of ceiling", "number"),
+        Column("peak MB", "number"),
+        Column("ceiling GFLOP/s", "number"),
     )
     rows = tuple(
         (
-            found.workload, found.arm, found.num_parameters, found.train_tokens_per_second, 100 * found.train_fraction,
-            found.evaluation_tokens_per_second, 100 * found.evaluation_fraction, found.peak_memory_bytes / 2**20,
+            found.workload,
+            found.arm,
+            found.num_parameters,
+            found.train_tokens_per_second,
+            100 * found.train_fraction,
+            found.evaluation_tokens_per_second,
+            100 * found.evaluation_fraction,
+            found.peak_memory_bytes / 2**20,
             found.ceiling_flops_per_second / 1e9,
         )
         for found in measurements

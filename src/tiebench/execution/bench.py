@@ -192,9 +192,7 @@ def time_evaluation(trainer: Trainer, workload: Workload, *, seconds: float) -> 
     return statistics.median(rates)
 
 
-def measure_ceiling(
-    device: torch.device, *, precision: str = "fp32", seconds: float = CEILING_SECONDS
-) -> float:
+def measure_ceiling(device: torch.device, *, precision: str = "fp32", seconds: float = CEILING_SECONDS) -> float:
     """FLOP per second of the fastest of a few large matrix products: the median of its repetitions, as for steps."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     clock, best = Clock(device), 0.0

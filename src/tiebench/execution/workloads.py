@@ -62,7 +62,11 @@ def describe_gpt(layers: int, *, width: int, heads: int, batch_size: int, window
             "batch_size": batch_size,
             "window": window,
             "optimizer": {
-                "type": "adamw", "learning_rate": 1e-3, "betas": [0.9, 0.95], "weight_decay": 0.1, "clip_norm": 1.0,
+                "type": "adamw",
+                "learning_rate": 1e-3,
+                "betas": [0.9, 0.95],
+                "weight_decay": 0.1,
+                "clip_norm": 1.0,
             },
         },
     }

@@ -143,9 +143,7 @@ class Trainer:
         for index, (part, wanted) in enumerate(parts):
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.precision == "bf16"):
                 hidden, state = self.encode(part, self.recurrent_states[index])
-                loss, nats = compute_loss(
-                    self.model, hidden, wanted, objective=self.training.objective, scale=scale
-                )
+                loss, nats = compute_loss(self.model, hidden, wanted, objective=self.training.objective, scale=scale)
             loss.backward()
             self.recurrent_states[index] = _detach(state)
             total += nats
@@ -193,7 +191,11 @@ class Trainer:
     def _give_up(self, step: int, what: str) -> None:
         epoch = step / self.batches.steps_per_epoch
         kept = read_checkpoint(self.folder)
-        last = f"the last good checkpoint is of step {kept['train_state']['step']}" if kept else "there is no checkpoint yet"
+        last = (
+            f"the last good checkpoint is of step {kept['train_state']['step']}"
+            if kept
+            else "there is no checkpoint yet"
+        )
         raise TiebenchError(
             f"{self.run.name}: {what} at step {step} (epoch {epoch:.2f}); {last} in {self.folder}",
             "lower training.optimizer.learning_rate or set training.optimizer.clip_norm, then train with --force",

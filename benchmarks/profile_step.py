@@ -1,6 +1,6 @@
 """Where a training step's time goes: seconds of the processor by part, in fp32 and bf16, one thread.
 
-    python scripts/profile_step.py lstm-200-wikitext-2 gpt-256-ptb --arm tied
+    python benchmarks/profile_step.py lstm-200-wikitext-2 gpt-256-ptb --arm tied
 
 Each precision of each workload has a process of its own, in turn, several rounds of them. A step is taken apart by
 timing its pieces one by one, a sum over the calls in a step, the median over steps and rounds. What counts is the
