@@ -44,88 +44,90 @@ def draw_targets(num_ignored: int = 0) -> Tensor:
 
 
 def compute_plainly(
-    hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor, *, input_table: Tensor
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, *, input_weight: Tensor
 ) -> tuple[Tensor, Tensor]:
     kept = targets != IGNORED
-    scores, targets = hidden[kept] @ table.t(), targets[kept]
-    nats = F.cross_entropy(scores if bias is None else scores + bias, targets, reduction="sum")
-    divergence = measure_similarity_divergence(scores, targets, table=input_table, temperature=SETTINGS["temperature"])
-    return SETTINGS["scale"] * (nats + SETTINGS["gamma"] * SETTINGS["temperature"] * divergence), nats
+    scores, targets = hidden[kept] @ weight.t(), targets[kept]
+    nll = F.cross_entropy(scores if bias is None else scores + bias, targets, reduction="sum")
+    divergence = measure_similarity_divergence(
+        scores, targets, table=input_weight, temperature=SETTINGS["temperature"]
+    )
+    return SETTINGS["scale"] * (nll + SETTINGS["gamma"] * SETTINGS["temperature"] * divergence), nll
 
 
 @pytest.mark.parametrize("num_ignored", [0, 7], ids=["all kept", "some ignored"])
 @pytest.mark.parametrize("with_bias", [False, True], ids=["no bias", "bias"])
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 def test_loss_and_every_gradient(chunks, tied, with_bias, num_ignored):
-    hidden, table = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2)
-    input_table = table if tied else draw(VOCABULARY, WIDTH, seed=4)
+    hidden, weight = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2)
+    input_weight = weight if tied else draw(VOCABULARY, WIDTH, seed=4)
     bias = draw(VOCABULARY, seed=3) if with_bias else None
     targets, workspace = draw_targets(num_ignored), Workspace()
-    leaves = [leaf for leaf in (hidden, table, bias) if leaf is not None]
-    loss, nats = compute_plainly(hidden, table, bias, targets, input_table=input_table)
+    leaves = [leaf for leaf in (hidden, weight, bias) if leaf is not None]
+    loss, nll = compute_plainly(hidden, weight, bias, targets, input_weight=input_weight)
     expected = torch.autograd.grad(loss, leaves)
     for _ in range(2):  # the second time in the first one's buffers
         for leaf in leaves:
             leaf.grad = None
-        found, found_nats = augmented_cross_entropy(
-            hidden, table, bias, targets, input_table=input_table, workspace=workspace, **SETTINGS
+        found, found_nll = augmented_cross_entropy(
+            hidden, weight, bias, targets, input_weight=input_weight, workspace=workspace, **SETTINGS
         )
         found.backward()
         torch.testing.assert_close(found, loss, **LOSSES)
-        torch.testing.assert_close(found_nats, nats.detach(), **LOSSES)
-        assert not found_nats.requires_grad
+        torch.testing.assert_close(found_nll, nll.detach(), **LOSSES)
+        assert not found_nll.requires_grad
         for leaf, gradient in zip(leaves, expected, strict=True):
             torch.testing.assert_close(leaf.grad, gradient, **GRADIENTS)
-        assert tied or input_table.grad is None
+        assert tied or input_weight.grad is None
 
 
 def test_a_computed_table_gets_its_gradient():
     hidden, root, targets = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2), draw_targets()
-    loss, _ = compute_plainly(hidden, -root, None, targets, input_table=root)
+    loss, _ = compute_plainly(hidden, -root, None, targets, input_weight=root)
     (expected,) = torch.autograd.grad(loss, root)
     found, _ = augmented_cross_entropy(
-        hidden, -root, None, targets, input_table=root, workspace=Workspace(), **SETTINGS
+        hidden, -root, None, targets, input_weight=root, workspace=Workspace(), **SETTINGS
     )
     found.backward()
     torch.testing.assert_close(root.grad, expected, **GRADIENTS)
 
 
 def test_gradients_add_up_over_calls():
-    table, workspace = draw(VOCABULARY, WIDTH, seed=2), Workspace()
+    weight, workspace = draw(VOCABULARY, WIDTH, seed=2), Workspace()
     for seed in (1, 6):
         augmented_cross_entropy(
             draw(TOKENS, WIDTH, seed=seed),
-            table,
+            weight,
             None,
             draw_targets(),
-            input_table=table,
+            input_weight=weight,
             workspace=workspace,
             **SETTINGS,
         )[0].backward()
-    total = table.grad.clone()
+    total = weight.grad.clone()
     losses = [
-        compute_plainly(draw(TOKENS, WIDTH, seed=seed), table, None, draw_targets(), input_table=table)[0]
+        compute_plainly(draw(TOKENS, WIDTH, seed=seed), weight, None, draw_targets(), input_weight=weight)[0]
         for seed in (1, 6)
     ]
-    torch.testing.assert_close(total, torch.autograd.grad(sum(losses), table)[0], **GRADIENTS)
+    torch.testing.assert_close(total, torch.autograd.grad(sum(losses), weight)[0], **GRADIENTS)
 
 
 def test_large_scores_are_no_trouble():
-    hidden, table = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2)
+    hidden, weight = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2)
     with torch.no_grad():
         hidden *= 300
-    loss, _ = compute_plainly(hidden, table, None, draw_targets(), input_table=table)
+    loss, _ = compute_plainly(hidden, weight, None, draw_targets(), input_weight=weight)
     found, _ = augmented_cross_entropy(
-        hidden, table, None, draw_targets(), input_table=table, workspace=Workspace(), **SETTINGS
+        hidden, weight, None, draw_targets(), input_weight=weight, workspace=Workspace(), **SETTINGS
     )
     # a sum of sums, whose terms' absolute values sum to less than four times the loss
     torch.testing.assert_close(found, loss, rtol=bound_error(WIDTH + TOKENS, size=4.0), atol=0.0)
 
 
 def test_a_factor_afterwards_is_refused():
-    hidden, table = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2)
+    hidden, weight = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2)
     loss, _ = augmented_cross_entropy(
-        hidden, table, None, draw_targets(), input_table=table, workspace=Workspace(), **SETTINGS
+        hidden, weight, None, draw_targets(), input_weight=weight, workspace=Workspace(), **SETTINGS
     )
     with pytest.raises(RuntimeError, match="give the factor as `scale`"):
         (2 * loss).backward()
@@ -134,13 +136,13 @@ def test_a_factor_afterwards_is_refused():
 def test_a_step_takes_no_fresh_memory_for_scores(fresh_memory):
     """256 rows of 40,000 words in four buffers: two chunks, in memory that was there at the step before."""
     size = 40_000
-    hidden, table, workspace = draw(400, 4, seed=1), draw(size, 4, seed=2), Workspace()
+    hidden, weight, workspace = draw(400, 4, seed=1), draw(size, 4, seed=2), Workspace()
     targets = torch.arange(400)
 
     def train() -> None:
-        table.grad = hidden.grad = None
+        weight.grad = hidden.grad = None
         loss, _ = augmented_cross_entropy(
-            hidden, table, None, targets, input_table=table, workspace=workspace, **SETTINGS
+            hidden, weight, None, targets, input_weight=weight, workspace=workspace, **SETTINGS
         )
         loss.backward()
 
@@ -152,18 +154,18 @@ def test_a_step_takes_no_fresh_memory_for_scores(fresh_memory):
 
 
 def test_what_needs_no_gradient_gets_none_and_under_no_grad_nothing_does(chunks):
-    hidden, table, bias = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2), draw(VOCABULARY, seed=3)
-    targets, options = draw_targets(), {"input_table": table, "workspace": Workspace(), **SETTINGS}
-    expected, nats = compute_plainly(hidden, table, bias, targets, input_table=table)
+    hidden, weight, bias = draw(TOKENS, WIDTH, seed=1), draw(VOCABULARY, WIDTH, seed=2), draw(VOCABULARY, seed=3)
+    targets, options = draw_targets(), {"input_weight": weight, "workspace": Workspace(), **SETTINGS}
+    expected, nll = compute_plainly(hidden, weight, bias, targets, input_weight=weight)
     with torch.no_grad():
-        found = augmented_cross_entropy(hidden, table, bias, targets, **options)
-    torch.testing.assert_close(found, (expected.detach(), nats.detach()), **LOSSES)
-    assert table.grad is bias.grad is hidden.grad is None
-    for frozen, trained in ((table, bias), (bias, table)):
+        found = augmented_cross_entropy(hidden, weight, bias, targets, **options)
+    torch.testing.assert_close(found, (expected.detach(), nll.detach()), **LOSSES)
+    assert weight.grad is bias.grad is hidden.grad is None
+    for frozen, trained in ((weight, bias), (bias, weight)):
         frozen.requires_grad_(False), trained.requires_grad_(True)
-        loss, _ = augmented_cross_entropy(hidden, table, bias, targets, **options)
+        loss, _ = augmented_cross_entropy(hidden, weight, bias, targets, **options)
         loss.backward()
         assert frozen.grad is None and trained.grad is not None
         trained.grad = None
-    (wanted,) = torch.autograd.grad(compute_plainly(hidden, table, bias, targets, input_table=table)[0], hidden)
+    (wanted,) = torch.autograd.grad(compute_plainly(hidden, weight, bias, targets, input_weight=weight)[0], hidden)
     torch.testing.assert_close(hidden.grad, 2 * wanted, **GRADIENTS)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tiebench.losses import tiles as module
-from tiebench.losses.linear_cross_entropy import IGNORED, linear_cross_entropy, token_nats
+from tiebench.losses.linear_cross_entropy import IGNORED, linear_cross_entropy, token_nll
 from tiebench.losses.tiles import split_columns, split_rows
 from tiebench.losses.workspace import Workspace
 
@@ -49,21 +49,21 @@ def draw_problem(*, bias: bool, num_ignored: int) -> tuple[Tensor, nn.Parameter,
 @pytest.mark.parametrize("num_ignored", [0, 7], ids=["all kept", "some ignored"])
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 def test_nats_and_gradients_are_off_by_no_more_than_roundings(pieces, bias, num_ignored):
-    hidden, table, offsets, targets = draw_problem(bias=bias, num_ignored=num_ignored)
-    exact = [None if part is None else part.detach().double().requires_grad_() for part in (hidden, table, offsets)]
+    hidden, weight, offsets, targets = draw_problem(bias=bias, num_ignored=num_ignored)
+    exact = [None if part is None else part.detach().double().requires_grad_() for part in (hidden, weight, offsets)]
     scores = functional.linear(*exact)
-    nats = functional.cross_entropy(scores, targets, reduction="none", ignore_index=IGNORED)
-    (SCALE * nats.sum()).backward()
+    nll = functional.cross_entropy(scores, targets, reduction="none", ignore_index=IGNORED)
+    (SCALE * nll.sum()).backward()
     sizes = exact[0].abs() @ exact[1].abs().t() + (exact[2].abs() if bias else 0.0)
     off = 4 * UNIT * sizes.amax(1) + 2 * UNIT  # of the logarithm of a probability, by row
 
     workspace = Workspace()
-    loss = linear_cross_entropy(hidden, table, offsets, targets, scale=SCALE, workspace=workspace)
+    loss = linear_cross_entropy(hidden, weight, offsets, targets, scale=SCALE, workspace=workspace)
     loss.backward()
-    found = token_nats(hidden, table, offsets, targets, workspace=workspace)
-    assert found.dtype == loss.dtype == table.grad.dtype == torch.float32 and hidden.grad.dtype == torch.bfloat16
-    assert ((found - nats).abs() <= off).all()
-    assert abs(loss - SCALE * nats.sum()) <= SCALE * off[targets != IGNORED].sum()
+    found = token_nll(hidden, weight, offsets, targets, workspace=workspace)
+    assert found.dtype == loss.dtype == weight.grad.dtype == torch.float32 and hidden.grad.dtype == torch.bfloat16
+    assert ((found - nll).abs() <= off).all()
+    assert abs(loss - SCALE * nll.sum()) <= SCALE * off[targets != IGNORED].sum()
 
     kept = (targets != IGNORED).double().unsqueeze(1) * SCALE
     wanted = functional.one_hot(targets.clamp(min=0), VOCABULARY) * kept
@@ -71,7 +71,7 @@ def test_nats_and_gradients_are_off_by_no_more_than_roundings(pieces, bias, num_
     # probability, factor, other side of the product and result are each rounded after that; a target's 1 twice
     errors = probabilities * (off.unsqueeze(1).exp() * (1 + UNIT) ** 4 - 1) + wanted * 2 * UNIT
     assert_within(hidden.grad, exact[0].grad, errors @ exact[1].detach().abs() + UNIT * exact[0].grad.abs())
-    assert_within(table.grad, exact[1].grad, errors.t() @ exact[0].detach().abs())
+    assert_within(weight.grad, exact[1].grad, errors.t() @ exact[0].detach().abs())
     if bias:
         assert_within(offsets.grad, exact[2].grad, errors.sum(0))
 
@@ -83,12 +83,12 @@ def assert_within(found: Tensor, exact: Tensor, bound: Tensor) -> None:
 
 def test_sums_of_exponentials_are_float32(pieces):
     """Of equal scores all exponentials are 1, and bfloat16 cannot say 1001."""
-    hidden, table = torch.zeros(TOKENS, WIDTH).bfloat16(), nn.Parameter(torch.ones(1001, WIDTH))
+    hidden, weight = torch.zeros(TOKENS, WIDTH).bfloat16(), nn.Parameter(torch.ones(1001, WIDTH))
     targets = torch.arange(TOKENS)
     exact = torch.full((TOKENS,), 1001.0).log()
-    loss = linear_cross_entropy(hidden, table, None, targets, scale=1.0, workspace=Workspace())
+    loss = linear_cross_entropy(hidden, weight, None, targets, scale=1.0, workspace=Workspace())
     torch.testing.assert_close(loss, exact.sum())
-    torch.testing.assert_close(token_nats(hidden, table, None, targets, workspace=Workspace()), exact)
+    torch.testing.assert_close(token_nll(hidden, weight, None, targets, workspace=Workspace()), exact)
 
 
 def test_hidden_gradients_add_up_over_tiles_in_float32(monkeypatch):
@@ -112,19 +112,19 @@ def test_table_gradients_add_up_over_rows_in_float32(num_calls, monkeypatch):
     monkeypatch.setattr(module, "MIN_ROWS", 4)
     monkeypatch.setattr(module, "BUFFER_BYTES", 0)
     hidden = torch.ones(1200, 1).bfloat16()
-    table, offsets = nn.Parameter(torch.zeros(512, 1)), nn.Parameter(torch.zeros(512))
+    weight, offsets = nn.Parameter(torch.zeros(512, 1)), nn.Parameter(torch.zeros(512))
     workspace = Workspace()
     for rows in hidden.chunk(num_calls):
         targets = torch.zeros(len(rows), dtype=torch.long)
-        linear_cross_entropy(rows, table, offsets, targets, scale=1.0, workspace=workspace)
-    for gradient in (table.grad[1:, 0], offsets.grad[1:]):
+        linear_cross_entropy(rows, weight, offsets, targets, scale=1.0, workspace=workspace)
+    for gradient in (weight.grad[1:, 0], offsets.grad[1:]):
         torch.testing.assert_close(gradient, torch.full((511,), 1200 / 512))
 
 
 def test_a_bias_keeps_more_bits_than_a_score():
     """A bias of 1 + 2^-9 is told from 1, although bfloat16 would not: the product's result alone is rounded."""
-    hidden, table, bias = torch.tensor([[1.0]]).bfloat16(), torch.zeros(1001, 1), torch.zeros(1001)
-    table[0], bias[0] = -1.0, 1 + 2.0**-9
-    nats = token_nats(hidden, table, bias, torch.tensor([0]), workspace=Workspace())
-    exact = functional.cross_entropy((table.t() + bias).double(), torch.tensor([0]))
-    assert abs(nats - exact) < 2.0**-9 / 10
+    hidden, weight, bias = torch.tensor([[1.0]]).bfloat16(), torch.zeros(1001, 1), torch.zeros(1001)
+    weight[0], bias[0] = -1.0, 1 + 2.0**-9
+    nll = token_nll(hidden, weight, bias, torch.tensor([0]), workspace=Workspace())
+    exact = functional.cross_entropy((weight.t() + bias).double(), torch.tensor([0]))
+    assert abs(nll - exact) < 2.0**-9 / 10

@@ -13,7 +13,7 @@ from tiebench.losses import tiles as module
 from tiebench.losses.linear_cross_entropy import (
     IGNORED,
     linear_cross_entropy,
-    token_nats,
+    token_nll,
 )
 from tiebench.losses.tiles import split_columns, split_rows
 from tiebench.losses.workspace import Workspace
@@ -52,8 +52,8 @@ def draw_inputs(*, bias: bool, spread: float = 1.0) -> tuple[nn.Parameter, nn.Pa
     return hidden, nn.Parameter(draw(VOCABULARY, WIDTH, seed=2)), offsets
 
 
-def plain_nats(hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
-    return F.cross_entropy(F.linear(hidden, table, bias), targets, reduction="none", ignore_index=IGNORED)
+def plain_nats(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+    return F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="none", ignore_index=IGNORED)
 
 
 class Bounds:
@@ -64,24 +64,24 @@ class Bounds:
     sums are in float32, but scores, probabilities, weighed vectors and products are each rounded once.
     """
 
-    def __init__(self, hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor) -> None:
-        is_half, hidden, table = hidden.dtype == torch.bfloat16, hidden.detach().double(), table.detach().double()
-        offsets = torch.zeros(len(table)).double() if bias is None else bias.detach().double()
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> None:
+        is_half, hidden, weight = hidden.dtype == torch.bfloat16, hidden.detach().double(), weight.detach().double()
+        offsets = torch.zeros(len(weight)).double() if bias is None else bias.detach().double()
         kept = (targets != IGNORED).unsqueeze(1)
-        scores, size = hidden @ table.t(), float((hidden.abs() @ table.abs().t() + offsets.abs()).max())
+        scores, size = hidden @ weight.t(), float((hidden.abs() @ weight.abs().t() + offsets.abs()).max())
         score = bound_error(WIDTH + 1, size=size) + is_half * BFLOAT16_ROUNDING * float(scores.abs().max())
         sums = bound_error(VOCABULARY + 2)
-        self.nats = 2 * score + sums + bound_error(2, size=size)
-        self.loss = TOKENS * self.nats + bound_error(TOKENS, size=TOKENS * size)
+        self.nll = 2 * score + sums + bound_error(2, size=size)
+        self.loss = TOKENS * self.nll + bound_error(TOKENS, size=TOKENS * size)
         self.factor = math.expm1(2 * score) + sums + bound_error(TOKENS + VOCABULARY) + is_half * 3 * BFLOAT16_ROUNDING
-        chances = ((scores + offsets).softmax(1) + F.one_hot(targets.clamp(min=0), len(table))) * kept
-        self.hidden = self.factor * float((chances @ table.abs()).max())
-        self.columns = self.factor * (chances.t() @ hidden.abs()).amax(0)  # of the table's gradient
-        self.table, self.bias = float(self.columns.max()), self.factor * float(chances.sum(0).max())
+        chances = ((scores + offsets).softmax(1) + F.one_hot(targets.clamp(min=0), len(weight))) * kept
+        self.hidden = self.factor * float((chances @ weight.abs()).max())
+        self.columns = self.factor * (chances.t() @ hidden.abs()).amax(0)  # of the weight's gradient
+        self.weight, self.bias = float(self.columns.max()), self.factor * float(chances.sum(0).max())
 
     def of_gradients(self, *, bias: bool) -> list[float]:
-        """Those of hidden vectors, table and, with it, bias."""
-        return [self.hidden, self.table, self.bias][: 2 + bias]
+        """Those of hidden vectors, weight and, with it, bias."""
+        return [self.hidden, self.weight, self.bias][: 2 + bias]
 
 
 def assert_within(found: Tensor, expected: Tensor, bound: float) -> None:
@@ -91,195 +91,195 @@ def assert_within(found: Tensor, expected: Tensor, bound: float) -> None:
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 @pytest.mark.parametrize("num_ignored", [0, 7, TOKENS], ids=["all kept", "some ignored", "all but one ignored"])
 def test_loss_and_every_gradient(chunks, bias, num_ignored):
-    hidden, table, offsets = draw_inputs(bias=bias)
+    hidden, weight, offsets = draw_inputs(bias=bias)
     targets = draw_targets(num_ignored=num_ignored)
-    leaves = [leaf for leaf in (hidden, table, offsets) if leaf is not None]
-    nats = plain_nats(hidden, table, offsets, targets)
-    expected = torch.autograd.grad(0.3 * nats.sum(), leaves)
-    loss = linear_cross_entropy(hidden, table, offsets, targets, scale=0.3, workspace=Workspace())
+    leaves = [leaf for leaf in (hidden, weight, offsets) if leaf is not None]
+    nll = plain_nats(hidden, weight, offsets, targets)
+    expected = torch.autograd.grad(0.3 * nll.sum(), leaves)
+    loss = linear_cross_entropy(hidden, weight, offsets, targets, scale=0.3, workspace=Workspace())
     loss.backward()
-    bounds = Bounds(hidden, table, offsets, targets)
-    assert_within(loss, 0.3 * nats.sum(), 0.3 * bounds.loss)
+    bounds = Bounds(hidden, weight, offsets, targets)
+    assert_within(loss, 0.3 * nll.sum(), 0.3 * bounds.loss)
     for leaf, gradient, bound in zip(leaves, expected, bounds.of_gradients(bias=bias), strict=True):
         assert_within(leaf.grad, gradient, 0.3 * bound)
-    found = token_nats(hidden, table, offsets, targets, workspace=Workspace())
-    assert_within(found, nats, bounds.nats)
+    found = token_nll(hidden, weight, offsets, targets, workspace=Workspace())
+    assert_within(found, nll, bounds.nll)
     assert not found[targets == IGNORED].any()
 
 
 @pytest.mark.parametrize("sparse", [False, True])
 def test_a_table_at_both_ends_gets_the_sum(chunks, sparse):
     """The lookup's gradient arrives after the loss has written its own, sparse or dense."""
-    table = nn.Parameter(draw(VOCABULARY, WIDTH, seed=2))
+    weight = nn.Parameter(draw(VOCABULARY, WIDTH, seed=2))
     tokens, targets = draw_targets().flip(0), draw_targets()
-    plain = plain_nats(F.embedding(tokens, table).tanh(), table, None, targets).sum()
-    (expected,) = torch.autograd.grad(plain, table)
-    hidden = F.embedding(tokens, table, sparse=sparse).tanh()
-    linear_cross_entropy(hidden, table, None, targets, scale=1.0, workspace=Workspace()).backward()
-    assert not table.grad.is_sparse
-    bounds = Bounds(hidden, table, None, targets)
-    assert_within(table.grad, expected, bounds.table + TOKENS * bounds.hidden)  # a word may be all the inputs
+    plain = plain_nats(F.embedding(tokens, weight).tanh(), weight, None, targets).sum()
+    (expected,) = torch.autograd.grad(plain, weight)
+    hidden = F.embedding(tokens, weight, sparse=sparse).tanh()
+    linear_cross_entropy(hidden, weight, None, targets, scale=1.0, workspace=Workspace()).backward()
+    assert not weight.grad.is_sparse
+    bounds = Bounds(hidden, weight, None, targets)
+    assert_within(weight.grad, expected, bounds.weight + TOKENS * bounds.hidden)  # a word may be all the inputs
 
 
 def test_a_table_that_is_computed_passes_its_gradient_on(chunks):
     """A tie may score with a function of a parameter; the parameter gets what autograd would give it."""
-    hidden, table, offsets = draw_inputs(bias=True)
+    hidden, weight, offsets = draw_inputs(bias=True)
     mixing, targets, workspace = nn.Parameter(draw(WIDTH, WIDTH, seed=9)), draw_targets(num_ignored=3), Workspace()
-    leaves = (hidden, table, mixing, offsets)
-    expected = torch.autograd.grad(0.3 * plain_nats(hidden, table @ mixing, offsets, targets).sum(), leaves)
+    leaves = (hidden, weight, mixing, offsets)
+    expected = torch.autograd.grad(0.3 * plain_nats(hidden, weight @ mixing, offsets, targets).sum(), leaves)
     for _ in range(2):
         for leaf in leaves:
             leaf.grad = None
-        linear_cross_entropy(hidden, table @ mixing, offsets, targets, scale=0.3, workspace=workspace).backward()
-        bounds = Bounds(hidden, table @ mixing, offsets, targets)
-        through = [2 * float(matrix.detach().abs().sum(dim).max()) for matrix, dim in ((mixing, 1), (table, 0))]
-        limits = (bounds.hidden, *(bounds.table * factor for factor in through), bounds.bias)  # 2: sums of its own
+        linear_cross_entropy(hidden, weight @ mixing, offsets, targets, scale=0.3, workspace=workspace).backward()
+        bounds = Bounds(hidden, weight @ mixing, offsets, targets)
+        through = [2 * float(matrix.detach().abs().sum(dim).max()) for matrix, dim in ((mixing, 1), (weight, 0))]
+        limits = (bounds.hidden, *(bounds.weight * factor for factor in through), bounds.bias)  # 2: sums of its own
         for leaf, gradient, bound in zip(leaves, expected, limits, strict=True):
             assert_within(leaf.grad, gradient, 0.3 * bound)
 
 
 def test_what_needs_no_gradient_gets_none_and_hidden_vectors_still_do(chunks):
-    """A tie may score with a table that is never trained; an optimizer must not find a gradient there."""
-    hidden, table, offsets = draw_inputs(bias=True)
+    """A tie may score with a weight that is never trained; an optimizer must not find a gradient there."""
+    hidden, weight, offsets = draw_inputs(bias=True)
     targets = draw_targets(num_ignored=3)
-    (expected,) = torch.autograd.grad(plain_nats(hidden, table, offsets, targets).sum(), hidden)
-    for frozen, trained in ((table, offsets), (offsets, table)):
+    (expected,) = torch.autograd.grad(plain_nats(hidden, weight, offsets, targets).sum(), hidden)
+    for frozen, trained in ((weight, offsets), (offsets, weight)):
         hidden.grad = None
         frozen.requires_grad_(False), trained.requires_grad_(True)
-        linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=Workspace()).backward()
+        linear_cross_entropy(hidden, weight, offsets, targets, scale=1.0, workspace=Workspace()).backward()
         assert frozen.grad is None and trained.grad is not None
-        assert_within(hidden.grad, expected, Bounds(hidden, table, offsets, targets).hidden)
+        assert_within(hidden.grad, expected, Bounds(hidden, weight, offsets, targets).hidden)
         trained.grad = None
 
 
 def test_without_autograd_there_is_a_loss_and_no_gradient(chunks):
-    hidden, table, offsets = draw_inputs(bias=True)
+    hidden, weight, offsets = draw_inputs(bias=True)
     targets = draw_targets(num_ignored=3)
     with torch.no_grad():
-        loss = linear_cross_entropy(hidden, table, offsets, targets, scale=0.3, workspace=Workspace())
-    bound = 0.3 * Bounds(hidden, table, offsets, targets).loss
-    assert_within(loss, 0.3 * plain_nats(hidden, table, offsets, targets).sum(), bound)
-    assert table.grad is offsets.grad is hidden.grad is None
+        loss = linear_cross_entropy(hidden, weight, offsets, targets, scale=0.3, workspace=Workspace())
+    bound = 0.3 * Bounds(hidden, weight, offsets, targets).loss
+    assert_within(loss, 0.3 * plain_nats(hidden, weight, offsets, targets).sum(), bound)
+    assert weight.grad is offsets.grad is hidden.grad is None
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 def test_gradients_add_up_over_two_calls_and_begin_anew_after(chunks, bias):
-    hidden, table, offsets = draw_inputs(bias=bias)
+    hidden, weight, offsets = draw_inputs(bias=bias)
     targets, workspace = draw_targets(), Workspace()
-    leaves = [leaf for leaf in (hidden, table, offsets) if leaf is not None]
-    expected = torch.autograd.grad(plain_nats(hidden, table, offsets, targets).sum(), leaves)
+    leaves = [leaf for leaf in (hidden, weight, offsets) if leaf is not None]
+    expected = torch.autograd.grad(plain_nats(hidden, weight, offsets, targets).sum(), leaves)
     for _ in range(3):
         for leaf in leaves:
             leaf.grad = None
         for rows in (slice(0, 9), slice(9, TOKENS)):
-            loss = linear_cross_entropy(hidden[rows], table, offsets, targets[rows], scale=1.0, workspace=workspace)
+            loss = linear_cross_entropy(hidden[rows], weight, offsets, targets[rows], scale=1.0, workspace=workspace)
             loss.backward()
-        bounds = Bounds(hidden, table, offsets, targets).of_gradients(bias=bias)
+        bounds = Bounds(hidden, weight, offsets, targets).of_gradients(bias=bias)
         for leaf, gradient, bound in zip(leaves, expected, bounds, strict=True):
             assert_within(leaf.grad, gradient, bound)
 
 
 def test_a_gradient_that_was_no_number_is_forgotten():
-    hidden, table, offsets = draw_inputs(bias=True)
+    hidden, weight, offsets = draw_inputs(bias=True)
     targets, workspace = draw_targets(), Workspace()
-    expected = torch.autograd.grad(plain_nats(hidden, table, offsets, targets).sum(), (table, offsets))
-    linear_cross_entropy(hidden * float("nan"), table, offsets, targets, scale=1.0, workspace=workspace)
-    assert table.grad.isnan().any() and offsets.grad.isnan().any()
-    table.grad = offsets.grad = None
-    linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=workspace)
-    bounds = Bounds(hidden, table, offsets, targets)
-    assert_within(table.grad, expected[0], bounds.table)
+    expected = torch.autograd.grad(plain_nats(hidden, weight, offsets, targets).sum(), (weight, offsets))
+    linear_cross_entropy(hidden * float("nan"), weight, offsets, targets, scale=1.0, workspace=workspace)
+    assert weight.grad.isnan().any() and offsets.grad.isnan().any()
+    weight.grad = offsets.grad = None
+    linear_cross_entropy(hidden, weight, offsets, targets, scale=1.0, workspace=workspace)
+    bounds = Bounds(hidden, weight, offsets, targets)
+    assert_within(weight.grad, expected[0], bounds.weight)
     assert_within(offsets.grad, expected[1], bounds.bias)
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 def test_bfloat16_is_off_by_no_more_than_it_rounds(chunks, bias):
-    """Against float32 of the same rounded vectors and table."""
-    hidden, table, offsets = draw_inputs(bias=bias)
+    """Against float32 of the same rounded vectors and weight."""
+    hidden, weight, offsets = draw_inputs(bias=bias)
     rounded = nn.Parameter(hidden.detach().bfloat16())
     with torch.no_grad():
-        hidden.copy_(rounded), table.copy_(table.bfloat16())
+        hidden.copy_(rounded), weight.copy_(weight.bfloat16())
     targets = draw_targets(num_ignored=3)
-    nats = plain_nats(hidden, table, offsets, targets)
-    leaves = [leaf for leaf in (hidden, table, offsets) if leaf is not None]
-    expected = torch.autograd.grad(nats.sum(), leaves)
-    loss = linear_cross_entropy(rounded, table, offsets, targets, scale=1.0, workspace=Workspace())
+    nll = plain_nats(hidden, weight, offsets, targets)
+    leaves = [leaf for leaf in (hidden, weight, offsets) if leaf is not None]
+    expected = torch.autograd.grad(nll.sum(), leaves)
+    loss = linear_cross_entropy(rounded, weight, offsets, targets, scale=1.0, workspace=Workspace())
     loss.backward()
-    bounds = Bounds(rounded, table, offsets, targets)
-    assert loss.dtype == table.grad.dtype == torch.float32
-    assert_within(loss, nats.sum(), bounds.loss)
-    found = [leaf.grad for leaf in (rounded, table, offsets) if leaf is not None]
+    bounds = Bounds(rounded, weight, offsets, targets)
+    assert loss.dtype == weight.grad.dtype == torch.float32
+    assert_within(loss, nll.sum(), bounds.loss)
+    found = [leaf.grad for leaf in (rounded, weight, offsets) if leaf is not None]
     for gradient, exact, bound in zip(found, expected, bounds.of_gradients(bias=bias), strict=True):
         assert bound < 0.2 * exact.abs().max(), "a bound that says something"
         assert_within(gradient, exact, bound)
-    per_token = token_nats(rounded, table, offsets, targets, workspace=Workspace())
+    per_token = token_nll(rounded, weight, offsets, targets, workspace=Workspace())
     assert per_token.dtype == torch.float32
-    assert_within(per_token, nats, bounds.nats)
+    assert_within(per_token, nll, bounds.nll)
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 def test_improbable_targets_keep_their_nats(chunks, bias):
     """Above 88 nats, exp underflows in float32: a logarithm of the probability would be infinite."""
-    hidden, table, offsets = draw_inputs(bias=bias, spread=150.0)
+    hidden, weight, offsets = draw_inputs(bias=bias, spread=150.0)
     targets = draw_targets(num_ignored=2)
-    nats = plain_nats(hidden, table, offsets, targets)
-    assert (nats > 90).sum() > 5
-    expected = torch.autograd.grad(nats.sum(), (hidden, table))
-    loss = linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=Workspace())
+    nll = plain_nats(hidden, weight, offsets, targets)
+    assert (nll > 90).sum() > 5
+    expected = torch.autograd.grad(nll.sum(), (hidden, weight))
+    loss = linear_cross_entropy(hidden, weight, offsets, targets, scale=1.0, workspace=Workspace())
     loss.backward()
-    bounds = Bounds(hidden, table, offsets, targets)
-    assert_within(loss, nats.sum(), bounds.loss)
+    bounds = Bounds(hidden, weight, offsets, targets)
+    assert_within(loss, nll.sum(), bounds.loss)
     assert_within(hidden.grad, expected[0], bounds.hidden)
-    assert_within(table.grad, expected[1], bounds.table)
-    found = token_nats(hidden, table, offsets, targets, workspace=Workspace())
-    assert_within(found, nats, bounds.nats)
+    assert_within(weight.grad, expected[1], bounds.weight)
+    found = token_nll(hidden, weight, offsets, targets, workspace=Workspace())
+    assert_within(found, nll, bounds.nll)
 
 
 @pytest.mark.parametrize("shift", [-500.0, -100.0, -45.0, 45.0, 68.0, 100.0, 500.0])
 @pytest.mark.parametrize("whole", [True, False], ids=["all rows", "one row"])
 def test_scores_that_are_all_large_or_all_small_change_nothing(chunks, shift, whole):
     """A constant added to every score of a token leaves its probabilities as they are, where exp would overflow."""
-    hidden, table, _ = draw_inputs(bias=False)
+    hidden, weight, _ = draw_inputs(bias=False)
     with torch.no_grad():  # a coordinate that every word shares adds the same to all its scores
-        table[:, 0] = 1.0
+        weight[:, 0] = 1.0
         hidden[slice(None) if whole else slice(7, 8), 0] = shift
     targets = draw_targets(num_ignored=2)
-    nats = plain_nats(hidden.double(), table.double(), None, targets)
-    expected = torch.autograd.grad(nats.sum(), (hidden, table))
-    loss = linear_cross_entropy(hidden, table, None, targets, scale=1.0, workspace=Workspace())
+    nll = plain_nats(hidden.double(), weight.double(), None, targets)
+    expected = torch.autograd.grad(nll.sum(), (hidden, weight))
+    loss = linear_cross_entropy(hidden, weight, None, targets, scale=1.0, workspace=Workspace())
     loss.backward()
-    bounds = Bounds(hidden, table, None, targets)
-    assert_within(loss, nats.sum(), bounds.loss)
+    bounds = Bounds(hidden, weight, None, targets)
+    assert_within(loss, nll.sum(), bounds.loss)
     assert_within(hidden.grad, expected[0], bounds.hidden)
-    assert_within(table.grad[:, 1:], expected[1][:, 1:], float(bounds.columns[1:].max()))
-    found = token_nats(hidden, table, None, targets, workspace=Workspace())
-    assert_within(found, nats, bounds.nats)
+    assert_within(weight.grad[:, 1:], expected[1][:, 1:], float(bounds.columns[1:].max()))
+    found = token_nll(hidden, weight, None, targets, workspace=Workspace())
+    assert_within(found, nll, bounds.nll)
 
 
 @pytest.mark.parametrize(("score", "offset"), [(-50.0, 50.0), (-103.0, 73.0), (-300.0, 300.0), (80.0, -104.0)])
 def test_a_bias_that_makes_up_for_a_score_counts(chunks, score, offset):
     """exp(score) times exp(bias) would lose a word where one of the two underflows although the sum is as the others."""
-    hidden, table, offsets = draw_inputs(bias=True)
+    hidden, weight, offsets = draw_inputs(bias=True)
     with torch.no_grad():
-        hidden[:, 0], table[:, 0], table[7] = 1.0, score + offset, 0.0
-        table[7, 0], offsets[7] = score, offset
-    nats = plain_nats(hidden.double(), table.double(), offsets.double(), draw_targets())
-    found = token_nats(hidden, table, offsets, draw_targets(), workspace=Workspace())
-    assert_within(found, nats, Bounds(hidden, table, offsets, draw_targets()).nats)
+        hidden[:, 0], weight[:, 0], weight[7] = 1.0, score + offset, 0.0
+        weight[7, 0], offsets[7] = score, offset
+    nll = plain_nats(hidden.double(), weight.double(), offsets.double(), draw_targets())
+    found = token_nll(hidden, weight, offsets, draw_targets(), workspace=Workspace())
+    assert_within(found, nll, Bounds(hidden, weight, offsets, draw_targets()).nll)
 
 
 def test_a_loss_that_is_scaled_afterwards_is_refused():
-    hidden, table, _ = draw_inputs(bias=False)
-    loss = linear_cross_entropy(hidden, table, None, draw_targets(), scale=1.0, workspace=Workspace())
+    hidden, weight, _ = draw_inputs(bias=False)
+    loss = linear_cross_entropy(hidden, weight, None, draw_targets(), scale=1.0, workspace=Workspace())
     with pytest.raises(RuntimeError, match="scale"):
         (loss / 2).backward()
 
 
 def test_the_loss_of_nothing_is_nothing():
-    hidden, table, _ = draw_inputs(bias=False)
-    loss = linear_cross_entropy(hidden[:0], table, None, draw_targets()[:0], scale=1.0, workspace=Workspace())
+    hidden, weight, _ = draw_inputs(bias=False)
+    loss = linear_cross_entropy(hidden[:0], weight, None, draw_targets()[:0], scale=1.0, workspace=Workspace())
     assert loss == 0
-    assert token_nats(hidden[:0], table, None, draw_targets()[:0], workspace=Workspace()).shape == (0,)
+    assert token_nll(hidden[:0], weight, None, draw_targets()[:0], workspace=Workspace()).shape == (0,)
 
 
 def test_chunks_are_even_and_leave_nothing_out():
@@ -333,35 +333,35 @@ def test_buffers_are_reused_within_a_model_and_never_shared_with_a_copy(make_arm
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 def test_training_works_after_an_evaluation_in_inference_mode(bias):
     """A buffer that is first made in inference mode could not be written to in training."""
-    hidden, table, offsets = draw_inputs(bias=bias)
+    hidden, weight, offsets = draw_inputs(bias=bias)
     targets, workspace = draw_targets(), Workspace()
     with torch.inference_mode():
-        token_nats(hidden, table, offsets, targets, workspace=workspace)
-    linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=workspace).backward()
-    first = table.grad.clone()
+        token_nll(hidden, weight, offsets, targets, workspace=workspace)
+    linear_cross_entropy(hidden, weight, offsets, targets, scale=1.0, workspace=workspace).backward()
+    first = weight.grad.clone()
     with torch.inference_mode():
-        token_nats(hidden, table, offsets, targets, workspace=workspace)
-    table.grad = None
-    linear_cross_entropy(hidden, table, offsets, targets, scale=1.0, workspace=workspace).backward()
-    assert torch.equal(table.grad, first)
+        token_nll(hidden, weight, offsets, targets, workspace=workspace)
+    weight.grad = None
+    linear_cross_entropy(hidden, weight, offsets, targets, scale=1.0, workspace=workspace).backward()
+    assert torch.equal(weight.grad, first)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_step_takes_no_fresh_memory_for_scores_and_a_bounded_buffer(dtype, fresh_memory):
-    """600 rows of 100,000 scores are 240 MB: two chunks in the same 128 MiB, made once; tables are not copied anew."""
+    """600 rows of 100,000 scores are 240 MB: two chunks in the same 128 MiB, made once; weights are not copied anew."""
     size, width = 100_000, 4
     workspace, limit = Workspace(), min(size * width * 2, 600 * size // 100)
-    table, bias = nn.Parameter(draw(size, width, seed=2)), nn.Parameter(draw(size, seed=3))
+    weight, bias = nn.Parameter(draw(size, width, seed=2)), nn.Parameter(draw(size, seed=3))
     hidden = nn.Parameter(draw(600, width, seed=1).to(dtype))
     targets = torch.arange(600)
     assert len(list(split_rows(600, num_columns=size))) == 2
 
     def train() -> None:
-        table.grad = bias.grad = hidden.grad = None
-        linear_cross_entropy(hidden, table, bias, targets, scale=1.0, workspace=workspace).backward()
+        weight.grad = bias.grad = hidden.grad = None
+        linear_cross_entropy(hidden, weight, bias, targets, scale=1.0, workspace=workspace).backward()
 
     def score() -> None:
-        token_nats(hidden, table, bias, targets, workspace=workspace)
+        token_nll(hidden, weight, bias, targets, workspace=workspace)
 
     for step in (train, score):
         step()
@@ -373,31 +373,31 @@ def test_a_step_takes_no_fresh_memory_for_scores_and_a_bounded_buffer(dtype, fre
 
 
 def test_scoring_keeps_one_tile_of_scores_at_a_time():
-    workspace, hidden, table = Workspace(), draw(2048, 4, seed=1), draw(50_000, 4, seed=2)
-    token_nats(hidden, table, None, torch.arange(2048), workspace=workspace)
+    workspace, hidden, weight = Workspace(), draw(2048, 4, seed=1), draw(50_000, 4, seed=2)
+    token_nll(hidden, weight, None, torch.arange(2048), workspace=workspace)
     (scores,) = workspace._scratch.values()
     assert scores.nbytes <= module.TILE_BYTES < 2048 * 50_000
 
 
 def test_a_sure_target_has_no_less_than_no_nats_in_bfloat16():
     """Its score of 259 is 260 in bfloat16, in the sum and by itself."""
-    hidden, table = torch.tensor([[7.0, 1.0]]).bfloat16(), torch.tensor([[37.0, 0.0], [0.0, 1.0]])
-    nats = token_nats(hidden, table, None, torch.tensor([0]), workspace=Workspace())
-    assert nats.item() == 0.0
-    loss = linear_cross_entropy(hidden, nn.Parameter(table), None, torch.tensor([0]), scale=1.0, workspace=Workspace())
+    hidden, weight = torch.tensor([[7.0, 1.0]]).bfloat16(), torch.tensor([[37.0, 0.0], [0.0, 1.0]])
+    nll = token_nll(hidden, weight, None, torch.tensor([0]), workspace=Workspace())
+    assert nll.item() == 0.0
+    loss = linear_cross_entropy(hidden, nn.Parameter(weight), None, torch.tensor([0]), scale=1.0, workspace=Workspace())
     assert loss.item() == 0.0
 
 
 def test_models_that_share_scratch_find_the_same_and_keep_their_gradients():
-    hidden, table, offsets = draw_inputs(bias=True)
+    hidden, weight, offsets = draw_inputs(bias=True)
     targets, first, second = draw_targets(), Workspace(), Workspace()
     second.share_scratch(first)
-    other = nn.Parameter(table.detach() * 2)
-    expected = [torch.autograd.grad(plain_nats(hidden, leaf, None, targets).sum(), leaf)[0] for leaf in (table, other)]
+    other = nn.Parameter(weight.detach() * 2)
+    expected = [torch.autograd.grad(plain_nats(hidden, leaf, None, targets).sum(), leaf)[0] for leaf in (weight, other)]
     for _ in range(2):
-        table.grad = other.grad = None
-        for leaf, workspace in ((table, first), (other, second)):
+        weight.grad = other.grad = None
+        for leaf, workspace in ((weight, first), (other, second)):
             linear_cross_entropy(hidden, leaf, None, targets, scale=1.0, workspace=workspace).backward()
-        for leaf, gradient in zip((table, other), expected, strict=True):
-            assert_within(leaf.grad, gradient, Bounds(hidden, leaf, None, targets).table)
+        for leaf, gradient in zip((weight, other), expected, strict=True):
+            assert_within(leaf.grad, gradient, Bounds(hidden, leaf, None, targets).weight)
     assert len(first._scratch) == 1 and first._scratch is second._scratch

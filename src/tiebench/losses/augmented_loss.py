@@ -8,7 +8,7 @@ gradients go straight to where they are needed, as in `linear_cross_entropy`.
 import torch
 from torch import Tensor
 
-from tiebench.losses.linear_cross_entropy import IGNORED, refuse_factor, with_leaf_table
+from tiebench.losses.linear_cross_entropy import IGNORED, refuse_factor, with_leaf_weight
 from tiebench.losses.tiles import split_rows
 from tiebench.losses.workspace import Workspace
 
@@ -17,11 +17,11 @@ NUM_BUFFERS = 4
 
 def augmented_cross_entropy(
     hidden: Tensor,
-    table: Tensor,
+    weight: Tensor,
     bias: Tensor | None,
     targets: Tensor,
     *,
-    input_table: Tensor,
+    input_weight: Tensor,
     temperature: float,
     gamma: float,
     scale: float,
@@ -30,51 +30,51 @@ def augmented_cross_entropy(
     """`scale` times the sum of J + gamma * temperature * KL(y~ || y^) over the tokens, and their summed nats J alone.
 
     J is the negative log likelihood of the target. y^ is the softmax of the scores over the
-    temperature, without the bias; y~ that of `input_table @ input_table[target]` (their equations 3.2 to 3.4), a target
+    temperature, without the bias; y~ that of `input_weight @ input_weight[target]` (their equations 3.2 to 3.4), a target
     distribution through which no gradient flows. Shapes, gradients and errors as in `linear_cross_entropy`; the nats
     are detached.
     """
     if not torch.is_grad_enabled():
-        table, bias = table.detach(), None if bias is None else bias.detach()
-    nats = torch.zeros((), device=hidden.device)
-    similar = input_table.detach()
+        weight, bias = weight.detach(), None if bias is None else bias.detach()
+    nll = torch.zeros((), device=hidden.device)
+    similar = input_weight.detach()
 
     def compute(leaf: Tensor) -> Tensor:
         return _AugmentedCrossEntropy.apply(
-            hidden, leaf, bias, targets, similar, temperature, gamma, scale, workspace, nats
+            hidden, leaf, bias, targets, similar, temperature, gamma, scale, workspace, nll
         )
 
-    return with_leaf_table(table, compute), nats
+    return with_leaf_weight(weight, compute), nll
 
 
 class _AugmentedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, table, bias, targets, similar, temperature, gamma, scale, workspace, nats):  # noqa: ANN001
-        vectors, loss = hidden.float(), torch.zeros_like(nats)
+    def forward(ctx, hidden, weight, bias, targets, similar, temperature, gamma, scale, workspace, nll):  # noqa: ANN001
+        vectors, loss = hidden.float(), torch.zeros_like(nll)
         hidden_gradient = torch.empty_like(vectors)
-        for rows in split_rows(len(targets), num_columns=NUM_BUFFERS * len(table)):
+        for rows in split_rows(len(targets), num_columns=NUM_BUFFERS * len(weight)):
             chunk, kept = vectors[rows], targets[rows] != IGNORED
             wanted, counts = targets[rows].clamp(min=0), kept.float()
-            buffers = _take_buffers(workspace, num_rows=len(chunk), like=table)
-            own = (chunk * table[wanted]).sum(1)
-            scores = torch.mm(chunk, table.t(), out=buffers[0])
+            buffers = _take_buffers(workspace, num_rows=len(chunk), like=weight)
+            own = (chunk * weight[wanted]).sum(1)
+            scores = torch.mm(chunk, weight.t(), out=buffers[0])
             predicted, similarities, divergence = _diverge(scores, similar, wanted, temperature, buffers[1:])
             if bias is not None:
                 scores.add_(bias)
                 own += bias[wanted]
-            row_nats = _normalise(scores) - own
-            nats += (row_nats * counts).sum()
-            loss += ((row_nats + gamma * temperature * divergence) * counts).sum() * scale
+            row_nll = _normalise(scores) - own
+            nll += (row_nll * counts).sum()
+            loss += ((row_nll + gamma * temperature * divergence) * counts).sum() * scale
             errors = scores.scatter_add_(1, wanted.unsqueeze(1), -torch.ones_like(own).unsqueeze(1))
             weights = counts * scale
             if bias is not None and bias.requires_grad:
                 beta, bias_gradient = workspace.open_gradient(bias), bias.grad
                 torch.addmv(bias_gradient, errors.t(), weights, beta=beta, out=bias_gradient)
             errors.add_(predicted, alpha=gamma).sub_(similarities, alpha=gamma)
-            if table.requires_grad:
-                beta, gradient = workspace.open_gradient(table), table.grad
+            if weight.requires_grad:
+                beta, gradient = workspace.open_gradient(weight), weight.grad
                 torch.addmm(gradient, errors.t(), chunk * weights.unsqueeze(1), beta=beta, out=gradient)
-            torch.mm(errors, table, out=hidden_gradient[rows]).mul_(weights.unsqueeze(1))
+            torch.mm(errors, weight, out=hidden_gradient[rows]).mul_(weights.unsqueeze(1))
         ctx.save_for_backward(hidden_gradient.to(hidden.dtype))
         return loss
 

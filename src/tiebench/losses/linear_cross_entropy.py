@@ -2,13 +2,13 @@
 
 Scores are computed for a bounded number of rows at a time, tile by tile of the vocabulary (`tiles.py`), into a buffer
 that lives as long as the model. A tile is exponentiated in place while it is in the cache and is never normalised: the
-factor 1 / sum goes into the thin side of the matrix products instead. The gradient of the table is written straight
-into its `.grad`. The mathematics is that of `F.cross_entropy(F.linear(hidden, table, bias), targets)`; only the order
+factor 1 / sum goes into the thin side of the matrix products instead. The gradient of the weight is written straight
+into its `.grad`. The mathematics is that of `F.cross_entropy(F.linear(hidden, weight, bias), targets)`; only the order
 of the work differs. Why it pays on a CPU: every pass over scores that are not in the cache waits for memory, and so
 does every fresh page.
 
 With hidden vectors in bfloat16 the products are in bfloat16 too, and what is added up is added up in float32: the sums
-of the exponentials, the gradient of the hidden vectors over the tiles, that of the table over chunks of rows and calls.
+of the exponentials, the gradient of the hidden vectors over the tiles, that of the weight over chunks of rows and calls.
 """
 
 from collections.abc import Callable
@@ -35,25 +35,25 @@ from tiebench.losses.workspace import Workspace
 IGNORED = -100
 
 
-def token_nats(hidden: Tensor, table: Tensor, bias: Tensor | None, targets: Tensor, *, workspace: Workspace) -> Tensor:
+def token_nll(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, *, workspace: Workspace) -> Tensor:
     """The negative log likelihood of each target, for evaluation: no gradient, and one tile of scores at a time.
 
-    hidden `(tokens, width)`, table `(vocabulary, width)`, targets `(tokens,)`; returns nats `(tokens,)` in float32.
+    hidden `(tokens, width)`, weight `(vocabulary, width)`, targets `(tokens,)`; returns nats `(tokens,)` in float32.
     """
-    nats = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
-    num_columns = count_narrowest(len(table), hidden=hidden)
+    nll = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
+    num_columns = count_narrowest(len(weight), hidden=hidden)
     with torch.no_grad():
-        vectors, weights, offsets = cast_operands(hidden, table, bias, workspace=workspace)
+        vectors, weights, offsets = cast_operands(hidden, weight, bias, workspace=workspace)
         for rows in split_rows(len(targets), num_columns=num_columns, score_bytes=count_score_bytes(hidden)):
             kept = (targets[rows] != IGNORED).float()
             part = Part(vectors[rows], weights, offsets, targets[rows].clamp(min=0), kept, workspace)
-            nats[rows] = _read_nats(part, sum_exponentials(part))
-    return nats
+            nll[rows] = _read_nll(part, sum_exponentials(part))
+    return nll
 
 
 def linear_cross_entropy(
     hidden: Tensor,
-    table: Tensor,
+    weight: Tensor,
     bias: Tensor | None,
     targets: Tensor,
     *,
@@ -62,34 +62,36 @@ def linear_cross_entropy(
 ) -> Tensor:
     """`scale` times the summed negative log likelihood of the targets, in nats; a scalar.
 
-    hidden `(tokens, width)`, table `(vocabulary, width)`, bias `(vocabulary,)`, targets `(tokens,)`; a target of -100
-    is left out. The gradients of table and bias are added to their `.grad` by this call itself, with the factor
+    hidden `(tokens, width)`, weight `(vocabulary, width)`, bias `(vocabulary,)`, targets `(tokens,)`; a target of -100
+    is left out. The gradients of weight and bias are added to their `.grad` by this call itself, with the factor
     `scale`; `.backward()` on the result carries the gradient of `hidden` on. Raises RuntimeError when the result is
-    scaled afterwards, because the tables' gradients would not follow: put the factor into `scale`. A table that is
+    scaled afterwards, because the parameters' gradients would not follow: put the factor into `scale`. A weight that is
     computed from parameters gets its gradient through autograd, one copy later. The memory of a gradient is used
-    again after the next `zero_grad`: copy one that is to be kept. A table that needs no gradient gets none, and under
+    again after the next `zero_grad`: copy one that is to be kept. A weight that needs no gradient gets none, and under
     `no_grad` nothing does.
     """
     if not torch.is_grad_enabled():
-        return token_nats(hidden, table, bias, targets, workspace=workspace).sum() * scale
-    return with_leaf_table(table, lambda leaf: _LinearCrossEntropy.apply(hidden, leaf, bias, targets, scale, workspace))
+        return token_nll(hidden, weight, bias, targets, workspace=workspace).sum() * scale
+    return with_leaf_weight(
+        weight, lambda leaf: _LinearCrossEntropy.apply(hidden, leaf, bias, targets, scale, workspace)
+    )
 
 
-def with_leaf_table(table: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-    """`compute(table)`, a loss that writes the table's `.grad` itself; a computed table gets it through autograd."""
-    if table.is_leaf:
-        return compute(table)
-    stand_in = table.detach().float().requires_grad_()
+def with_leaf_weight(weight: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """`compute(weight)`, a loss that writes the weight's `.grad` itself; a computed weight gets it through autograd."""
+    if weight.is_leaf:
+        return compute(weight)
+    stand_in = weight.detach().float().requires_grad_()
     stand_in.grad = torch.zeros_like(stand_in)
-    return _PassOn.apply(compute(stand_in), table, stand_in)
+    return _PassOn.apply(compute(stand_in), weight, stand_in)
 
 
 class _PassOn(torch.autograd.Function):
-    """The loss itself; on the way back, a stand-in's gradient goes to the computed table that it stands for."""
+    """The loss itself; on the way back, a stand-in's gradient goes to the computed weight that it stands for."""
 
     @staticmethod
-    def forward(ctx, loss, table, stand_in):  # noqa: ANN001
-        ctx.stand_in, ctx.dtype = stand_in, table.dtype
+    def forward(ctx, loss, weight, stand_in):  # noqa: ANN001
+        ctx.stand_in, ctx.dtype = stand_in, weight.dtype
         return loss.clone()
 
     @staticmethod
@@ -99,20 +101,20 @@ class _PassOn(torch.autograd.Function):
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, table, bias, targets, scale, workspace):  # noqa: ANN001 (autograd's own signature)
-        vectors, weights, offsets = cast_operands(hidden, table, bias, workspace=workspace)
+    def forward(ctx, hidden, weight, bias, targets, scale, workspace):  # noqa: ANN001 (autograd's own signature)
+        vectors, weights, offsets = cast_operands(hidden, weight, bias, workspace=workspace)
         hidden_gradient = torch.empty_like(vectors, dtype=torch.float32)
-        nats = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
-        for rows in split_rows(len(targets), num_columns=len(table), score_bytes=count_score_bytes(hidden)):
+        nll = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
+        for rows in split_rows(len(targets), num_columns=len(weight), score_bytes=count_score_bytes(hidden)):
             chunk, wanted = vectors[rows], targets[rows]
             part = Part(chunk, weights, offsets, wanted.clamp(min=0), (wanted != IGNORED).float() * scale, workspace)
             tiles, total = _multiply_back(part, out=hidden_gradient[rows])
-            nats[rows] = _read_nats(part, total)
-            _add_table_gradients(part, tiles, total, table=table, bias=bias)
+            nll[rows] = _read_nll(part, total)
+            _add_weight_gradients(part, tiles, total, weight=weight, bias=bias)
             if len(tiles) > 1:
-                _subtract_targets(part, hidden_gradient[rows], table=table, bias=bias)
+                _subtract_targets(part, hidden_gradient[rows], weight=weight, bias=bias)
         ctx.save_for_backward(hidden_gradient[:, : hidden.shape[1]].to(hidden.dtype))
-        return nats.sum() * scale
+        return nll.sum() * scale
 
     @staticmethod
     def backward(ctx, factor):  # noqa: ANN001
@@ -123,7 +125,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 def refuse_factor(factor: Tensor) -> None:
     """Any factor but 1 is an error; a GPU finds it out by itself, later, so that the host does not wait for it."""
-    message = "the tables' gradients are already written: give the factor as `scale`"
+    message = "the parameters' gradients are already written: give the factor as `scale`"
     if factor.device.type == "cuda":
         torch._assert_async(factor == 1.0, message)
     elif factor.item() != 1.0:
@@ -156,7 +158,7 @@ def _multiply_back(part: Part, *, out: Tensor) -> tuple[list[Tile], Total]:
     return tiles, total
 
 
-def _read_nats(part: Part, total: Total) -> Tensor:
+def _read_nll(part: Part, total: Total) -> Tensor:
     """Each target's nats `(rows,)`, 0 where ignored: the logarithm of the sum, less the target's own score.
 
     The own score is rounded as it was in the sum; else a target that is sure could have less than no nats.
@@ -164,15 +166,15 @@ def _read_nats(part: Part, total: Total) -> Tensor:
     own = (part.hidden.float() * part.weights[part.targets].float()).sum(1).to(part.hidden.dtype).float()
     if part.bias is not None:
         own += part.bias[part.targets]
-    nats = total.nats - own
+    nll = total.nll - own
     if part.hidden.dtype != torch.float32:
-        nats.clamp_(min=0.0)  # a product may round the own score to the neighbour of what the line above made of it
-    return nats.masked_fill_(part.counts == 0, 0.0)
+        nll.clamp_(min=0.0)  # a product may round the own score to the neighbour of what the line above made of it
+    return nll.masked_fill_(part.counts == 0, 0.0)
 
 
-def _add_table_gradients(part: Part, tiles: list[Tile], total: Total, *, table: Tensor, bias: Tensor | None) -> None:
-    """Add `exponentials^T hidden`, each row normalised, to the table's gradient, and the column sums to the bias's."""
-    table_beta = part.workspace.open_gradient(table) if table.requires_grad else None
+def _add_weight_gradients(part: Part, tiles: list[Tile], total: Total, *, weight: Tensor, bias: Tensor | None) -> None:
+    """Add `exponentials^T hidden`, each row normalised, to the weight's gradient, and the column sums to the bias's."""
+    table_beta = part.workspace.open_gradient(weight) if weight.requires_grad else None
     bias_beta = part.workspace.open_gradient(bias) if bias is not None and bias.requires_grad else None
     top = None
     for tile in tiles:
@@ -181,10 +183,10 @@ def _add_table_gradients(part: Part, tiles: list[Tile], total: Total, *, table: 
             normal = part.counts.unsqueeze(1) * (top - total.top).exp_() / total.sums
             scaled = (part.hidden * normal).to(part.hidden.dtype)
         if part.bias is None and bias is not None:
-            _add_gradients_together(part, tile, scaled, outs=(table.grad, bias.grad), betas=(table_beta, bias_beta))
+            _add_gradients_together(part, tile, scaled, outs=(weight.grad, bias.grad), betas=(table_beta, bias_beta))
             continue
         if table_beta is not None:
-            add_product(part, tile.factors.t(), scaled, out=table.grad[tile.columns], beta=table_beta)
+            add_product(part, tile.factors.t(), scaled, out=weight.grad[tile.columns], beta=table_beta)
         if bias_beta is not None:
             sums = bias.grad[tile.columns]
             torch.addmv(sums, tile.exponentials.t(), normal.squeeze(1), beta=bias_beta, out=sums)
@@ -193,7 +195,7 @@ def _add_table_gradients(part: Part, tiles: list[Tile], total: Total, *, table: 
 def _add_gradients_together(
     part: Part, tile: Tile, scaled: Tensor, *, outs: tuple[Tensor | None, ...], betas: tuple[float | None, ...]
 ) -> None:
-    """The gradients of the table and of a bias that is among the weights' columns, whose hidden vectors are ones."""
+    """The gradients of the weight and of a bias that is among the weights' columns, whose hidden vectors are ones."""
     product = multiply(part, tile.factors.t(), scaled)
     for out, beta, columns in zip(outs, betas, (product[:, :-NUM_BIAS_COLUMNS], product[:, -1]), strict=True):
         if beta is not None:
@@ -201,11 +203,11 @@ def _add_gradients_together(
             place.copy_(columns) if beta == 0.0 else place.add_(columns)
 
 
-def _subtract_targets(part: Part, hidden_gradient: Tensor, *, table: Tensor, bias: Tensor | None) -> None:
+def _subtract_targets(part: Part, hidden_gradient: Tensor, *, weight: Tensor, bias: Tensor | None) -> None:
     """The gradient of minus the targets' own scores, which several tiles leave out."""
     counts = part.counts.unsqueeze(1)
     hidden_gradient.addcmul_(part.weights[part.targets].float(), counts, value=-1)
-    if table.requires_grad:
-        table.grad.index_add_(0, part.targets, part.hidden[:, : table.shape[1]] * counts, alpha=-1)
+    if weight.requires_grad:
+        weight.grad.index_add_(0, part.targets, part.hidden[:, : weight.shape[1]] * counts, alpha=-1)
     if bias is not None and bias.requires_grad:
         bias.grad.index_add_(0, part.targets, part.counts, alpha=-1)

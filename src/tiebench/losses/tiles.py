@@ -64,7 +64,7 @@ class Total:
     top: Tensor
 
     @property
-    def nats(self) -> Tensor:
+    def nll(self) -> Tensor:
         """The logarithm of the sum of exp(score), `(rows,)`."""
         return (self.sums.log() + self.top).squeeze(1)
 
@@ -102,21 +102,21 @@ def split_columns(vocabulary_size: int, *, hidden: Tensor) -> Iterator[slice]:
 
 
 def cast_operands(
-    hidden: Tensor, table: Tensor, bias: Tensor | None, *, workspace: Workspace
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, *, workspace: Workspace
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Hidden vectors and table as the products take them, and the bias where it is still to be added.
+    """Hidden vectors and weight as the products take them, and the bias where it is still to be added.
 
-    The table's copy lies in the same memory at every step. In half precision on a CPU the bias becomes two columns of
+    The weight's copy lies in the same memory at every step. In half precision on a CPU the bias becomes two columns of
     it, rounded and what rounding left, which meet ones in the hidden vectors: no pass over the scores is needed for it,
     and none rounds them a second time.
     """
-    if table.dtype == hidden.dtype:
-        return hidden, table, bias
+    if weight.dtype == hidden.dtype:
+        return hidden, weight, bias
     joins = bias is not None and hidden.device.type == "cpu"
-    size, width = len(table), table.shape[1] + (NUM_BIAS_COLUMNS if joins else 0)
-    memory = workspace.take("weights", num_elements=size * width, device=table.device, dtype=hidden.dtype)
+    size, width = len(weight), weight.shape[1] + (NUM_BIAS_COLUMNS if joins else 0)
+    memory = workspace.take("weights", num_elements=size * width, device=weight.device, dtype=hidden.dtype)
     weights = memory.view(size, width)
-    weights[:, : table.shape[1]].copy_(table)
+    weights[:, : weight.shape[1]].copy_(weight)
     if not joins:
         return hidden, weights, bias
     first, second = weights[:, -2], weights[:, -1]

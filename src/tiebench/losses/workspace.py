@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 class Workspace:
-    """Buffers that live from step to step: scratch (scores, tables cast to half precision) and each table's gradient.
+    """Buffers that live from step to step: scratch (scores, weights cast to half precision) and each weight's gradient.
 
     A copy of a model gets a workspace of its own: `deepcopy` of a workspace is an empty one. Models that take their
     turns may share the scratch, which nobody needs after the call that wrote it.

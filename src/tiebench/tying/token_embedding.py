@@ -19,7 +19,7 @@ from tiebench.experiment.embedding_config import EmbeddingConfig, ProjectionConf
 from tiebench.layers.initialisation import fill_from
 from tiebench.layers.word_dropout import draw_word_mask
 from tiebench.losses.augmented_loss import augmented_cross_entropy
-from tiebench.losses.linear_cross_entropy import linear_cross_entropy, token_nats
+from tiebench.losses.linear_cross_entropy import linear_cross_entropy, token_nll
 from tiebench.losses.workspace import Workspace
 
 OpenGenerator = Callable[[str], torch.Generator]
@@ -155,7 +155,7 @@ class TokenEmbedding(nn.Module, ABC):
             self.output_embedding,
             self.output_bias,
             targets.flatten(),
-            input_table=self.input_embedding,
+            input_weight=self.input_embedding,
             temperature=temperature,
             gamma=gamma,
             scale=scale,
@@ -165,7 +165,7 @@ class TokenEmbedding(nn.Module, ABC):
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Each target's negative log likelihood in nats, `(...)` float32, for evaluation."""
         read = self.project_hidden(hidden).flatten(0, -2)
-        flat = token_nats(read, self.output_embedding, self.output_bias, targets.flatten(), workspace=self.workspace)
+        flat = token_nll(read, self.output_embedding, self.output_bias, targets.flatten(), workspace=self.workspace)
         return flat.view(targets.shape)
 
     def penalty(self, *, batch_size: int) -> Tensor | None:
