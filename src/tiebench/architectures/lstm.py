@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from tiebench.experiment.architecture_config import LSTMConfig
 from tiebench.experiment.block import InitConfig
+from tiebench.layers.architecture import Architecture
 from tiebench.layers.dropout import Dropout, choose_probability
 from tiebench.layers.initialisation import fill_from
 
@@ -25,7 +26,7 @@ def build(config: LSTMConfig) -> "LSTM":
     return LSTM(config)
 
 
-class LSTM(nn.Module):
+class LSTM(Architecture):
     """Vectors (batch, time, width) to vectors of the same shape, with a state to carry on from.
 
     The state is a list with (hidden, cell) per layer, each (batch, width); hidden is never masked.

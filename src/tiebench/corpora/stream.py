@@ -26,7 +26,7 @@ class TokenStream:
     with newlines, `num_unknown` the tokens that became `<unk>` and were not `<unk>` in the text.
     """
 
-    ids: np.memmap
+    ids: np.ndarray
     num_tokens: int
     num_words: int
     num_bytes: int

@@ -61,12 +61,12 @@ class Rate:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """One arm: what one run of it takes, and how many are still to do. None where the text is not there to count."""
+    """One arm: what one run of it takes, and how many are still to do. `flops` is None where there was no text."""
 
     run: RunSpec
     num_runs: int
-    vocabulary_size: int | None = None
-    tokens: int | None = None
+    vocabulary_size: int = 0
+    tokens: int = 0
     flops: float | None = None
     flops_per_step: float = 0.0
     seconds: float | None = None
@@ -158,7 +158,7 @@ def _order_by_use(costs: list[CostEstimate]) -> list[CostEstimate]:
     smallest: dict[str, CostEstimate] = {}
     for cost in sorted(costs, key=lambda cost: cost.flops_per_step):
         smallest.setdefault(_name_kind(cost.run), cost)
-    return [*smallest.values(), *sorted(costs, key=lambda cost: -cost.flops * cost.num_runs)]
+    return [*smallest.values(), *sorted(costs, key=lambda cost: -(cost.flops or 0.0) * cost.num_runs)]
 
 
 def _find_rate(cost: CostEstimate, rates: list[Rate]) -> Rate | None:
@@ -173,7 +173,7 @@ def _find_rate(cost: CostEstimate, rates: list[Rate]) -> Rate | None:
 
 
 def _time_step(cost: CostEstimate, *, device: str) -> float:
-    """Seconds of a training step, of one core or of the GPU: the mean of a few after the first, or the first slow one."""
+    """Seconds of a training step, of one core or the GPU: the mean of a few after the first, or a slow first one."""
     place = choose_device(device)
     read_clock = time.process_time if place.type == "cpu" else time.perf_counter
     training = cost.run.spec.training
@@ -200,7 +200,7 @@ def _time(trainer: Trainer, read_clock: Callable[[], float]) -> float:
 
 def _with_seconds(cost: CostEstimate, rates: list[Rate]) -> CostEstimate:
     rate = _find_rate(cost, rates) if cost.flops is not None else None
-    if rate is None:
+    if rate is None or cost.flops is None:
         return cost
     return replace(cost, seconds=cost.flops / rate.flops_per_second, timed=rate.model == _name_model(cost))
 

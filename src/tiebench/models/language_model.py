@@ -13,6 +13,7 @@ from tiebench.errors import TiebenchError, UsageError
 from tiebench.experiment.architecture_config import ArchitectureConfig
 from tiebench.experiment.embedding_config import EmbeddingConfig, TieConfig
 from tiebench.experiment.schema import ArmSpec
+from tiebench.layers.architecture import Architecture
 from tiebench.layers.dropout import set_generator
 from tiebench.models.generators import open_generator
 from tiebench.results.record import Parameters
@@ -22,7 +23,10 @@ from tiebench.tying.token_embedding import TokenEmbedding
 class LanguageModel(nn.Module):
     """Tokens `(batch, time)` to next-token scores `(batch, time, vocabulary)`."""
 
-    def __init__(self, embedding: TokenEmbedding, architecture: nn.Module) -> None:
+    embedding: TokenEmbedding
+    architecture: Architecture
+
+    def __init__(self, embedding: TokenEmbedding, architecture: Architecture) -> None:
         super().__init__()
         self.embedding = embedding
         self.architecture = architecture
@@ -51,7 +55,7 @@ def build_model(spec: ArmSpec, *, vocabulary_size: int) -> LanguageModel:
     return LanguageModel(embedding, architecture)
 
 
-def build_architecture(config: ArchitectureConfig) -> nn.Module:
+def build_architecture(config: ArchitectureConfig) -> Architecture:
     """An uninitialised architecture: vectors `(batch, time, width)` to vectors of the same shape, and a state."""
     return _import_type("architectures", config.type).build(config)
 
@@ -97,7 +101,7 @@ def compile_encode(model: LanguageModel) -> Callable[..., tuple[Tensor, Any]]:
 
 def count_parameters(model: LanguageModel) -> Parameters:
     """Every parameter once, by identity, under its role; the roles add up to the total."""
-    counts = dict.fromkeys(("input", "output", "shared", "other", "architecture"), 0)
+    counts: dict[str, int] = dict.fromkeys(("input", "output", "shared", "other", "architecture"), 0)
     seen: set[int] = set()
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if id(parameter) in seen:
@@ -114,7 +118,7 @@ def count_flops_per_token(model: LanguageModel, *, context: int) -> int:
     return 3 * (model.embedding.count_flops() + model.architecture.count_flops(context))
 
 
-def _check_lengths(spec: ArmSpec, architecture: nn.Module) -> None:
+def _check_lengths(spec: ArmSpec, architecture: Architecture) -> None:
     """Windows must fit the architecture, and evaluation options must mean something to it."""
     asked = {"training.window": spec.training.window, "evaluation.context": spec.evaluation.context}
     longest = architecture.max_context

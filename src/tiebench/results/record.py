@@ -25,6 +25,7 @@ TOKEN_NLL_FILE = "test-nll.npy"
 CURVE_FILE = "curve.jsonl"
 SPLITS = ("train", "valid", "test")
 
+Precision = Literal["fp32", "bf16"]
 Count = Annotated[int, Field(ge=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -142,7 +143,7 @@ class Provenance(Block):
     dirty: bool | None = None
     versions: dict[str, str] = {}
     hardware: dict[str, str | int] = {}
-    precision: Literal["fp32", "bf16"] | None = None
+    precision: Precision | None = None
 
 
 class Record(Block):
