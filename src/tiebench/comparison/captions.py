@@ -19,9 +19,7 @@ _RULES = {
 }
 
 
-def describe_common(
-    arms: Mapping[str, Sequence[Record]], *, per_byte: bool = False, allow: Sequence[str] = ()
-) -> str:
+def describe_common(arms: Mapping[str, Sequence[Record]], *, per_byte: bool = False, allow: Sequence[str] = ()) -> str:
     """What all arms share: corpus, vocabulary, architecture, budget and seeds. What differs is left out, or told where
     it is more than the arms declare: other vocabularies, and the paths that `allow` covers.
     """
@@ -50,7 +48,9 @@ def describe_method(
     if sum(headline.p is not None for headline in headlines.values()) > 1:
         notes.append(f"p is adjusted over the {len(headlines)} arms compared with the first (Holm); intervals are not.")
     if any(headline.seed_rule == "welch" and len(set(headline.num_seeds)) > 1 for headline in headlines.values()):
-        notes.append("Arms have unequal numbers of seeds: with very few of one arm the interval is a little too narrow.")
+        notes.append(
+            "Arms have unequal numbers of seeds: with very few of one arm the interval is a little too narrow."
+        )
     if train_is_running:
         notes.append("Train is the running perplexity over the epoch before the scored checkpoint, dropout included.")
     for arm, seeds in left_out.items():

@@ -229,9 +229,7 @@ def _contrast(
     others = list(others)
     splits = find_split_names(record for records in arms.values() for record in records)
     by_split = {
-        split: find_differences(
-            arms, split=split, unit=unit, token_nll=token_nll, seed_rule=seed_rule, others=others
-        )
+        split: find_differences(arms, split=split, unit=unit, token_nll=token_nll, seed_rule=seed_rule, others=others)
         for split in splits
         if split != "train"
     }

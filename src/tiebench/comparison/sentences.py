@@ -36,15 +36,15 @@ def describe_contrast(contrast: "Contrast") -> str:
     if contrast.outcome == "equivalent":
         equal = f"{arm} and {contrast.baseline} are equivalent within {contrast.margin:g} % of {metric}"
         return f"{equal} ({grounds}); {arm} {saving}"
-    return f"{_describe_undecided(contrast, metric, grounds)} and {saving}; {_describe_plan(contrast)}"
+    return f"{_describe_undecided(contrast, metric, grounds, saving)}; {_describe_plan(contrast)}"
 
 
-def _describe_undecided(contrast: "Contrast", metric: str, grounds: str) -> str:
-    """How much the arm may cost, or gain, at most: the far end of the interval."""
+def _describe_undecided(contrast: "Contrast", metric: str, grounds: str, saving: str) -> str:
+    """How much the arm may cost at most: the far end of the interval."""
     arm, interval = contrast.arm, contrast.interval_percent
     if interval is None or interval[0] > 0 or interval[1] < 0:
-        return f"{arm}: not decided whether {metric} is lower or higher ({grounds})"
-    return f"{arm} costs at most {_amount(interval[1])} {metric} here ({grounds}: the sign is not decided)"
+        return f"{arm}: not decided whether {metric} is lower or higher ({grounds}); it {saving}"
+    return f"{arm} costs at most {_amount(interval[1])} {metric} here ({grounds}: the sign is not decided) and {saving}"
 
 
 def _describe_plan(contrast: "Contrast") -> str:
@@ -53,7 +53,9 @@ def _describe_plan(contrast: "Contrast") -> str:
         return "at least one more seed per arm is needed"
     parts = [f"{_count_more(plan.sign)} would settle the sign"]
     if contrast.margin is not None:
-        parts.append(f"{_count_more(plan.equivalence)} the equivalence within {contrast.margin:g} %")
+        equal = f"the equivalence within {contrast.margin:g} %"
+        reach = f"{equal} is out of reach" if plan.equivalence is None else f"{_count_more(plan.equivalence)} {equal}"
+        parts.append(reach)
     return ", ".join(parts)
 
 
