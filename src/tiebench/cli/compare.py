@@ -37,7 +37,7 @@ def compare(
         list[str],
         typer.Argument(
             metavar="[ARM ARM...]",
-            help="Arms, or folders of runs; with --config, by default all its arms. The baseline is first; of two, untied.",
+            help="Arms, or folders of runs; none: all of --config. The first is the baseline; of two, the untied one.",
         ),
     ] = NO_LIST,
     config: Annotated[str | None, typer.Option(help="The experiment; its missing runs are trained.")] = None,

@@ -1,4 +1,4 @@
-"""`tiebench compare --until-decided`: seeds are added to two arms, a pair at a time, until the comparison is decided."""
+"""`tiebench compare --until-decided`: seeds are added to two arms, a pair at a time, until it is decided."""
 
 from collections.abc import Iterator
 from itertools import count, islice
@@ -83,7 +83,7 @@ def _order_arms(experiment: "Experiment", names: list[str]) -> tuple[str, str]:
 
 
 def _order_seeds(experiment: "Experiment", seeds: list[int], before: "Looks | None") -> Iterator[int]:
-    """Every seed once: those looked at, those of the file, then 1, 2, 3 and so on; only `seeds` where these are given."""
+    """Every seed once: those looked at, those of the file, then 1, 2, 3 and so on; `seeds` instead of the last two."""
     taken = dict.fromkeys([*(before.seeds if before else []), *(seeds or experiment.seeds)])
     yield from taken
     if not seeds:

@@ -9,7 +9,6 @@ from tiebench.results.record import SPLITS, CurvePoint, Record
 
 if TYPE_CHECKING:
     from tiebench.comparison.difference import Difference
-    from tiebench.comparison.pairing import Contrast
 
 _SPLIT_WORDS = {"valid": "validation", "test": "test"}
 _RULES = {
@@ -39,18 +38,15 @@ def describe_common(arms: Mapping[str, Sequence[Record]], *, per_byte: bool = Fa
 
 
 def describe_method(
-    contrasts: "list[Contrast]", *, left_out: Mapping[str, list[int]], train_is_running: bool
+    headlines: Mapping[str, "Difference"], *, left_out: Mapping[str, list[int]], train_is_running: bool
 ) -> list[str]:
     """What the intervals and p values mean, what each source gives by itself, and which runs were left out."""
-    headlines = {contrast.arm: contrast.headline for contrast in contrasts if contrast.headline}
     notes = list(dict.fromkeys(_describe_interval(headline) for headline in headlines.values()))
     notes += [_describe_sources(arm, headline) for arm, headline in headlines.items() if headline.covers]
     if sum(headline.p is not None for headline in headlines.values()) > 1:
         notes.append(f"p is adjusted over the {len(headlines)} arms compared with the first (Holm); intervals are not.")
     if any(headline.seed_rule == "welch" and len(set(headline.num_seeds)) > 1 for headline in headlines.values()):
-        notes.append(
-            "Arms have unequal numbers of seeds: with very few of one arm the interval is a little too narrow."
-        )
+        notes.append("Arms have unequal numbers of seeds: with very few of one arm the interval is too narrow.")
     if train_is_running:
         notes.append("Train is the running perplexity over the epoch before the scored checkpoint, dropout included.")
     for arm, seeds in left_out.items():
@@ -59,7 +55,7 @@ def describe_method(
 
 
 def describe_versions(records: Sequence[Record]) -> list[str]:
-    """A note where the runs compared were made by several versions of the program, or by one with changes of its own."""
+    """A note where the runs compared were made by several versions of the program, or by one that was changed."""
     commits = sorted({record.provenance.commit[:12] for record in records if record.provenance.commit})
     notes = []
     if len(commits) > 1:
@@ -87,8 +83,8 @@ def describe_checkpoints(
     rules = sorted({record.spec.evaluation.checkpoint for records in arms.values() for record in records})
     told = ", ".join(f"{arm} {last[arm]:.2f} and {best[arm]:.2f}" for arm in arms)
     return [
-        f"Scored is the {' and the '.join(rules)} checkpoint. Valid perplexity at the last and at the best evaluation of "
-        f"the same runs: {told}."
+        f"Scored is the {' and the '.join(rules)} checkpoint. Valid perplexity at the last and at the best evaluation "
+        f"of the same runs: {told}."
     ]
 
 

@@ -8,14 +8,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from pydantic import computed_field
-
 from tiebench.comparison.bounds import sample_deviation
 from tiebench.comparison.captions import describe_checkpoints, describe_common, describe_method, describe_versions
 from tiebench.comparison.checks import check_comparable, find_common_seeds, find_split_names, has_other_vocabularies
-from tiebench.comparison.difference import Difference, Outcome, TokenNLL, Unit, find_differences
+from tiebench.comparison.contrast import Contrast
+from tiebench.comparison.difference import TokenNLL, Unit, find_differences
 from tiebench.comparison.planning import SeedPlan, plan_seeds
-from tiebench.comparison.sentences import describe_contrast
 from tiebench.comparison.sequential import Decision
 from tiebench.comparison.sources import SeedRule
 from tiebench.experiment import differences
@@ -44,54 +42,6 @@ class ArmSummary(Block):
     perplexity: dict[str, Spread]
     bits_per_byte: dict[str, Spread] = {}
     epochs: tuple[float, ...] = ()
-
-
-class Contrast(Block):
-    """One arm against the baseline. The headline is the test split, or validation where no test was scored.
-
-    `margin`, in percent, is given where an equivalence was asked for. `decision` is there where seeds were added until
-    it was decided, and then decides. `plan` says of an undecided contrast how many more seeds would settle it.
-    """
-
-    arm: str
-    baseline: str
-    parameters_percent: float
-    differences: dict[str, Difference]
-    margin: float | None = None
-    plan: SeedPlan | None = None
-    decision: Decision | None = None
-
-    @property
-    def headline(self) -> Difference | None:
-        return self.differences.get("test") or self.differences.get("valid")
-
-    @property
-    def interval_percent(self) -> tuple[float, float] | None:
-        """What the outcome rests on: the interval of the headline, or that of the decision."""
-        if self.headline is None or self.decision is None:
-            return self.headline and self.headline.percent_interval
-        if self.decision.low is None or self.decision.high is None:
-            return None
-        return self.headline.in_percent(self.decision.low), self.headline.in_percent(self.decision.high)
-
-    @computed_field
-    def outcome(self) -> Outcome:
-        """`better` (lower perplexity), `worse`, `equivalent` within the margin, or `undecided`."""
-        if self.decision is not None:
-            return self.decision.outcome
-        return self.headline.judge(self.margin) if self.headline else "undecided"
-
-    @computed_field
-    def within_margin(self) -> bool | None:
-        """Whether the difference is surely smaller than the margin, whatever its sign; None where none was given."""
-        if self.decision is not None:
-            return self.decision.within_margin
-        return self.headline.is_within(self.margin) if self.headline else None
-
-    @computed_field
-    def sentence(self) -> str:
-        """The finding in words."""
-        return describe_contrast(self)
 
 
 class Comparison(Block):
@@ -142,7 +92,8 @@ def compare_arms(
     contrasts = _contrast(
         arms, unit=unit, token_nll=token_nll, seed_rule=seed_rule, margin=margin, others=others, decision=decision
     )
-    notes = describe_method(contrasts, left_out=left_out, train_is_running=not has_train_pass(everything))
+    headlines = {contrast.arm: contrast.headline for contrast in contrasts if contrast.headline}
+    notes = describe_method(headlines, left_out=left_out, train_is_running=not has_train_pass(everything))
     return Comparison(
         experiment=" and ".join(dict.fromkeys(record.experiment for record in everything)),
         baseline=next(iter(arms)),

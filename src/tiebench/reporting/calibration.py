@@ -44,7 +44,7 @@ def compare_same_arms(
                     {"one": [one], "other": [other]},
                     split="test",
                     unit="token",
-                    token_nll=lambda record: kept[id(record)],
+                    token_nll=lambda record, kept=kept: kept[id(record)],
                     seed_rule="welch",
                     others=records,
                 )["other"]
@@ -72,9 +72,9 @@ def calibration_table(pairs: Sequence[SamePair]) -> Table:
     )
     significant = sum(pair.text_p < LEVEL for pair in pairs)
     caption = (
-        "Two seeds of one arm compared as if they were two arms: about one in twenty should come out below 0.05. By the "
-        f"test text alone {significant} of {len(pairs)} do. One seed therefore gets no p, unless other runs of the recipe "
-        "tell how much seeds vary. Pairs that share a run are not independent; simulated pairs are in the tests."
+        "Two seeds of one arm compared as if they were two arms: about one in twenty should come out below 0.05. By "
+        f"the test text alone {significant} of {len(pairs)} do. One seed therefore gets no p, unless other runs of the "
+        "recipe tell how much seeds vary. Pairs that share a run are not independent; simulated pairs are in the tests."
     )
     return Table("One arm against itself", columns, tuple(rows), caption=caption)
 

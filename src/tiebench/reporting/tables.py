@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tiebench.comparison.pairing import ArmSummary, Comparison, Contrast, group_by_arm, has_train_pass, measure_spread
+from tiebench.comparison.contrast import Contrast
+from tiebench.comparison.pairing import ArmSummary, Comparison, group_by_arm, has_train_pass, measure_spread
 from tiebench.results.record import SPLITS, Record
 
 Kind = Literal["text", "count", "number", "p", "spread", "change"]

@@ -1,20 +1,69 @@
-"""The sentence in which a comparison ends: what was decided, the bound, the parameters saved, what more would take.
+"""One arm against the baseline, and the sentence in which that ends: what was decided, the bound, the parameters saved,
+and what it would take to know more.
 
 One convention of signs: figures, in tables and JSON, are changes in percent, negative where the perplexity is lower.
 Sentences say lower or higher at each amount instead, and name the ends of an interval in the order of the figures, the
 lower perplexity first: [-4.5, -2.6] reads "between 4.5 % lower and 2.6 % lower".
 """
 
-from typing import TYPE_CHECKING
+from pydantic import computed_field
 
 from tiebench.comparison.captions import count_seeds, format_p, format_percent, name_metric
-from tiebench.comparison.planning import MOST_SEEDS
+from tiebench.comparison.difference import Difference, Outcome
+from tiebench.comparison.planning import MOST_SEEDS, SeedPlan
+from tiebench.comparison.sequential import Decision
+from tiebench.experiment.block import Block
 
-if TYPE_CHECKING:
-    from tiebench.comparison.pairing import Contrast
+
+class Contrast(Block):
+    """One arm against the baseline. The headline is the test split, or validation where no test was scored.
+
+    `margin`, in percent, is given where an equivalence was asked for. `decision` is there where seeds were added until
+    it was decided, and then decides. `plan` says of an undecided contrast how many more seeds would settle it.
+    """
+
+    arm: str
+    baseline: str
+    parameters_percent: float
+    differences: dict[str, Difference]
+    margin: float | None = None
+    plan: SeedPlan | None = None
+    decision: Decision | None = None
+
+    @property
+    def headline(self) -> Difference | None:
+        return self.differences.get("test") or self.differences.get("valid")
+
+    @property
+    def interval_percent(self) -> tuple[float, float] | None:
+        """What the outcome rests on: the interval of the headline, or that of the decision."""
+        if self.headline is None or self.decision is None:
+            return self.headline and self.headline.percent_interval
+        if self.decision.low is None or self.decision.high is None:
+            return None
+        return self.headline.in_percent(self.decision.low), self.headline.in_percent(self.decision.high)
+
+    @computed_field
+    def outcome(self) -> Outcome:
+        """`better` (lower perplexity), `worse`, `equivalent` within the margin, or `undecided`."""
+        if self.decision is not None:
+            return self.decision.outcome
+        return self.headline.judge(self.margin) if self.headline else "undecided"
+
+    @computed_field
+    def within_margin(self) -> bool | None:
+        """Whether the difference is surely smaller than the margin, whatever its sign; None where none was given."""
+        if self.decision is not None:
+            return self.decision.within_margin
+        return self.headline.is_within(self.margin) if self.headline else None
+
+    @computed_field
+    def sentence(self) -> str:
+        """The finding in words."""
+        return describe_contrast(self)
 
 
-def describe_contrast(contrast: "Contrast") -> str:
+def describe_contrast(contrast: Contrast) -> str:
     """One sentence without its full stop, that a decision can rest on."""
     headline, arm = contrast.headline, contrast.arm
     saving = _describe_parameters(contrast.parameters_percent)
@@ -39,7 +88,7 @@ def describe_contrast(contrast: "Contrast") -> str:
     return f"{_describe_undecided(contrast, metric, grounds, saving)}; {_describe_plan(contrast)}"
 
 
-def _describe_undecided(contrast: "Contrast", metric: str, grounds: str, saving: str) -> str:
+def _describe_undecided(contrast: Contrast, metric: str, grounds: str, saving: str) -> str:
     """How much the arm may cost at most: the far end of the interval."""
     arm, interval = contrast.arm, contrast.interval_percent
     if interval is None or interval[0] > 0 or interval[1] < 0:
@@ -47,7 +96,7 @@ def _describe_undecided(contrast: "Contrast", metric: str, grounds: str, saving:
     return f"{arm} costs at most {_amount(interval[1])} {metric} here ({grounds}: the sign is not decided) and {saving}"
 
 
-def _describe_plan(contrast: "Contrast") -> str:
+def _describe_plan(contrast: Contrast) -> str:
     plan = contrast.plan
     if plan is None:
         return "at least one more seed per arm is needed"
@@ -66,7 +115,7 @@ def _count_more(number: int | None) -> str:
     return f"about {number} more seed{'' if number == 1 else 's'} per arm"
 
 
-def _describe_bounds(contrast: "Contrast") -> str:
+def _describe_bounds(contrast: Contrast) -> str:
     interval = contrast.interval_percent
     if interval is None:
         return "no bound yet"
@@ -74,7 +123,7 @@ def _describe_bounds(contrast: "Contrast") -> str:
     return f"between {low} and {high}"
 
 
-def _describe_test(contrast: "Contrast") -> str:
+def _describe_test(contrast: Contrast) -> str:
     headline = contrast.headline
     seeds = count_seeds(headline.num_seeds)
     if contrast.decision is not None:
