@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tiebench.errors import CheckFailed, UsageError
+from tiebench.errors import CheckFailed
 
 if TYPE_CHECKING:
     from tiebench.claims.papers import PaperClaims
     from tiebench.claims.verdicts import ClaimResult
+    from tiebench.comparison.pairing import Comparison
     from tiebench.execution.costs import CostEstimate
     from tiebench.execution.counting import ArmCount
     from tiebench.execution.settings import Settings
@@ -21,24 +22,26 @@ if TYPE_CHECKING:
 
 
 def print_comparisons(
-    groups: list[dict[str, list["Record"]]], *, settings: "Settings", format: str, plot: Path | None
+    comparisons: Sequence["Comparison"],
+    groups: Sequence[dict[str, list["Record"]]],
+    *,
+    settings: "Settings",
+    format: str,
+    plot: Path | None,
 ) -> None:
-    from tiebench.comparison.pairing import compare_arms
-    from tiebench.reporting.plots import plot_curves
-    from tiebench.reporting.tables import comparison_table
-    from tiebench.results.selection import put_baseline_first
+    """Comparisons of groups of arms. CSV has one heading, and with several experiments a column that names them."""
+    from tiebench.reporting.tables import comparison_table, stack_comparisons
 
-    groups = [put_baseline_first(group) for group in groups]
-    if plot is not None and len(groups) > 1:
-        names = ", ".join(next(iter(group.values()))[0].experiment for group in groups)
-        raise UsageError(f"--plot draws one experiment, and there are {len(groups)}: {names}", "choose with --config")
-    comparisons = [compare_arms(group, token_nll=settings.store.token_nll) for group in groups]
     if format == "json":
         print_json([comparison.model_dump(mode="json") for comparison in comparisons])
+    elif format == "csv" and len(comparisons) > 1:
+        print_table(stack_comparisons(comparisons), format=format)
     else:
         for comparison in comparisons:
             print_table(comparison_table(comparison), format=format)
     if plot is not None:
+        from tiebench.reporting.plots import plot_curves
+
         curves = {arm: [settings.store.curve(record) for record in records] for arm, records in groups[0].items()}
         file = plot_curves(curves, file=plot, title=comparisons[0].experiment)
         print_note(f"drew {file}")

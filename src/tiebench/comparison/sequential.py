@@ -116,7 +116,7 @@ def take_look(
     if min(sizes.values()) < 2:
         raise ValueError("a look needs two runs of each arm")
     means = [math.fsum(values) / len(values) for values in (ours, baseline)]
-    squares = sum((value - mean) ** 2 for values, mean in zip((ours, baseline), means) for value in values)
+    squares = sum((value - mean) ** 2 for values, mean in zip((ours, baseline), means, strict=True) for value in values)
     difference, deviation = means[0] - means[1], math.sqrt(squares / (len(ours) + len(baseline) - 2))
     error = deviation / math.sqrt(_count_effective(len(ours), len(baseline)))
     t = difference / error if error else math.copysign(math.inf, difference) if difference else 0.0

@@ -112,6 +112,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         experiment=run.experiment,
         arm=run.arm,
         seed=run.seed,
+        numerics=records.NUMERICS,
         signature=run.signature,
         spec=run.spec,
         declared=list(run.declared),

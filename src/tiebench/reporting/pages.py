@@ -2,16 +2,18 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tiebench.comparison.pairing import compare_arms, group_by_arm
+from tiebench.comparison.pairing import Comparison, compare_arms, group_by_arm
 from tiebench.errors import UsageError
 from tiebench.files import write_text
+from tiebench.reporting.calibration import calibration_table, compare_same_arms
 from tiebench.reporting.render import render_table
 from tiebench.reporting.tables import ROLES, Table, comparison_table, runs_table
-from tiebench.results.record import SPLITS, Record
+from tiebench.results.record import SPLITS, CurvePoint, Record
 from tiebench.results.store import Store
 
 if TYPE_CHECKING:
@@ -44,14 +46,19 @@ def render_results_readme(
     records: Iterable[Record],
     *,
     token_nll: Callable[[Record], "np.ndarray | None"] = lambda record: None,
+    curve: Callable[[Record], Sequence[CurvePoint]] = lambda record: (),
     opening: str = "",
 ) -> str:
     """The page on published records: per experiment what was found, what it means, and how to make it again.
 
     `opening` is Markdown to stand before the experiments, such as the claims table (`claims_table.render_claims`).
     """
-    sections = [_render_experiment(found, token_nll) for found in _by_experiment(records).values()]
+    records = list(records)
+    compare = partial(compare_arms, token_nll=token_nll, curve=curve, others=records)
+    sections = [_render_experiment(found, compare) for found in _by_experiment(records).values()]
     parts = ["# Results", GENERATED, *([opening] if opening else []), *(sections or ["There are no records yet."])]
+    if pairs := compare_same_arms(records, token_nll=token_nll):
+        parts.append(f"## One arm against itself\n\n{_markdown_body(calibration_table(pairs))}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -61,21 +68,23 @@ def _render_overview(records: list[Record]) -> str:
     return "\n\n".join(["# Runs", GENERATED, *(sections or ["There are no finished runs yet."])]) + "\n"
 
 
-def _render_experiment(records: list[Record], token_nll: Callable[[Record], "np.ndarray | None"]) -> str:
+def _render_experiment(records: list[Record], compare: Callable[[dict[str, list[Record]]], Comparison]) -> str:
     arms = group_by_arm(records)
     first = next(iter(arms.values()))[0]
     parts = [f"## {first.experiment}", f"{_corpus_line(first)}  \n{_protocol_line(first)}"]
     if len(arms) < 2:
         parts.append(_markdown_body(runs_table(records)))
     else:
-        parts.append(_render_comparison(arms, token_nll))
+        parts.append(_render_comparison(arms, compare))
     return "\n\n".join([*parts, _provenance_lines(records)])
 
 
-def _render_comparison(arms: dict[str, list[Record]], token_nll: Any) -> str:
+def _render_comparison(
+    arms: dict[str, list[Record]], compare: Callable[[dict[str, list[Record]]], Comparison]
+) -> str:
     """The comparison, or the runs side by side with the reason why they may not be compared."""
     try:
-        return _markdown_body(comparison_table(compare_arms(arms, token_nll=token_nll)))
+        return _markdown_body(comparison_table(compare(arms)))
     except UsageError as reason:
         records = [record for found in arms.values() for record in found]
         return f"{_markdown_body(runs_table(records))}\n\nThese runs were not compared: {reason.message}."
@@ -143,7 +152,7 @@ _USAGE = ("steps", "tokens", "train_seconds", "evaluation_seconds", "tokens_per_
 _USAGE += ("flops_per_token", "first_loss_nats")
 
 _COLUMNS: dict[str, Callable[[Record], Any]] = (
-    {name: _reader(name) for name in ("experiment", "arm", "seed", "signature")}
+    {name: _reader(name) for name in ("experiment", "arm", "seed", "signature", "numerics")}
     | {f"corpus_{name}": _reader("corpus", name) for name in ("name", "checksum")}
     | {f"vocabulary_{name}": _reader("vocabulary", name) for name in ("type", "size", "identity")}
     | {f"parameters_{role}": _reader("parameters", role) for role in ROLES}
