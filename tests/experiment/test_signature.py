@@ -7,7 +7,8 @@ import pytest
 from tiebench.experiment.loading import resolve_document
 from tiebench.experiment.yaml_file import Document
 
-TRAINING = {"epochs": 2, "batch_size": 4, "window": 10, "optimizer": {"type": "sgd", "learning_rate": 1.0}}
+SGD = {"type": "sgd", "learning_rate": 1.0}
+TRAINING = {"epochs": 2, "batch_size": 4, "window": 10, "random_offset": False, "optimizer": SGD}
 DATA = {
     "corpus": {"type": "text", "train": "a.txt", "valid": "b.txt", "test": "c.txt"},
     "architecture": {"type": "lstm", "layers": 1, "width": 16},

@@ -147,7 +147,7 @@ def _score_splits(trainer: Trainer, data: RunData) -> dict[str, Score]:
     for split in ("train", "valid", "test") if run.spec.evaluation.train else ("valid", "test"):
         stream = data.streams[split]
         callback.start_stage(split, total_tokens=stream.num_tokens)
-        scores[split] = score_stream(trainer.model, stream, spec=run.spec, advance=advance)
+        scores[split] = score_stream(trainer.model, stream, spec=run.spec.for_split(split), advance=advance)
     return scores
 
 

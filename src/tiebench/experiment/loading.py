@@ -15,6 +15,7 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.yaml_file import Document, read_document
 
 TOP_KEYS = ("name", "description", "seeds", "arms")
+NEW_RECIPE = {"training": {"random_offset": True}}  # what a file leaves unsaid, where a record without it says null
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,9 @@ def _check_top(data: dict[str, Any]) -> list[Problem]:
 
 def _decode_arm(block: dict[str, Any], *, prefix: tuple[str, ...]) -> tuple[schema.ArmSpec | None, list[Problem]]:
     """A merged arm as a typed spec, or what is wrong with it."""
+    filled = merge(NEW_RECIPE, block) if isinstance(block.get("training"), dict) else block
     try:
-        return schema.ArmSpec.model_validate(block), []
+        return schema.ArmSpec.model_validate(filled), []
     except ValidationError as error:
         problems = explain_problems(error, model=schema.ArmSpec)
         return None, [problem.below(prefix) for problem in problems]
