@@ -48,7 +48,10 @@ def _count_arm(run: RunSpec, *, data_dir: Path | None) -> ArmCount:
     num_steps = plan_steps(training, steps_per_epoch=batches.steps_per_epoch)
     parameters = count_parameters(model)
     optimizer = training.optimizer
-    copies = 4 if optimizer.type == "adamw" else 3 if optimizer.momentum else 2  # of Muon's model, all but the tables
+    if optimizer.type == "sgd":
+        copies = 3 if optimizer.momentum else 2
+    else:
+        copies = 4  # Muon keeps one less of the body's matrices
     num_scores = training.batch_size * training.window // training.accumulate * data.vocabulary.size
     return ArmCount(
         arm=run.arm,
