@@ -20,6 +20,7 @@ from tiebench.layers.initialisation import fill_from
 
 LayerState = tuple[torch.Tensor, torch.Tensor]
 NUM_GATES = 4
+NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
 def build(config: LSTMConfig) -> "LSTM":
@@ -39,7 +40,9 @@ class LSTM(Architecture):
         super().__init__()
         self.config = config
         self.width = config.width
-        self.layers = nn.ModuleList(nn.LSTM(config.width, config.width, batch_first=True) for _ in range(config.layers))
+        self.layers = nn.ModuleList(
+            _build_layer(config.width, one_bias=config.biases == "one") for _ in range(config.layers)
+        )
         self.input_dropout = Dropout(_choose_input_dropout(config), shared_over_time=config.variational)
         self.layer_dropouts = nn.ModuleList(
             Dropout(probability, shared_over_time=config.variational) for probability in _list_layer_dropouts(config)
@@ -65,16 +68,32 @@ class LSTM(Architecture):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Fill every parameter from `generator`, in the order of `named_parameters`."""
+        """Fill every parameter from `generator`, layer by layer in the order of `NAMES`.
+
+        Biases that start at zero are drawn all the same, so that the weights do not depend on them.
+        """
         init = self.config.init or InitConfig(uniform=1 / math.sqrt(self.width))
-        for parameter in self.parameters():
-            fill_from(parameter, init, generator=generator)
         for layer in self.layers:
+            for name in NAMES:
+                fill_from(getattr(layer, name), init, generator=generator)
+            if self.config.biases == "one":
+                layer.bias_ih_l0.zero_()
+                layer.bias_hh_l0.zero_()
             layer.bias_ih_l0[self.width : 2 * self.width] += self.config.forget_bias
 
     def count_flops(self, num_tokens_context: int) -> int:
         """Forward operations per token: 4 gates times 2 square matrices a layer, whatever the context."""
         return 2 * 8 * self.width**2 * len(self.layers)
+
+
+def _build_layer(width: int, *, one_bias: bool) -> nn.LSTM:
+    """torch's layer, whose kernels want two biases: with one, the other is a buffer of zeros that nothing moves."""
+    layer = nn.LSTM(width, width, batch_first=True)
+    if one_bias:
+        del layer.bias_hh_l0
+        layer.register_buffer("bias_hh_l0", None, persistent=False)
+        layer.bias_hh_l0 = torch.zeros(NUM_GATES * width)  # set, not registered: so torch's kernels hear of it
+    return layer
 
 
 class GateDropout(nn.Module):

@@ -16,15 +16,18 @@ def check(
     """Validate an experiment: build every arm without memory, count it, and show in what the arms differ."""
     from tiebench.comparison.pairing import difference_table
     from tiebench.execution.counting import count_arms
+    from tiebench.execution.matching import match_runs
     from tiebench.experiment.loading import load_experiment
 
     experiment = load_experiment(config, overrides=overrides)
-    runs = experiment.list_runs(arms=arms, seeds=[experiment.seeds[0]])
+    runs = match_runs(experiment.list_runs(arms=arms, seeds=[experiment.seeds[0]]), data_dir=data_dir)
     counts = count_arms(runs, data_dir=data_dir)
     differences = difference_table({run.arm: run.resolved for run in runs}) if len(runs) > 1 else []
     if as_json:
         rows = [{"path": path, **values} for path, values in differences]
-        print_json({"experiment": experiment.name, "arms": [vars(found) for found in counts], "differences": rows})
+        remarks = {run.arm: list(run.remarks) for run in runs if run.remarks}
+        content = {"experiment": experiment.name, "arms": [vars(found) for found in counts], "differences": rows}
+        print_json(content | {"remarks": remarks})
         return
     from tiebench.reporting.tables import Column, Table
 
@@ -33,6 +36,9 @@ def check(
         columns = (Column("what differs"), *(Column(run.arm) for run in runs))
         rows = tuple((path, *(show_value(values.get(run.arm)) for run in runs)) for path, values in differences)
         print_table(Table("arms", columns, rows))
+    for run in runs:
+        for remark in run.remarks:
+            typer.echo(f"{run.arm}: {remark}")
     typer.echo(
         f"{len(experiment.arms)} arms x {len(experiment.seeds)} seeds. Nothing is wrong with {experiment.source}."
     )

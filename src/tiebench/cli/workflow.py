@@ -39,6 +39,9 @@ def complete_runs(
         return [plan.finished[run.name] for run in runs]
     if not quiet:
         print_counts(plan.counts, title=experiment.name, caption=experiment.description, to_stderr=True)
+        for arm, remarks in {run.arm: run.remarks for run in plan.runs}.items():
+            for remark in remarks:
+                print_note(f"{arm}: {remark}")
     from tiebench.cli.progress import Display
     from tiebench.execution.execute import execute
     from tiebench.reporting.pages import refresh_tables

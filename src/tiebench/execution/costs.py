@@ -28,7 +28,7 @@ from tiebench.execution.workloads import Workload, draw_stream
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.language_model import build_on_meta, count_flops_per_token
 from tiebench.results.record import RECORD_FILE
-from tiebench.training.batches import Batches
+from tiebench.training.batches import build_batches
 from tiebench.training.trainer import Trainer, plan_steps
 
 TIMING_SECONDS = 60.0
@@ -129,7 +129,7 @@ def count_operations(cost: CostEstimate, *, tokens: dict[str, int]) -> CostEstim
     model = build_on_meta(cost.run.spec, vocabulary_size=cost.vocabulary_size)
     per_token = count_flops_per_token(model, context=training.window)
     stream = TokenStream(np.empty(0), tokens["train"], 0, 0, 0)
-    batches = Batches(stream, training.batch_size, training.window, model.architecture.recurrent, cost.run.seed)
+    batches = build_batches(training, stream=stream, recurrent=model.architecture.recurrent, seed=cost.run.seed)
     num_steps = plan_steps(training, steps_per_epoch=batches.steps_per_epoch)
     num_trained = num_steps * training.batch_size * training.window
     num_evaluations = num_steps // (training.evaluate_every or batches.steps_per_epoch) + 1

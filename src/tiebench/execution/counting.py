@@ -8,7 +8,7 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.losses.tiles import BUFFER_BYTES
 from tiebench.models.language_model import build_on_meta, count_flops_per_token, count_parameters
 from tiebench.results.record import Parameters
-from tiebench.training.batches import Batches
+from tiebench.training.batches import build_batches
 from tiebench.training.trainer import plan_steps
 
 BYTES = 4
@@ -43,11 +43,15 @@ def _count_arm(run: RunSpec, *, data_dir: Path | None) -> ArmCount:
     data = load_data(run, data_dir=data_dir)
     training = run.spec.training
     model = build_on_meta(run.spec, vocabulary_size=data.vocabulary.size)
-    contiguous = model.architecture.recurrent
-    batches = Batches(data.streams["train"], training.batch_size, training.window, contiguous, run.seed)
+    stream, recurrent = data.streams["train"], model.architecture.recurrent
+    batches = build_batches(training, stream=stream, recurrent=recurrent, seed=run.seed)
     num_steps = plan_steps(training, steps_per_epoch=batches.steps_per_epoch)
     parameters = count_parameters(model)
-    copies = 4 if training.optimizer.type == "adamw" else 3 if training.optimizer.momentum else 2
+    optimizer = training.optimizer
+    if optimizer.type == "sgd":
+        copies = 3 if optimizer.momentum else 2
+    else:
+        copies = 4  # Muon keeps one less of the body's matrices
     num_scores = training.batch_size * training.window // training.accumulate * data.vocabulary.size
     return ArmCount(
         arm=run.arm,

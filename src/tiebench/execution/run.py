@@ -15,6 +15,7 @@ from tiebench.corpora.vocabulary import save_vocabulary
 from tiebench.errors import TiebenchError, UsageError
 from tiebench.execution import environment
 from tiebench.execution.finished import find_finished
+from tiebench.execution.matching import match_runs
 from tiebench.execution.run_data import RunData, load_data
 from tiebench.execution.settings import Settings
 from tiebench.experiment.run_spec import RunSpec
@@ -46,6 +47,7 @@ def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None =
     number any more; Interrupted after a checkpoint on Ctrl-C or SIGTERM.
     """
     callback = callback or Callback()
+    (run,) = match_runs([run], data_dir=settings.data_dir)
     with environment.keep_threads():
         found = find_finished(run, settings=settings)
         if found is not None:
@@ -129,7 +131,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
             step=state.kept_step, epoch=state.kept_step / trainer.batches.steps_per_epoch
         ),
         usage=_describe_usage(state, model, run=run, device=device),
-        warnings=list_warnings(state, vocabulary_size=data.vocabulary.size),
+        warnings=[*run.remarks, *list_warnings(state, vocabulary_size=data.vocabulary.size)],
         provenance=environment.describe_provenance(started=started, device=device, precision=state.precision),
     )
     records.write_token_nll(scores["test"].token_nll, folder)
@@ -148,7 +150,7 @@ def _score_splits(trainer: Trainer, data: RunData) -> dict[str, Score]:
     for split in ("train", "valid", "test") if run.spec.evaluation.train else ("valid", "test"):
         stream = data.streams[split]
         callback.start_stage(split, total_tokens=stream.num_tokens)
-        scores[split] = score_stream(trainer.model, stream, spec=run.spec, advance=advance)
+        scores[split] = score_stream(trainer.model, stream, spec=run.spec.for_split(split), advance=advance)
     return scores
 
 

@@ -1,6 +1,6 @@
 """What lies between the two ends of the model: it maps vectors to vectors and knows no tokens."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,9 +16,11 @@ class LSTMConfig(Block):
     `masks: per_gate`, `dropout` holds for the inputs again, and for the state (`dropout_hidden`), which
     `dropout_output` then leaves alone. `init` fills weights and biases; without it they are
     U(-1/sqrt(width), 1/sqrt(width)), as torch does. `forget_bias` is then added to the forget gate's part of `bias_ih`
-    (the gate sees the sum of `bias_ih` and `bias_hh`).
+    (the gate sees the sum of `bias_ih` and `bias_hh`). With `biases: one` there is no `bias_hh`, and the bias of each
+    gate starts at zero, whatever `init` says: torch's two have equal gradients, so that their sum moves twice as fast.
     """
 
+    recurrent: ClassVar[bool] = True
     type: Literal["lstm"]
     layers: Positive
     width: Positive
@@ -31,6 +33,7 @@ class LSTMConfig(Block):
     masks: Literal["per_gate"] | None = None
     init: InitConfig | None = None
     forget_bias: float = 0.0
+    biases: Literal["one"] | None = None
 
     @model_validator(mode="after")
     def _masks_have_a_meaning(self) -> "LSTMConfig":
@@ -50,6 +53,7 @@ class GPT2Config(Block):
     given. Weights start as N(0, init_std^2), those of residual projections with init_std / sqrt(2 * layers).
     """
 
+    recurrent: ClassVar[bool] = False
     type: Literal["gpt2"]
     layers: Positive
     width: Positive
@@ -79,6 +83,7 @@ class LlamaConfig(Block):
     rounded up to a multiple of 32, unless given. `max_context` bounds the context; without it none is too long.
     """
 
+    recurrent: ClassVar[bool] = False
     type: Literal["llama"]
     layers: Positive
     width: Positive

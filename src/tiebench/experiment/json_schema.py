@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tiebench.experiment.matching_config import MatchConfig
 from tiebench.experiment.schema import NAME, ArmSpec
 
 SHORTHANDS = {"corpus": "string", "vocabulary": "string", "architecture": "string", "tie": "boolean"}
@@ -15,7 +16,8 @@ def build_json_schema() -> dict[str, Any]:
     """
     spec = _make_optional(ArmSpec.model_json_schema())
     blocks = {key: _admit_shorthand(key, block) for key, block in spec["properties"].items()}
-    arm = {"type": ["object", "null"], "properties": blocks, "additionalProperties": False}
+    match = _make_optional(MatchConfig.model_json_schema())
+    arm = {"type": ["object", "null"], "properties": {**blocks, "match": match}, "additionalProperties": False}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "tiebench experiment",

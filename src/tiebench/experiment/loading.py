@@ -1,6 +1,6 @@
 """From an experiment file to its runs; everything that is wrong with the file is said at once, each with its line."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,14 @@ from pydantic import ValidationError
 from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment import schema
 from tiebench.experiment.bundled import find_config
+from tiebench.experiment.matching_config import Match, MatchConfig
 from tiebench.experiment.merging import apply_override, expand_shorthands, list_paths, merge, parse_override
 from tiebench.experiment.problems import Problem, explain_problems, raise_problems
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.yaml_file import Document, read_document
 
 TOP_KEYS = ("name", "description", "seeds", "arms")
+NEW_RECIPE = {"training": {"random_offset": True}}  # what a file leaves unsaid, where a record without it says null
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Experiment:
     seeds: tuple[int, ...]
     declared: tuple[str, ...]
     altered: tuple[str, ...] = ()
+    matches: dict[str, MatchConfig] = field(default_factory=dict)
 
     def list_runs(self, *, arms: list[str] | None = None, seeds: list[int] | None = None) -> list[RunSpec]:
         """The runs, seed by seed, so that a comparison can be read early; each once.
@@ -39,10 +42,14 @@ class Experiment:
             if arm not in self.arms:
                 raise UsageError(f"{self.source} has no arm '{arm}'", did_you_mean(arm, self.arms))
         return [
-            RunSpec(self.name, arm, seed, self.arms[arm], self.declared, self.altered)
+            RunSpec(self.name, arm, seed, self.arms[arm], self.declared, self.altered, self._find_match(arm))
             for seed in dict.fromkeys(seeds or self.seeds)
             for arm in chosen
         ]
+
+    def _find_match(self, arm: str) -> Match | None:
+        config = self.matches.get(arm)
+        return Match(config, self.arms[config.arm]) if config else None
 
 
 def load_experiment(name: str | Path, *, overrides: tuple[str, ...] | list[str] = ()) -> Experiment:
@@ -66,13 +73,17 @@ def resolve_document(document: Document, *, altered: tuple[str, ...] = ()) -> Ex
     base = expand_shorthands({key: value for key, value in data.items() if key not in TOP_KEYS})
     written = data.get("arms")
     changes = {arm: expand_shorthands(change or {}) for arm, change in _mapping(written).items() if _is_block(change)}
+    asked = {arm: change.pop("match") for arm, change in changes.items() if "match" in change}
+    matches, found = _decode_matches(asked, arms=list(changes))
+    problems += found
     merged = {arm: merge(base, change) for arm, change in changes.items()} or {_name_by_tie(base): base}
     arms = {}
     for arm, block in merged.items():
         arms[arm], found = _decode_arm(block, prefix=("arms", arm) if arm in changes else ())
         problems += found
     raise_problems(problems, document)
-    declared = sorted({path for change in changes.values() for path in list_paths(change)}) or ["tie"]
+    paths = {path for change in changes.values() for path in list_paths(change)}
+    declared = sorted(paths | {f"architecture.{match.by}" for match in matches.values()}) or ["tie"]
     return Experiment(
         name=data.get("name") or Path(document.source).stem.lower(),
         description=data.get("description") or "",
@@ -81,6 +92,7 @@ def resolve_document(document: Document, *, altered: tuple[str, ...] = ()) -> Ex
         seeds=tuple(data.get("seeds", (1,))),
         declared=tuple(_strip_type(path) for path in declared),
         altered=altered,
+        matches=matches,
     )
 
 
@@ -124,8 +136,26 @@ def _check_top(data: dict[str, Any]) -> list[Problem]:
 
 def _decode_arm(block: dict[str, Any], *, prefix: tuple[str, ...]) -> tuple[schema.ArmSpec | None, list[Problem]]:
     """A merged arm as a typed spec, or what is wrong with it."""
+    filled = merge(NEW_RECIPE, block) if isinstance(block.get("training"), dict) else block
     try:
-        return schema.ArmSpec.model_validate(block), []
+        return schema.ArmSpec.model_validate(filled), []
     except ValidationError as error:
         problems = explain_problems(error, model=schema.ArmSpec)
         return None, [problem.below(prefix) for problem in problems]
+
+
+def _decode_matches(asked: dict[str, Any], *, arms: list[str]) -> tuple[dict[str, MatchConfig], list[Problem]]:
+    """Which arms are to be as large as which others."""
+    matches: dict[str, MatchConfig] = {}
+    problems: list[Problem] = []
+    for arm, block in asked.items():
+        path = ("arms", arm, "match")
+        try:
+            match = matches[arm] = MatchConfig.model_validate(block)
+        except ValidationError as error:
+            problems += [found.below(path) for found in explain_problems(error, model=MatchConfig)]
+            continue
+        others = [name for name in arms if name not in asked]
+        if match.arm not in others:
+            problems.append(Problem((*path, match.amount), match.arm, did_you_mean(match.arm, others)))
+    return matches, problems

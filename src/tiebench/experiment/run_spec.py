@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from tiebench.experiment.matching_config import Match
 from tiebench.experiment.schema import ArmSpec
 
 PATH_KEYS = ("train", "valid", "test")
@@ -15,7 +16,9 @@ PATH_KEYS = ("train", "valid", "test")
 class RunSpec:
     """What one run is. `declared` are the dotted paths in which its experiment's arms may differ.
 
-    `altered` lists the overrides of the command line that made this run differ from its file.
+    `altered` lists the overrides of the command line that made this run differ from its file. A `match` is still to be
+    found, which needs the corpus (execution/matching.py); until then, `spec` is what the file writes. `remarks` say what
+    a reader of the record should know about the spec.
     """
 
     experiment: str
@@ -24,6 +27,8 @@ class RunSpec:
     spec: ArmSpec
     declared: tuple[str, ...] = ("tie",)
     altered: tuple[str, ...] = ()
+    match: Match | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

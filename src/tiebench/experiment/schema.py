@@ -3,6 +3,8 @@
 import re
 from typing import Any, get_args
 
+from pydantic import model_validator
+
 from tiebench.experiment.architecture_config import ArchitectureConfig
 from tiebench.experiment.block import Block
 from tiebench.experiment.corpus_config import CorpusConfig, VocabularyConfig, WordsConfig
@@ -23,6 +25,20 @@ class ArmSpec(Block):
     tie: TieConfig
     training: TrainingConfig
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _offset_has_a_meaning(self) -> "ArmSpec":
+        if self.training.random_offset is False and not self.architecture.recurrent:
+            raise ValueError("training.random_offset: a model without state begins its windows anywhere; leave it out")
+        return self
+
+    def for_split(self, split: str) -> "ArmSpec":
+        """The spec by which a split is scored: that of the validation split may have rows of its own."""
+        rows = self.evaluation.valid_batch_size
+        if split != "valid" or rows is None:
+            return self
+        evaluation = self.evaluation.model_copy(update={"batch_size": rows})
+        return self.model_copy(update={"evaluation": evaluation})
 
 
 def list_types(union: Any) -> dict[str, type[Block]]:

@@ -52,6 +52,7 @@ def build_model(spec: ArmSpec, *, vocabulary_size: int) -> LanguageModel:
         spec.tie, config=spec.embedding, vocabulary_size=vocabulary_size, width=architecture.width
     )
     _check_lengths(spec, architecture)
+    _check_roles(spec, embedding)
     return LanguageModel(embedding, architecture)
 
 
@@ -137,4 +138,17 @@ def _check_lengths(spec: ArmSpec, architecture: Architecture) -> None:
         raise UsageError(
             f"evaluation.stride is {stride}, but a window is {context} tokens: some would never be scored",
             "lower evaluation.stride, or raise evaluation.context (default: training.window)",
+        )
+
+
+def _check_roles(spec: ArmSpec, embedding: TokenEmbedding) -> None:
+    """Every role of the optimizer must have parameters."""
+    optimizer = spec.training.optimizer
+    key, block = ("roles", optimizer.roles) if optimizer.type != "muon" else ("rest.roles", optimizer.rest.roles)
+    there = {*embedding.roles.values(), "body", "bias"}
+    asked = [role for role, setting in (block or ()) if setting is not None]
+    if missing := [role for role in asked if role not in there]:
+        raise UsageError(
+            f"training.optimizer.{key}.{missing[0]}: {spec.tie.type} embeddings have no such role",
+            f"it has {', '.join(sorted(there))}; write {missing[0]} into the arm that has it",
         )

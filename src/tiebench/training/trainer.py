@@ -15,7 +15,7 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.generators import open_generator
 from tiebench.models.language_model import LanguageModel, compile_encode
 from tiebench.results.record import CurvePoint, write_curve
-from tiebench.training.batches import Batches
+from tiebench.training.batches import build_batches
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import read_checkpoint, write_checkpoint, write_weights
 from tiebench.training.evaluation import MAX_NLL, score_stream
@@ -71,11 +71,10 @@ class Trainer:
         self.training = run.spec.training
         self.streams = streams
         self.device = next(model.parameters()).device
-        self.batches = Batches(
+        self.batches = build_batches(
+            self.training,
             stream=streams["train"],
-            batch_size=self.training.batch_size,
-            window=self.training.window,
-            contiguous=model.architecture.recurrent,
+            recurrent=model.architecture.recurrent,
             seed=run.seed,
             device=self.device,
         )
@@ -218,7 +217,7 @@ class Trainer:
         started = time.perf_counter()
         stream = self.streams["valid"]
         self.callback.start_stage("valid", total_tokens=stream.num_tokens)
-        score = score_stream(self.model, stream, spec=self.run.spec, advance=self._advance_evaluation)
+        score = score_stream(self.model, stream, spec=self.run.spec.for_split("valid"), advance=self._advance_evaluation)
         if not math.isfinite(score.perplexity):
             self._give_up(state.step, f"the validation perplexity became {score.perplexity}")
         train_nll = state.nll_since_evaluation / state.tokens_since_evaluation
