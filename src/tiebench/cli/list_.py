@@ -7,6 +7,7 @@ import typer
 from tiebench.cli.options import RESULTS, AsJson, Results
 from tiebench.cli.output import print_json
 from tiebench.errors import UsageError
+from tiebench.reporting.escaping import escape
 
 
 def list_things(
@@ -28,4 +29,4 @@ def list_things(
         typer.echo(f"{name}:" if entries else f"{name}: none")
         width = max((len(entry) for entry in entries), default=0)
         for entry, description in entries.items():
-            typer.echo(f"  {entry.ljust(width)}  {description}")
+            typer.echo(escape(f"  {entry.ljust(width)}  {description}"))

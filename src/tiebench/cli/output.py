@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tiebench.errors import CheckFailed, UsageError
+from tiebench.reporting.escaping import escape, escape_json
 
 if TYPE_CHECKING:
     from tiebench.claims.papers import PaperClaims
@@ -96,11 +97,12 @@ def print_table(table: Any, *, format: str = "text", to_stderr: bool = False) ->
 
 def print_note(text: str) -> None:
     """Something to know that is no result."""
-    typer.echo(text, err=True)
+    typer.echo(escape(text), err=True)
 
 
 def print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, default=lambda value: value.model_dump(mode="json")))
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=lambda value: value.model_dump(mode="json"))
+    typer.echo(escape_json(text))
 
 
 def show_value(value: Any) -> str:

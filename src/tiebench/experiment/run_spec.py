@@ -4,18 +4,20 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from tiebench.experiment.schema import ArmSpec
 
-PATH_KEYS = ("train", "valid", "test")
+PATH_KEYS = ("train", "valid", "test", "file")
 
 
 @dataclass(frozen=True)
 class RunSpec:
     """What one run is. `declared` are the dotted paths in which its experiment's arms may differ.
 
-    `altered` lists the overrides of the command line that made this run differ from its file.
+    `altered` lists the overrides of the command line that made this run differ from its file, which is `source`: the
+    paths of a user's own text start at its folder.
     """
 
     experiment: str
@@ -24,10 +26,16 @@ class RunSpec:
     spec: ArmSpec
     declared: tuple[str, ...] = ("tie",)
     altered: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def name(self) -> str:
         return f"{self.experiment}/{self.arm}/seed-{self.seed}"
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the file that asked for this run."""
+        return Path(self.source).parent if self.source else None
 
     @cached_property
     def resolved(self) -> dict[str, Any]:
