@@ -20,7 +20,7 @@ from tiebench.cli.options import (
     Seeds,
 )
 from tiebench.cli.output import print_comparisons
-from tiebench.cli.workflow import announce_quickstart, check_output, gather_settings, keep_seeds, train_arms
+from tiebench.cli.workflow import announce_quickstart, check_output, choose_format, gather_settings, keep_seeds, train_arms
 from tiebench.errors import UsageError
 
 
@@ -47,7 +47,7 @@ def compare(
     """Compare arms, seed by seed; what is missing is trained first. Without runs, the quickstart is trained."""
     from tiebench.results.selection import explain_nothing, select_arms
 
-    format = "json" if as_json else format
+    format = choose_format(format, as_json=as_json)
     check_output(format, plot=plot)
     settings = gather_settings(results, device=device, data_dir=data_dir, force=force)
     if len(names) < 2:

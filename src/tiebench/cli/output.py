@@ -84,7 +84,7 @@ def print_counts(counts: Sequence["ArmCount"], *, title: str, caption: str, to_s
     from tiebench.reporting.tables import ROLES, Column, Table
 
     columns = [Column("arm"), *(Column(role, "count") for role in ROLES)]
-    columns += [Column("MFLOP/token", "number"), Column("training memory MB", "number"), Column("steps", "count")]
+    columns += [Column("MFLOP/token", "number"), Column("memory MiB", "number"), Column("steps", "count")]
     print_table(Table(title, tuple(columns), tuple(found.row() for found in counts), caption), to_stderr=to_stderr)
 
 
