@@ -130,13 +130,22 @@ def count_operations(cost: CostEstimate, *, tokens: dict[str, int]) -> CostEstim
     per_token = count_flops_per_token(model, context=training.window)
     stream = TokenStream(np.empty(0), tokens["train"], 0, 0, 0)
     batches = Batches(stream, training.batch_size, training.window, model.architecture.recurrent, cost.run.seed)
-    num_steps = plan_steps(training, steps_per_epoch=batches.steps_per_epoch)
+    return weigh_operations(cost, tokens=tokens, flops_per_token=per_token, steps_per_epoch=batches.steps_per_epoch)
+
+
+def weigh_operations(
+    cost: CostEstimate, *, tokens: dict[str, int], flops_per_token: int, steps_per_epoch: int
+) -> CostEstimate:
+    """With the operations of training and evaluating a model that was counted already."""
+    training = cost.run.spec.training
+    num_steps = plan_steps(training, steps_per_epoch=steps_per_epoch)
     num_trained = num_steps * training.batch_size * training.window
-    num_evaluations = num_steps // (training.evaluate_every or batches.steps_per_epoch) + 1
+    num_evaluations = num_steps // (training.evaluate_every or steps_per_epoch) + 1
     num_scored = num_evaluations * tokens["valid"] + tokens["test"]
     num_scored += tokens["train"] if cost.run.spec.evaluation.train else 0
-    per_step = per_token * training.batch_size * training.window
-    return replace(cost, tokens=num_trained, flops=per_token * (num_trained + num_scored / 3), flops_per_step=per_step)
+    flops = flops_per_token * (num_trained + num_scored / 3)
+    per_step = flops_per_token * training.batch_size * training.window
+    return replace(cost, tokens=num_trained, flops=flops, flops_per_step=per_step)
 
 
 def _time_models(costs: list[CostEstimate], *, settings: Settings) -> list[Rate]:

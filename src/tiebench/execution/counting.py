@@ -22,6 +22,7 @@ class ArmCount:
     memory_bytes: int
     num_steps: int
     num_tokens: int
+    steps_per_epoch: int
 
     def row(self) -> tuple:
         """Arm, parameters by role, megaflops per token, mebibytes, steps."""
@@ -53,5 +54,6 @@ def _count_arm(run: RunSpec, *, data_dir: Path | None) -> ArmCount:
             run.spec, num_parameters=parameters.total, vocabulary_size=data.vocabulary.size
         ),
         num_steps=num_steps,
+        steps_per_epoch=batches.steps_per_epoch,
         num_tokens=num_steps * training.batch_size * training.window,
     )

@@ -10,7 +10,7 @@ import torch
 from tiebench.corpora.corpus import SPLITS
 from tiebench.corpora.text_statistics import read_statistics
 from tiebench.errors import TiebenchError
-from tiebench.execution.costs import CostEstimate, count_operations, name_model, time_step
+from tiebench.execution.costs import CostEstimate, name_model, time_step, weigh_operations
 from tiebench.execution.counting import ArmCount
 from tiebench.execution.environment import keep_threads
 from tiebench.execution.memory import find_memory
@@ -57,7 +57,12 @@ def estimate_times(runs: list[RunSpec], counts: list[ArmCount], *, data_dir: Pat
     for run, count in zip(runs, counts, strict=True):
         data = load_data(run, data_dir=data_dir)
         tokens = {split: data.streams[split].num_tokens for split in SPLITS}
-        cost = count_operations(CostEstimate(run, 1, data.vocabulary.size), tokens=tokens)
+        cost = weigh_operations(
+            CostEstimate(run, 1, data.vocabulary.size),
+            tokens=tokens,
+            flops_per_token=count.flops_per_token,
+            steps_per_epoch=count.steps_per_epoch,
+        )
         name = name_model(cost)
         if name not in speeds and time.perf_counter() < ends and _is_quick(cost, count):
             speeds |= _time_model(cost, name=name)
