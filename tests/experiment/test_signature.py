@@ -90,4 +90,4 @@ def test_zero_is_a_value_and_not_a_switch_that_is_off():
 def test_it_is_the_same_in_every_process_and_version():
     """Pinned: when it changes, every run that anyone has is a stranger. A new switch is to be off as null or false."""
     (run,) = resolve_document(Document("x.yaml", DATA)).list_runs()
-    assert run.signature == "5570bcff"
+    assert run.signature == "e6e47292"

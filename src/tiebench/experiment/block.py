@@ -16,7 +16,7 @@ class Block(BaseModel):
 
 
 LARGEST_SEED = 2**63 - 1
-LARGEST_FLOAT = 1e30  # its square is no float32 any more
+LARGEST_FLOAT = 3e38  # what a float32 can hold
 
 Positive = Annotated[int, Field(gt=0, le=10**12)]
 Layers = Annotated[int, Field(gt=0, le=1_000)]

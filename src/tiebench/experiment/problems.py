@@ -112,6 +112,8 @@ def _explain(item: dict[str, Any], path: tuple, model: type[BaseModel]) -> str:
         return did_you_mean(shorten(str(tag)), names)
     if kind == "union_tag_not_found":
         return "this block needs a `type`"
+    if kind == "less_than_equal" and context["le"] >= 10**15:
+        return f"must be less than or equal to {context['le']:.0e}"
     return f"expected {MESSAGES[kind]}" if kind in MESSAGES else item["msg"].replace("Input should be", "must be")
 
 
