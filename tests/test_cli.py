@@ -68,6 +68,8 @@ def test_the_options_are_frozen():
         for name, command in commands.items()
     }
     assert found == OPTIONS
+    program = {option for parameter in typer.main.get_command(app).params for option in parameter.opts}
+    assert program == {"--version", "--install-completion", "--show-completion"}
 
 
 @pytest.mark.parametrize("command, jobs", [("train", "1"), ("compare", "auto"), ("reproduce", "auto")])
@@ -291,6 +293,67 @@ def test_check_counts_every_arm_and_trains_nothing(run, write_experiment, tmp_pa
     assert not (tmp_path / "results").exists()
 
 
+def test_check_foretells_time_memory_and_what_will_surprise(run, write_experiment, tiny_corpus):
+    config = write_experiment(
+        arms={"words": {"tie": True}, "pieces": {"tie": True, "vocabulary": {"type": "bpe", "size": 50_000}}},
+    )
+    same = ("--set", f"corpus.valid={tiny_corpus['train']}")
+    answer = run("check", config, *same)
+    assert "A run takes, on one core of this machine: words about 1 second, pieces about" in answer.stdout
+    assert "memory MiB" in answer.stdout and "2 arms x 1 seed." in answer.stdout
+    warnings = [line for line in answer.stdout.splitlines() if line.startswith("warning: ")]
+    for fragment in (
+        "the validation text is the training text",
+        "vocabulary.size is 50,000, but the training text fills a bpe vocabulary of",
+        "different vocabularies: they will be compared on bits per byte",
+    ):
+        assert len([line for line in warnings if fragment in line]) == 1, answer.stdout
+    found = json.loads(run("check", config, *same, "--json").stdout)
+    assert [f"warning: {line}" for line in found["warnings"]] == warnings
+    assert all(arm["time"]["timed"] and arm["time"]["seconds"] > 0 for arm in found["arms"])
+
+
+def test_check_has_nothing_to_warn_of_where_nothing_is_odd(run, write_experiment):
+    assert "warning" not in run("check", write_experiment()).output
+
+
+def test_check_says_what_does_not_fit_and_trains_no_step_of_it(run, write_experiment):
+    config = write_experiment(architecture={"type": "lstm", "layers": 2, "width": 500_000})
+    answer = run("check", config)
+    assert "warning: untied needs about" in answer.stdout and "GiB of memory, and there are" in answer.stdout
+    assert "untied at least" in answer.stdout
+
+
+def test_a_run_is_repeated_from_its_record(run, trained, tmp_path):
+    folder = trained / "results" / "tiny" / "tied" / "seed-2"
+    for place in (folder, folder / "spec.yaml"):
+        answer = run("train", place, "--results", trained / "results")
+        assert "all 1 run" in answer.stderr, "the record is found: it is the same run"
+    run("train", folder, "--results", tmp_path / "again", "-q")
+    (again,) = Store(tmp_path / "again").records()
+    record = read_record(folder)
+    assert (again.signature, again.evaluations, again.declared) == (
+        record.signature,
+        record.evaluations,
+        record.declared,
+    )
+
+
+def test_one_text_is_split_by_its_lines_and_trained(run, write_experiment, tiny_corpus, tmp_path):
+    parts = [Path(tiny_corpus[split]).read_bytes() for split in ("train", "valid", "test")]
+    (tmp_path / "all.txt").write_bytes(b"".join(parts))
+    config = write_experiment()
+    content = yaml.safe_load(config.read_text("utf-8"))
+    content["corpus"] = {"type": "text", "file": "all.txt", "split": [0.6, 0.2, 0.2]}
+    config.write_text(yaml.safe_dump(content), "utf-8")
+    run("train", config, "--arm", "tied", "-q")
+    (record,) = Store(tmp_path / "results").records()
+    assert record.corpus.facts["split"].startswith("train lines 1 to ")
+    assert "all 1 run" in run("train", config, "--arm", "tied").stderr
+    (tmp_path / "all.txt").write_text("another text\n" * 100, "utf-8")
+    assert "was trained on other text than all.txt has now" in run("train", config, "--arm", "tied", exit_code=2).output
+
+
 def test_bench_says_what_it_is_at_before_it_is(run):
     answer = run("bench", "lstm-200-ptb", "--seconds", "0.1", "--threads", "1", "--json")
     first, second = answer.stderr.splitlines()
@@ -314,6 +377,15 @@ def test_lists_are_complete(run, trained_once):
         for name, description in entries.items():
             assert name in text and description in text
             assert description, f"{kind}: {name} is not described"
+
+
+def test_list_of_one_documents_its_keys(run):
+    text = run("list", "architectures", "lstm").stdout
+    assert "layers" in text and "whole number, from 1 to 1,000 (needed)" in text and "Zaremba et al. 2014" in text
+    found = json.loads(run("list", "ties", "tied", "--json").stdout)
+    assert found["keys"] == [{"name": "type", "values": "tied", "default": None}]
+    assert "arms:" in run("list", "configs", "quickstart").stdout
+    assert list(json.loads(run("list", "optimizers", "--json").stdout)["optimizers"]) == ["sgd", "adamw"]
 
 
 def test_list_tells_a_run_that_is_not_finished(run, trained):

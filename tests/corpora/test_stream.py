@@ -83,7 +83,7 @@ def test_large_files_are_trusted_by_size_and_time_only(tmp_path, monkeypatch):
 
 
 def test_what_failed_or_was_killed_leaves_nothing(cache):
-    (cache / "streams" / "some.aside-killed").mkdir(parents=True)
+    (cache / "streams" / "some.temporary-killed").mkdir(parents=True)
 
     def fail(folder):
         (folder / "half").write_text("half")

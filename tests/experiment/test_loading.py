@@ -143,3 +143,74 @@ def test_a_problem_of_the_shared_part_is_not_said_once_for_each_arm():
 def test_a_near_miss_is_answered_with_a_suggestion_and_all_that_is_allowed():
     assert did_you_mean("lsmt", ["lstm", "gpt2"]) == "did you mean 'lstm'? allowed: gpt2, lstm"
     assert did_you_mean("zzz", ["lstm", "gpt2"]) == "allowed: gpt2, lstm"
+
+
+def test_checks_between_fields_are_made_where_other_fields_are_wrong():
+    text = (
+        TEXT.replace("epochs: 2", "epochs: 2\n  steps: 3")
+        .replace("window: 10", "window: ten")
+        .replace("batch_size: 4", "batch_size: 4\n  accumulate: 3")
+        .replace("{uniform: 0.1}", "{uniform: 0.1, normal: 0.2}")
+        .replace("layers: 1, width: 16", "layers: x, width: 16, masks: per_gate, dropout_hidden: 0.1")
+    )
+    said = "\n".join(explain(text))
+    for fragment in (
+        "training.window: found 'ten'",
+        "give exactly one budget out of 'epochs', 'steps' and 'tokens'; found epochs and steps",
+        "accumulate (3) must divide batch_size (4)",
+        "exactly one of 'uniform' and 'normal'",
+        "masks: per_gate belongs to variational dropout",
+        "architecture.layers: found 'x'",
+    ):
+        assert fragment in said, said
+
+
+def test_a_check_says_nothing_about_a_value_that_is_wrong_itself():
+    assert len(explain(TEXT.replace("epochs: 2", "epochs: two"))) == 1
+    assert len(explain(TEXT.replace("batch_size: 4", "batch_size: four\n  accumulate: 3"))) == 1
+    assert len(explain(TEXT.replace("  batch_size: 4\n", "  accumulate: 3\n"))) == 1
+
+
+def test_a_typo_at_the_top_is_compared_with_all_keys_that_stand_there():
+    (said,) = explain(TEXT.replace("seeds: [3, 1]", "seed: [3, 1]"))
+    assert (
+        said.startswith("x.yaml:11: seed: unknown key; did you mean 'seeds'?") and "arms, " in said and "corpus" in said
+    )
+    (said,) = explain(TEXT.replace("description:", "descripton:"))
+    assert "did you mean 'description'?" in said
+
+
+def test_a_shorthand_that_is_wrong_in_an_arm_has_its_line():
+    assert explain(TEXT.replace("untied: {tie: false}", "untied: {tie: flase}")) == [
+        "x.yaml:13: arms.untied.tie.type: found 'flase'; allowed: tied, untied"
+    ]
+
+
+def test_a_description_is_text_and_a_long_value_is_cut():
+    assert explain(TEXT.replace("A small one.", "[1]")) == ["x.yaml:2: description: found [1]; expected text"]
+    (said,) = explain(TEXT.replace("window: 10", f"window: {'x' * 10_000}"))
+    assert len(said) < 200
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("layers: 1", "layers: 1001"), "less than or equal to 1000"),
+        (("width: 16", "width: 1000001"), "less than or equal to 1000000"),
+        (("window: 10", f"window: {10**30}"), "less than or equal to 10000000"),
+        (("epochs: 2", f"epochs: {10**13}"), "less than or equal to 1000000000000"),
+        (("3e-1", "1e39"), "less than or equal to 3e+38"),
+        (("3e-1", "1e400"), "finite number"),
+        (("[3, 1]", f"[{2**63}]"), "of 0 to 9223372036854775807"),
+        (("corpus: pydocs", "corpus: pydocs\nvocabulary: {type: bpe, size: 1000001}"), "less than or equal to 1000000"),
+    ],
+)
+def test_every_number_has_a_bound_that_is_said(change, says):
+    (said,) = explain(TEXT.replace(*change))
+    assert says in said, said
+
+
+def test_claims_are_no_experiment():
+    with pytest.raises(UsageError, match="is a file of claims") as caught:
+        resolve("paper: {}\nclaims: {}\n")
+    assert "tiebench reproduce" in caught.value.hint

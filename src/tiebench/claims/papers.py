@@ -25,6 +25,7 @@ EMBEDDING_MEASURES = (*PAIR_MEASURES, "simlex-999", "wordsim-353")
 EMBEDDINGS = ("in", "out", "tied")
 STUDIES = {"subspace distance": "subspace-alignment"}
 ALL = "all"
+CHECK = "`tiebench reproduce FILE --no-train` tries a file of claims without training"
 RELATION = re.compile(r"\s+([<>])\s+")
 
 
@@ -159,7 +160,7 @@ def read_claims(file: Path) -> PaperClaims:
     try:
         content = TypeAdapter(ClaimFile).validate_python(document.data)
     except ValidationError as error:
-        raise_problems(explain_problems(error, model=ClaimFile), document)
+        raise_problems(explain_problems(error, model=ClaimFile, data=document.data), document, hint=CHECK)
         raise
     return PaperClaims(file.stem, content.paper, content.tolerances, content.claims)
 

@@ -4,6 +4,7 @@ import typer
 
 from tiebench.cli.options import NO_LIST, ArmNames, AsJson, Config, DataDir, Overrides
 from tiebench.cli.output import print_counts, print_json, print_table, show_value
+from tiebench.reporting.escaping import escape
 
 
 def check(
@@ -13,9 +14,10 @@ def check(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Validate an experiment: build every arm without memory, count it, and show in what the arms differ."""
+    """Validate an experiment: count every arm, show in what the arms differ, and say what will surprise."""
     from tiebench.comparison.pairing import difference_table
     from tiebench.execution.counting import count_arms
+    from tiebench.execution.forecast import estimate_times, list_surprises
     from tiebench.execution.matching import match_runs
     from tiebench.experiment.loading import load_experiment
 
@@ -23,10 +25,13 @@ def check(
     runs = match_runs(experiment.list_runs(arms=arms, seeds=[experiment.seeds[0]]), data_dir=data_dir)
     counts = count_arms(runs, data_dir=data_dir)
     differences = difference_table({run.arm: run.resolved for run in runs}) if len(runs) > 1 else []
+    surprises = list_surprises(runs, counts, data_dir=data_dir)
+    times = estimate_times(runs, counts, data_dir=data_dir)
     if as_json:
         rows = [{"path": path, **values} for path, values in differences]
         remarks = {run.arm: list(run.remarks) for run in runs if run.remarks}
-        content = {"experiment": experiment.name, "arms": [vars(found) for found in counts], "differences": rows}
+        arms = [{**vars(found), "time": vars(times[found.arm])} for found in counts]
+        content = {"experiment": experiment.name, "arms": arms, "differences": rows, "warnings": surprises}
         print_json(content | {"remarks": remarks})
         return
     from tiebench.reporting.tables import Column, Table
@@ -38,7 +43,24 @@ def check(
         print_table(Table("arms", columns, rows))
     for run in runs:
         for remark in run.remarks:
-            typer.echo(f"{run.arm}: {remark}")
-    typer.echo(
-        f"{len(experiment.arms)} arms x {len(experiment.seeds)} seeds. Nothing is wrong with {experiment.source}."
-    )
+            typer.echo(escape(f"{run.arm}: {remark}"))
+    said = [
+        f"{arm} {'about' if time.timed else 'at least'} {format_duration(time.seconds)}" for arm, time in times.items()
+    ]
+    typer.echo(escape(f"A run takes, on one core of this machine: {', '.join(said)}."))
+    for line in surprises:
+        typer.echo(escape(f"warning: {line}"))
+    numbers = f"{count_things(len(experiment.arms), 'arm')} x {count_things(len(experiment.seeds), 'seed')}"
+    typer.echo(escape(f"{numbers}. Nothing is wrong with {experiment.source}."))
+
+
+def format_duration(seconds: float) -> str:
+    """`40 seconds`, `12 minutes`, `3.5 hours`."""
+    if seconds < 90:
+        return count_things(max(1, round(seconds)), "second")
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:,.1f} hours"
+
+
+def count_things(number: int, name: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{number:,} {name}{'' if number == 1 else 's'}"

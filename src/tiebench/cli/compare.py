@@ -25,7 +25,14 @@ from tiebench.cli.options import (
 )
 from tiebench.cli.output import print_comparisons
 from tiebench.cli.until_decided import add_seeds
-from tiebench.cli.workflow import announce_quickstart, check_output, gather_settings, keep_seeds, train_arms
+from tiebench.cli.workflow import (
+    announce_quickstart,
+    check_output,
+    choose_format,
+    gather_settings,
+    keep_seeds,
+    train_arms,
+)
 from tiebench.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -68,7 +75,7 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Compare arms over their seeds; missing runs are trained first. Without runs, the quickstart is trained."""
-    format = "json" if as_json else format
+    format = choose_format(format, as_json=as_json)
     check_output(format, plot=plot)
     percent = read_margin(margin)
     check_rule(seeds_as, until_decided=until_decided)

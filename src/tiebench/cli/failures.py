@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import typer
 
 from tiebench.errors import TiebenchError
+from tiebench.reporting.escaping import escape
 
 
 def report_failures(command: Callable[..., None]) -> Callable[..., None]:
@@ -38,7 +39,7 @@ def report_failures(command: Callable[..., None]) -> Callable[..., None]:
 
 def fail(message: str, *, hint: str = "", exit_code: int) -> NoReturn:
     """Say what is wrong and what to do next on stderr, and end."""
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {escape(message)}", err=True)
     if hint:
-        typer.echo(f"hint: {hint}", err=True)
+        typer.echo(f"hint: {escape(hint)}", err=True)
     raise typer.Exit(exit_code)

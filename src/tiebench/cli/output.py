@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tiebench.errors import CheckFailed
+from tiebench.reporting.escaping import escape, escape_json
 
 if TYPE_CHECKING:
     from tiebench.claims.papers import PaperClaims
@@ -86,7 +87,7 @@ def print_counts(counts: Sequence["ArmCount"], *, title: str, caption: str, to_s
     from tiebench.reporting.tables import ROLES, Column, Table
 
     columns = [Column("arm"), *(Column(role, "count") for role in ROLES)]
-    columns += [Column("MFLOP/token", "number"), Column("training memory MB", "number"), Column("steps", "count")]
+    columns += [Column("MFLOP/token", "number"), Column("memory MiB", "number"), Column("steps", "count")]
     print_table(Table(title, tuple(columns), tuple(found.row() for found in counts), caption), to_stderr=to_stderr)
 
 
@@ -99,11 +100,12 @@ def print_table(table: Any, *, format: str = "text", to_stderr: bool = False) ->
 
 def print_note(text: str) -> None:
     """Something to know that is no result."""
-    typer.echo(text, err=True)
+    typer.echo(escape(text), err=True)
 
 
 def print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, default=lambda value: value.model_dump(mode="json")))
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=lambda value: value.model_dump(mode="json"))
+    typer.echo(escape_json(text))
 
 
 def show_value(value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from tiebench.experiment.run_spec import RunSpec
+from tiebench.reporting.escaping import escape
 from tiebench.results.record import CurvePoint, Parameters, Record
 from tiebench.training.callbacks import Callback
 
@@ -30,7 +31,7 @@ class Display:
     def write(self, text: str, *, important: bool = False) -> None:
         """A line above the bars."""
         if not self.quiet or important:
-            tqdm.write(text, file=sys.stderr)
+            tqdm.write(escape(text), file=sys.stderr)
 
     def close(self) -> None:
         """Take all bars off the screen."""

@@ -136,6 +136,13 @@ def announce_quickstart(names: list[str], *, quiet: bool) -> str:
     return QUICKSTART
 
 
+def choose_format(format: str, *, as_json: bool) -> str:
+    """`--json` is short for `--format json`. Raises UsageError where both are given and differ."""
+    if as_json and format not in ("text", "json"):
+        raise UsageError(f"--format {format} and --json ask for two formats", "choose one of the two")
+    return "json" if as_json else format
+
+
 def check_output(format: str, *, plot: Path | None = None) -> None:
     """Raises UsageError for a format or a picture that cannot be written, before anything is trained for it."""
     from tiebench.reporting.plots import check_suffix

@@ -18,6 +18,7 @@ from tiebench.execution.finished import find_finished
 from tiebench.execution.matching import match_runs
 from tiebench.execution.run_data import RunData, load_data
 from tiebench.execution.settings import Settings
+from tiebench.experiment.run_file import describe_run
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.files import write_text
 from tiebench.models.language_model import (
@@ -207,7 +208,4 @@ def _clear_folder(folder: Path, *, run: RunSpec, force: bool) -> None:
         for name in (records.RECORD_FILE, records.CURVE_FILE, records.TOKEN_NLL_FILE):
             (folder / name).unlink(missing_ok=True)
         remove_checkpoint(folder)
-    content = {"signature": run.signature, "experiment": run.experiment, "arm": run.arm, "seed": run.seed}
-    if run.altered:
-        content["altered"] = list(run.altered)
-    write_text(yaml.safe_dump({**content, "spec": run.resolved}, sort_keys=False), file=file)
+    write_text(yaml.safe_dump(describe_run(run), sort_keys=False), file=file)

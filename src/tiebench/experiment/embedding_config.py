@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tiebench.experiment.block import Block, InitConfig, NonNegative, Positive, PositiveFloat, Probability
+from tiebench.experiment.block import Block, InitConfig, NonNegative, PositiveFloat, Probability, Width
 
 
 class ProjectionConfig(Block):
@@ -37,7 +37,7 @@ class EmbeddingConfig(Block):
     Ghahramani 2016, section 4.2).
     """
 
-    width: Positive | None = None
+    width: Width | None = None
     init: InitConfig = InitConfig(uniform=0.1)
     output_init: InitConfig | None = None
     input_scale: Literal["one", "sqrt_width"] | PositiveFloat = "one"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from tiebench.experiment.block import Block, Positive
+from tiebench.experiment.block import Block, Length
 
 
 class EvaluationConfig(Block):
@@ -19,10 +19,10 @@ class EvaluationConfig(Block):
     `precision: bf16` is another protocol, and the record says so.
     """
 
-    batch_size: Positive | None = None
-    valid_batch_size: Positive | None = None
-    context: Positive | None = None
-    stride: Positive | None = None
+    batch_size: Length | None = None
+    valid_batch_size: Length | None = None
+    context: Length | None = None
+    stride: Length | None = None
     train: bool = False
     checkpoint: Literal["best", "last"] = "best"
     precision: Literal["bf16"] | None = None

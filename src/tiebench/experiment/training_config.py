@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tiebench.experiment.block import Block, NonNegative, Positive, PositiveFloat, Probability
+from tiebench.experiment.block import Block, Length, NonNegative, Positive, PositiveFloat, Probability
 
 
 def _from_list(value: Any) -> Any:
@@ -142,7 +142,7 @@ class StepConfig(Block):
     """Full for `hold_epochs` epochs, then times `factor` before every further one (Zaremba et al. 2014)."""
 
     type: Literal["step"]
-    hold_epochs: Annotated[int, Field(ge=0)]
+    hold_epochs: Annotated[int, Field(ge=0, le=10**12)]
     factor: Annotated[float, Field(gt=0, le=1)]
 
 
@@ -157,7 +157,7 @@ class CosineConfig(Block):
     """Linear warm-up over `warmup_steps`, then a half cosine down to `final` times the learning rate."""
 
     type: Literal["cosine"]
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Annotated[int, Field(ge=0, le=10**12)] = 0
     final: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
@@ -199,8 +199,8 @@ class TrainingConfig(Block):
     epochs: Positive | None = None
     steps: Positive | None = None
     tokens: Positive | None = None
-    batch_size: Positive
-    window: Positive
+    batch_size: Length
+    window: Length
     optimizer: OptimizerConfig
     schedule: Annotated[ConstantConfig | StepConfig | PlateauConfig | CosineConfig, Field(discriminator="type")] = (
         ConstantConfig(type="constant")
@@ -209,7 +209,7 @@ class TrainingConfig(Block):
         type="cross_entropy"
     )
     reduction: Literal["token_mean", "window_sum"] = "token_mean"
-    accumulate: Positive = 1
+    accumulate: Length = 1
     random_offset: bool | None = None
     drop_partial_window: bool = False
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
@@ -218,15 +218,21 @@ class TrainingConfig(Block):
     early_stopping: EarlyStoppingConfig | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> "TrainingConfig":
+    def _one_budget(self) -> "TrainingConfig":
         budgets = [name for name in ("epochs", "steps", "tokens") if getattr(self, name) is not None]
         if len(budgets) != 1:
             found = " and ".join(budgets) if budgets else "none"
             raise ValueError(f"give exactly one budget out of 'epochs', 'steps' and 'tokens'; found {found}")
+        return self
+
+    @model_validator(mode="after")
+    def _micro_batches_fit(self) -> "TrainingConfig":
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate ({self.accumulate}) must divide batch_size ({self.batch_size})")
+        return self
+
+    @model_validator(mode="after")
+    def _gradients_can_be_seen(self) -> "TrainingConfig":
         if self.compile and self.optimizer.clip_lookups:
             raise ValueError("optimizer.clip_lookups looks at gradients inside the model; write compile: false")
-        if self.schedule.type == "cosine" and self.schedule.final > 1:
-            raise ValueError("schedule.final is a fraction of the learning rate")
         return self

@@ -11,6 +11,7 @@ from tiebench.comparison.pairing import Comparison, compare_arms, group_by_arm
 from tiebench.errors import UsageError
 from tiebench.files import write_text
 from tiebench.reporting.calibration import calibration_table, compare_same_arms
+from tiebench.reporting.escaping import escape_csv, escape_markdown
 from tiebench.reporting.render import render_table
 from tiebench.reporting.tables import ROLES, Table, comparison_table, runs_table
 from tiebench.results.record import SPLITS, CurvePoint, Record
@@ -38,7 +39,7 @@ def render_runs_csv(records: Iterable[Record]) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(_COLUMNS), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: read(record) for name, read in _COLUMNS.items()} for record in records)
+    writer.writerows(escape_csv({name: read(record) for name, read in _COLUMNS.items()}) for record in records)
     return stream.getvalue()
 
 
@@ -79,9 +80,7 @@ def _render_experiment(records: list[Record], compare: Callable[[dict[str, list[
     return "\n\n".join([*parts, _provenance_lines(records)])
 
 
-def _render_comparison(
-    arms: dict[str, list[Record]], compare: Callable[[dict[str, list[Record]]], Comparison]
-) -> str:
+def _render_comparison(arms: dict[str, list[Record]], compare: Callable[[dict[str, list[Record]]], Comparison]) -> str:
     """The comparison, or the runs side by side with the reason why they may not be compared."""
     try:
         return _markdown_body(comparison_table(compare(arms)))
@@ -93,7 +92,7 @@ def _render_comparison(
 def _corpus_line(record: Record) -> str:
     facts = [record.corpus.name, f"checksum `{record.corpus.checksum}`"]
     facts += [f"{key} {value}" for key, value in record.corpus.facts.items()]
-    return "Corpus: " + ", ".join(facts) + "."
+    return escape_markdown("Corpus: " + ", ".join(facts) + ".")
 
 
 def _protocol_line(record: Record) -> str:
@@ -116,7 +115,7 @@ def _provenance_line(record: Record) -> str:
     commit = f"commit `{found.commit[:12]}`{state}" if found.commit else "no commit known"
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
     hardware = ", ".join(f"{name} {value}" for name, value in found.hardware.items())
-    return f"- `{found.command}`: {'; '.join(part for part in (commit, versions, hardware) if part)}"
+    return escape_markdown(f"- `{found.command}`: {'; '.join(part for part in (commit, versions, hardware) if part)}")
 
 
 def _markdown_body(table: Table) -> str:

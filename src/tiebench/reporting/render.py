@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tiebench.comparison.captions import format_p
 from tiebench.errors import UsageError, did_you_mean
+from tiebench.reporting.escaping import escape_csv, escape_json, escape_markdown, escape_table
 from tiebench.reporting.tables import Column, Table
 
 MISSING = "–"
@@ -22,6 +23,7 @@ def render_table(table: Table, *, format: str = "text", width: int = WIDTH, colo
     Raises UsageError for an unknown format.
     """
     check_format(format)
+    table = table if format == "json" else escape_table(table)
     text = _render_text(table, width=width, colour=colour) if format == "text" else _RENDERERS[format](table)
     return text.rstrip("\n") + "\n"
 
@@ -101,9 +103,9 @@ def _draw_piece(table: Table, cells: list[list[str]], places: list[int]) -> Any:
 
 
 def _render_markdown(table: Table) -> str:
-    grid = _grid(table, "pipe", [_escape_markdown(cell) for cell in _headings(table)], escape=_escape_markdown)
-    notes = "\n".join(f"- {note}" for note in table.notes)
-    paragraphs = [table.title and f"**{table.title}**", table.caption, grid, notes]
+    grid = _grid(table, "pipe", [escape_markdown(cell) for cell in _headings(table)], escape=escape_markdown)
+    notes = "\n".join(f"- {escape_markdown(note)}" for note in table.notes)
+    paragraphs = [table.title and f"**{escape_markdown(table.title)}**", escape_markdown(table.caption), grid, notes]
     return "\n\n".join(part for part in paragraphs if part)
 
 
@@ -129,13 +131,13 @@ def _render_csv(table: Table) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(figures)
+    writer.writerows(map(escape_csv, figures))
     return stream.getvalue()
 
 
 def _render_json(table: Table) -> str:
     content = {"title": table.title, "caption": table.caption, "rows": _figures(table), "notes": list(table.notes)}
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    return escape_json(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _grid(table: Table, style: str, headings: list[str], *, escape: Callable[[str], str]) -> str:
@@ -165,10 +167,6 @@ def _figures(table: Table) -> list[dict[str, Any]]:
 
 def _side(column: Column) -> Literal["left", "right"]:
     return "left" if column.kind == "text" else "right"
-
-
-def _escape_markdown(text: str) -> str:
-    return text.replace("|", r"\|")
 
 
 def _escape_latex(text: str) -> str:

@@ -217,7 +217,9 @@ class Trainer:
         started = time.perf_counter()
         stream = self.streams["valid"]
         self.callback.start_stage("valid", total_tokens=stream.num_tokens)
-        score = score_stream(self.model, stream, spec=self.run.spec.for_split("valid"), advance=self._advance_evaluation)
+        score = score_stream(
+            self.model, stream, spec=self.run.spec.for_split("valid"), advance=self._advance_evaluation
+        )
         if not math.isfinite(score.perplexity):
             self._give_up(state.step, f"the validation perplexity became {score.perplexity}")
         train_nll = state.nll_since_evaluation / state.tokens_since_evaluation

@@ -82,7 +82,9 @@ class TokenEmbedding(nn.Module, ABC):
         """Fill every parameter; `open_generator(name)` gives the random generator of that name."""
         self.initialise_embeddings(open_generator)
         if self.output_bias is not None:
-            self._initialise_bias(self.output_bias, self.config.output_bias_init, open_generator("embedding/output_bias"))
+            self._initialise_bias(
+                self.output_bias, self.config.output_bias_init, open_generator("embedding/output_bias")
+            )
         asked = self.config.output_projection
         for name, module, bias_init in (
             ("embedding/input_projection", self.input_projection, None),
