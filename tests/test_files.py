@@ -18,8 +18,13 @@ def test_a_file_is_replaced_as_a_whole(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     file = tmp_path / "table.md"
     write_text("old\n", file=file)
-    with pytest.raises(KeyboardInterrupt), open_atomic(file) as aside:
-        aside.write_text("half")
-        raise KeyboardInterrupt
+
+    def write_half() -> None:
+        with open_atomic(file) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
     assert file.read_text() == "old\n"
     assert list(tmp_path.iterdir()) == [file]

@@ -121,7 +121,7 @@ def test_what_was_measured_on_two_arms_says_nothing_of_two_others(write_experime
 
 
 @pytest.mark.parametrize(
-    "claim, message",
+    ("claim", "message"),
     [
         (("t", "[untied, tied]", "rank correlation", "relation: in < out"), "is of a pair of tables"),
         (("t", "[untied, tied]", "simlex-999", "relation: in-out < out-tied"), "is of one table"),

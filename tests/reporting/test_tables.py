@@ -43,7 +43,7 @@ def test_a_narrow_terminal_cuts_no_cell(table, width):
     lines = render_table(table, width=width).splitlines()
     assert max(map(len, lines)) <= width
     for row in table.rows:
-        for cell, column in zip(row, table.columns):
+        for cell, column in zip(row, table.columns, strict=True):
             assert any(format_cell(cell, column) in line for line in lines)
 
 

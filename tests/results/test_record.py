@@ -83,7 +83,7 @@ def test_an_unfinished_run_has_no_record(tmp_path):
 
 
 def test_a_record_that_is_no_json_is_not_written(make_record, tmp_path):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="spec"):
         write_record(make_record(changes=[("spec.corpus", float("nan"))]), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

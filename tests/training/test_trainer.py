@@ -87,7 +87,9 @@ def assert_moved_as(
     furthest = max(float((tensor - start[name]).abs().max()) for name, tensor in expected.items())
     for name, tensor in expected.items():
         limit = bound_error(NUM_ROUNDINGS, size=4 * furthest)
-        torch.testing.assert_close(found[name], tensor, rtol=0.0, atol=limit, msg=lambda text: f"{name}: {text}")
+        torch.testing.assert_close(
+            found[name], tensor, rtol=0.0, atol=limit, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 # Against a plain loop
@@ -136,7 +138,7 @@ def test_training_is_that_of_a_plain_loop(tie, open_trainer, tmp_path):
     for name, tensor in list_weights(trainer).items():
         limit = bound_error(NUM_ROUNDINGS, size=4 * float(moved[name].max()))  # what moved it may cancel to a fourth
         torch.testing.assert_close(
-            tensor, weights[name].detach(), rtol=0.0, atol=limit, msg=lambda text: f"{name}: {text}"
+            tensor, weights[name].detach(), rtol=0.0, atol=limit, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 

@@ -1,5 +1,6 @@
 """The claims table: what was published beside what was measured, one row per claim, and the verdict."""
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 
@@ -49,7 +50,7 @@ def _show_measured(outcome: ClaimResult) -> str:
     if outcome.relation is None:
         return _show_spread(outcome.measured[0])
     means = [spread.mean for spread in outcome.measured]
-    signs = [_compare(left, right) for left, right in zip(means, means[1:], strict=False)]
+    signs = [_compare(left, right) for left, right in itertools.pairwise(means)]
     words = [word for mean, sign in zip(means, [*signs, ""], strict=True) for word in (format_number(mean), sign)]
     return f"{' '.join(words).strip()} ({outcome.measured[0].num_seeds})"
 
