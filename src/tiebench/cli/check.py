@@ -1,10 +1,8 @@
 """`tiebench check`: validate an experiment without training it."""
 
-import typer
 
 from tiebench.cli.options import NO_LIST, ArmNames, AsJson, Config, DataDir, Overrides
-from tiebench.cli.output import print_counts, print_json, print_table, show_value
-from tiebench.reporting.escaping import escape
+from tiebench.cli.output import print_counts, print_json, print_line, print_table, show_value
 
 
 def check(
@@ -43,15 +41,15 @@ def check(
         print_table(Table("arms", columns, rows))
     for run in runs:
         for remark in run.remarks:
-            typer.echo(escape(f"{run.arm}: {remark}"))
+            print_line(f"{run.arm}: {remark}")
     said = [
         f"{arm} {'about' if time.timed else 'at least'} {format_duration(time.seconds)}" for arm, time in times.items()
     ]
-    typer.echo(escape(f"A run takes, on one core of this machine: {', '.join(said)}."))
+    print_line(f"A run takes, on one core of this machine: {', '.join(said)}.")
     for line in surprises:
-        typer.echo(escape(f"warning: {line}"))
+        print_line(f"warning: {line}")
     numbers = f"{count_things(len(experiment.arms), 'arm')} x {count_things(len(experiment.seeds), 'seed')}"
-    typer.echo(escape(f"{numbers}. Nothing is wrong with {experiment.source}."))
+    print_line(f"{numbers}. Nothing is wrong with {experiment.source}.")
 
 
 def format_duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,9 +99,23 @@ def print_table(table: Any, *, format: str = "text", to_stderr: bool = False) ->
     typer.echo(render_table(table, format=format, width=find_width(), colour=colour), err=to_stderr)
 
 
+def print_line(text: str, *, to_stderr: bool = False) -> None:
+    """A sentence, or several lines of them; on a terminal no word is cut at its edge."""
+    text = escape(text)
+    if (sys.stderr if to_stderr else sys.stdout).isatty():
+        text = "\n".join(_wrap(line) for line in text.split("\n"))
+    typer.echo(text, err=to_stderr)
+
+
+def _wrap(line: str) -> str:
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    options = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": indent}
+    return textwrap.fill(line, find_width(), **options) if len(line) > find_width() else line
+
+
 def print_note(text: str) -> None:
     """Something to know that is no result."""
-    typer.echo(escape(text), err=True)
+    print_line(text, to_stderr=True)
 
 
 def print_json(content: Any) -> None:

@@ -76,9 +76,9 @@ def _render_text(table: Table, *, width: int, colour: bool) -> str:
 
 
 def _fit_columns(table: Table, cells: list[list[str]], *, width: int) -> list[list[int]]:
-    """The places of the columns of each piece. The first columns of text name the row and stand in every piece."""
+    """The places of the columns of each piece; the key columns stand in every one, and no cell is cut."""
     widths = [max(map(len, column)) + _GAP for column in zip(_headings(table), *cells, strict=True)]
-    num_keys = next((place for place, column in enumerate(table.columns) if column.kind != "text"), len(widths))
+    num_keys = table.num_keys
     keys = list(range(num_keys))
     pieces = [list(keys)]
     for place in range(num_keys, len(widths)):
@@ -96,7 +96,8 @@ def _draw_piece(table: Table, cells: list[list[str]], places: list[int]) -> Any:
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, _GAP - 1, 0, 0), show_edge=False)
     for place in places:
         column = table.columns[place]
-        drawn.add_column(Text(column.name), justify=_side(column), overflow="fold")
+        is_key = place < table.num_keys
+        drawn.add_column(Text(column.name), justify=_side(column), overflow="fold", no_wrap=is_key)
     for row in cells:
         drawn.add_row(*(Text(row[place]) for place in places))
     return drawn

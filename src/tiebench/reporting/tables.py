@@ -5,7 +5,7 @@ A column's kind says what its cells are: `text` (str), `count` (int), `number` (
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tiebench.comparison.contrast import Contrast
@@ -26,13 +26,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A title, columns, rows of cells of the columns' kinds, and notes to stand below."""
+    """A title, columns, rows of cells of the columns' kinds, and notes to stand below.
+
+    The first `num_keys` columns name a row: where a table is too wide, they stand in every piece of it.
+    """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Any, ...], ...]
     caption: str = ""
     notes: tuple[str, ...] = ()
+    num_keys: int = 1
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -104,7 +108,7 @@ def runs_table(records: Sequence[Record]) -> Table:
     columns += [Column("epoch"), Column("tokens/s", "spread")]
     running = "Train is a full pass where there was one, else the running perplexity, dropout included."
     notes = (running,) if records and not has_train_pass(records) else ()
-    return Table(title="runs", columns=tuple(columns), rows=tuple(rows), notes=notes)
+    return Table(title="runs", columns=tuple(columns), rows=tuple(rows), notes=notes, num_keys=2)
 
 
 def _arm_row(experiment: str, arm: str, records: list[Record]) -> tuple[Any, ...]:
@@ -172,4 +176,4 @@ def _without_empty_columns(table: Table) -> Table:
     kept = [place for place, _ in enumerate(table.columns) if any(row[place] is not None for row in table.rows)]
     columns = tuple(table.columns[place] for place in kept)
     rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
-    return Table(table.title, columns, rows, table.caption, table.notes)
+    return replace(table, columns=columns, rows=rows)
