@@ -84,8 +84,8 @@ def _order_arms(experiment: "Experiment", names: list[str]) -> tuple[str, str]:
 
 def _order_seeds(experiment: "Experiment", seeds: list[int], before: "Looks | None") -> Iterator[int]:
     """Every seed once: those looked at, those of the file, then 1, 2, 3 and so on; `seeds` instead of the last two."""
-    taken = dict.fromkeys([*(before.seeds if before else []), *(seeds or experiment.seeds)])
-    yield from taken
+    taken: dict[int, None] = dict.fromkeys([*(before.seeds if before else []), *(seeds or experiment.seeds)])
+    yield from list(taken)
     if not seeds:
         yield from (seed for seed in count(1) if seed not in taken)
 

@@ -44,6 +44,7 @@ class Contrast(Block):
         return self.headline.in_percent(self.decision.low), self.headline.in_percent(self.decision.high)
 
     @computed_field
+    @property
     def outcome(self) -> Outcome:
         """`better` (lower perplexity), `worse`, `equivalent` within the margin, or `undecided`."""
         if self.decision is not None:
@@ -51,6 +52,7 @@ class Contrast(Block):
         return self.headline.judge(self.margin) if self.headline else "undecided"
 
     @computed_field
+    @property
     def within_margin(self) -> bool | None:
         """Whether the difference is surely smaller than the margin, whatever its sign; None where none was given."""
         if self.decision is not None:
@@ -58,6 +60,7 @@ class Contrast(Block):
         return self.headline.is_within(self.margin) if self.headline else None
 
     @computed_field
+    @property
     def sentence(self) -> str:
         """The finding in words."""
         return describe_contrast(self)
@@ -78,7 +81,7 @@ def describe_contrast(contrast: Contrast) -> str:
             f"{arm}: {amount} {word} {metric} in a single pair of runs{bounds}; it {saving}. One seed decides nothing: "
             "add at least one more per arm"
         )
-    grounds = f"{_describe_bounds(contrast)}; {_describe_test(contrast)}"
+    grounds = f"{_describe_bounds(contrast)}; {_describe_test(contrast, headline)}"
     if contrast.outcome in ("better", "worse"):
         aside = f"; it stays within the margin of {contrast.margin:g} %" if contrast.within_margin else ""
         return f"{arm} {verb} {metric} by {amount} ({grounds}) and {saving}{aside}"
@@ -123,8 +126,7 @@ def _describe_bounds(contrast: Contrast) -> str:
     return f"between {low} and {high}"
 
 
-def _describe_test(contrast: Contrast) -> str:
-    headline = contrast.headline
+def _describe_test(contrast: Contrast, headline: Difference) -> str:
     seeds = count_seeds(headline.num_seeds)
     if contrast.decision is not None:
         return f"{format_p(contrast.decision.p)} however often one looks, {seeds} per arm, on this text"

@@ -10,7 +10,7 @@ from tiebench.comparison.blocks import cut_blocks
 from tiebench.comparison.bounds import adjust_holm, check_value
 from tiebench.comparison.recipes import find_seed_deviation, square_deviations
 from tiebench.comparison.sources import SeedDeviation, SeedRule
-from tiebench.comparison.variance import Estimate, Uncertainty, estimate_difference, estimate_from_totals
+from tiebench.comparison.variance import Estimate, Source, Uncertainty, estimate_difference, estimate_from_totals
 from tiebench.experiment.block import Block
 from tiebench.results.record import Evaluation, Record
 
@@ -43,7 +43,7 @@ class Difference(Block):
     degrees_of_freedom: float | None = None
     p: float | None = None
     adjusted_p: float | None = None
-    covers: tuple[Literal["seeds", "text"], ...] = ()
+    covers: tuple[Source, ...] = ()
     seeds: Uncertainty | None = None
     text: Uncertainty | None = None
     seed_rule: SeedRule
@@ -54,11 +54,13 @@ class Difference(Block):
     num_borrowed: int = 0
 
     @computed_field
+    @property
     def percent(self) -> float:
         """By how many percent the arm's perplexity, or its bits per byte, is higher; negative is lower, so better."""
         return self.in_percent(self.ln_ratio)
 
     @computed_field
+    @property
     def percent_interval(self) -> tuple[float, float] | None:
         """The 95 % interval of `percent`, the end of the lower perplexity first."""
         if self.low is None or self.high is None:
@@ -140,9 +142,12 @@ def _estimate(
         )
         if known or max(len(ours), len(baseline)) > 1:
             seed_rule = "pooled"
-    if nats[0] is not None and nats[1] is not None:
-        starts = cut_blocks(nats[0].shape[1])
-        estimate = estimate_difference(*nats, block_starts=starts, seed_rule=seed_rule, seed_deviation=known)
+    ours_nats, baseline_nats = nats
+    if ours_nats is not None and baseline_nats is not None:
+        starts = cut_blocks(ours_nats.shape[1])
+        estimate = estimate_difference(
+            ours_nats, baseline_nats, block_starts=starts, seed_rule=seed_rule, seed_deviation=known
+        )
     else:
         estimate = estimate_from_totals(ours, baseline, seed_rule=seed_rule, seed_deviation=known)
     total = estimate.total

@@ -136,8 +136,9 @@ def has_train_pass(records: Iterable[Record]) -> bool:
 
 def measure_spread(values: Iterable[float | None]) -> Spread | None:
     """The mean over seeds; None when a seed has no value, for a mean over fewer seeds would be another figure."""
-    found = list(values)
-    if not found or None in found:
+    asked = list(values)
+    found = [value for value in asked if value is not None]
+    if not found or len(found) < len(asked):
         return None
     deviation = sample_deviation(found) if len(found) > 1 else None
     return Spread(mean=math.fsum(found) / len(found), deviation=deviation, num_seeds=len(found))
@@ -154,7 +155,7 @@ def _summarise(arm: str, records: list[Record], *, full_pass: bool) -> ArmSummar
         spreads["train"] = measure_spread(_perplexity(record, "train") for record in records)
     else:
         spreads["train"] = measure_spread(record.training_perplexity for record in records)
-    found = {split: spreads[split] for split in SPLITS if spreads[split] is not None}
+    found = {split: spread for split in SPLITS if (spread := spreads[split]) is not None}
     splits = [split for split in find_split_names(records) if split != "train"]
     per_byte = {split: measure_spread(_bits_per_byte(record, split) for record in records) for split in splits}
     return ArmSummary(

@@ -42,7 +42,9 @@ def is_same_recipe(record: Record, other: Record, *, declared: list[str]) -> boo
     facts = [(each.corpus.checksum, each.vocabulary.identity, each.numerics) for each in (record, other)]
     if facts[0] != facts[1]:
         return False
-    specs = {name: each.spec.model_dump(mode="json", exclude={"corpus"}) for name, each in enumerate((record, other))}
+    specs = {
+        str(name): each.spec.model_dump(mode="json", exclude={"corpus"}) for name, each in enumerate((record, other))
+    }
     return all(is_declared(path, declared) for path, _ in find_differences(specs))
 
 
