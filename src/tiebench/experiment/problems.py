@@ -39,9 +39,9 @@ class Problem:
 
 
 def explain_problems(error: ValidationError, *, model: type[BaseModel], data: Any) -> list[Problem]:
-    """pydantic's findings about `data` as problems, one for each path, and what the checks between fields say beside them.
+    """pydantic's findings about `data` as problems, one for each path, with a suggestion for unknown keys.
 
-    Unknown keys come with a suggestion.
+    What the checks between fields say comes after them.
     """
     problems: dict[tuple, Problem] = {}
     raised: list[tuple[tuple, str]] = []

@@ -60,7 +60,7 @@ class Document:
 
 
 def read_document(file: Path) -> Document:
-    """Raises UsageError for a file that cannot be read, is not YAML, is no mapping, gives a key twice or hides a trap."""
+    """Raises UsageError for a file that cannot be read, is not YAML, is no mapping, gives a key twice or is a trap."""
     try:
         text = file.read_text("utf-8-sig")
     except FileNotFoundError:
