@@ -49,8 +49,8 @@ def read_run_record(document: Document) -> RunRecord:
     content = {**data["spec"], "name": data["experiment"], "seeds": [data["seed"]], "arms": {data["arm"]: None}}
     experiment = Document(document.source, content, lines)
     lists = {key: tuple(map(str, data.get(key) or ())) for key in ("declared", "altered")}
-    source = data.get("source") if isinstance(data.get("source"), str) else document.source
-    return RunRecord(experiment, data["signature"], source, lists["declared"] or ("tie",), lists["altered"])
+    source = data.get("source", document.source)
+    return RunRecord(experiment, data["signature"], str(source), lists["declared"] or ("tie",), lists["altered"])
 
 
 def check_signature(run: RunSpec, recorded: RunRecord) -> None:

@@ -132,7 +132,8 @@ class _Construction:
             return [self.construct(item, (*path, index)) for index, item in enumerate(node.value)]
         source = f"{self.document.source}:{find_line(node)}"
         check_text(node.value, source=source)
-        check_number(node, source=source)
+        if isinstance(node, yaml.ScalarNode):
+            check_number(node, source=source)
         return self.loader.construct_object(node)
 
     def _count(self, node: yaml.Node) -> None:
