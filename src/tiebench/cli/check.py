@@ -27,10 +27,8 @@ def check(
     times = estimate_times(runs, counts, data_dir=data_dir)
     if as_json:
         rows = [{"path": path, **values} for path, values in differences]
-        remarks = {run.arm: list(run.remarks) for run in runs if run.remarks}
-        arms = [{**vars(found), "time": vars(times[found.arm])} for found in counts]
-        content = {"experiment": experiment.name, "arms": arms, "differences": rows, "warnings": surprises}
-        print_json(content | {"remarks": remarks})
+        found_arms = [{**vars(found), "time": vars(times[found.arm])} for found in counts]
+        print_json({"experiment": experiment.name, "arms": found_arms, "differences": rows, "warnings": surprises})
         return
     from tiebench.reporting.tables import Column, Table
 

@@ -14,8 +14,8 @@ from tiebench.experiment.corpus_config import CorpusConfig, TextConfig
 def open_corpus(config: CorpusConfig, *, data_dir: Path | None = None, near: Path | None = None) -> Corpus:
     """The corpus that a `corpus:` block names, with every count verified.
 
-    `data_dir` is the folder with downloaded corpora; without it, the environment variable `TIEBENCH_DATA`. `near` is the
-    folder of the experiment file, where the paths of one's own text are looked for first.
+    `data_dir` is the folder with downloaded corpora; without it, the environment variable `TIEBENCH_DATA`. `near` is
+    the folder of the experiment file, where the paths of one's own text are looked for first.
 
     Raises UsageError for a data folder that does not exist, TiebenchError for text that cannot be found, cannot be
     read or is not what the catalogue expects.

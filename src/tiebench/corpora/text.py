@@ -29,8 +29,8 @@ def open_text(config: TextConfig, *, data_dir: Path | None, near: Path | None = 
 def cut_lines(num_lines: int, *, parts: tuple[float, float, float]) -> dict[str, range]:
     """Which lines (counted from 0) each split gets: three blocks in the order of the file, with nothing left over.
 
-    The cuts are at the nearest line to `parts[0]` and to `parts[0] + parts[1]` of all, so they depend on nothing but the
-    number of lines.
+    The cuts are at the nearest line to `parts[0]` and to `parts[0] + parts[1]` of all, so they depend on nothing but
+    the number of lines.
     """
     first, second = round(num_lines * parts[0]), round(num_lines * (parts[0] + parts[1]))
     return dict(zip(SPLITS, (range(first), range(first, second), range(second, num_lines)), strict=True))

@@ -37,7 +37,7 @@ def find_memory() -> int | None:
 
 
 def _count_activations(spec: ArmSpec) -> int:
-    """Numbers that each token of a window leaves behind until the gradients are there, and at both ends of the model."""
+    """Numbers that each token of a window leaves behind until the gradients are there."""
     body = spec.architecture
     ends = 4 * body.width + 2 * (spec.embedding.width or 0)
     if isinstance(body, LSTMConfig):  # the input, four gates, cell, its tanh, hidden; masks and what they were laid on

@@ -34,7 +34,7 @@ def is_file(path: Path) -> bool:
 
 
 def find_config(name: str) -> Path:
-    """A path to a file, the folder of a run, or the name of a bundled experiment. Raises UsageError for none of these."""
+    """A path to a file, the folder of a run, or the name of a bundled experiment. Raises UsageError for none."""
     file = Path(name)
     if is_file(file):
         return file
@@ -44,12 +44,10 @@ def find_config(name: str) -> Path:
     if name in bundled:
         return bundled[name]
     if file.is_dir():
-        found = sorted(str(path) for pattern in ("*.yaml", "*.yml", f"*/{SPEC_FILE}") for path in file.glob(pattern))[
-            :3
-        ]
-        hint = (
-            f"did you mean {' or '.join(found)}?" if found else f"bundled experiments go by name: {', '.join(bundled)}"
-        )
+        patterns = ("*.yaml", "*.yml", f"*/{SPEC_FILE}")
+        found = sorted(str(path) for pattern in patterns for path in file.glob(pattern))[:3]
+        names = f"bundled experiments go by name: {', '.join(bundled)}"
+        hint = f"did you mean {' or '.join(found)}?" if found else names
         raise UsageError(f"{name} is a folder, and an experiment is a file", hint)
     if file.suffix in (".yaml", ".yml") or len(file.parts) > 1:
         raise UsageError(f"no such file: {name}", f"bundled experiments go by name: {', '.join(bundled)}")

@@ -48,7 +48,7 @@ def build_partly(model: type[BaseModel], data: dict[str, Any], *, wrong: set[Pat
         values[name] = build_partly(members[0], data[name], wrong=wrong, path=below) if members else data[name]
     block = model.model_construct(**values)
     for name in model.model_fields.keys() - values.keys():
-        block.__dict__.pop(name, None)  # a default in the place of what is wrong
+        vars(block).pop(name, None)  # a default in the place of what is wrong
     return block
 
 
@@ -71,7 +71,7 @@ def choose_members(annotation: Any, value: Any) -> list[type[BaseModel]]:
     return members[:1]
 
 
-def list_members(annotation: Any) -> list[type[BaseModel]]:
+def list_members(annotation: Any) -> list[type[Any]]:
     """The blocks that an annotation admits."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]

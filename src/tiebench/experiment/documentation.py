@@ -50,13 +50,9 @@ def describe_block(block: type[Block]) -> str:
 def list_keys(block: type[Block]) -> list[Key]:
     """The keys in the order of the schema."""
     schema = block.model_json_schema()
-    needed = schema.get("required", [])
+    needed, blocks = schema.get("required", []), schema.get("$defs", {})
     return [
-        Key(
-            name,
-            describe_values(values, schema.get("$defs", {})),
-            None if name in needed else show(values.get("default")),
-        )
+        Key(name, describe_values(values, blocks), None if name in needed else show(values.get("default")))
         for name, values in schema.get("properties", {}).items()
     ]
 
@@ -103,13 +99,8 @@ def _describe_number(schema: dict[str, Any]) -> str:
     if whole and above is not None:
         low = above + 1
     start = f"above {above:g}" if low is None and above is not None else f"from {low:,}" if _says_much(low) else ""
-    end = (
-        f"below {schema['exclusiveMaximum']:g}"
-        if "exclusiveMaximum" in schema
-        else f"to {high:,}"
-        if _says_much(high)
-        else ""
-    )
+    below = schema.get("exclusiveMaximum")
+    end = f"below {below:g}" if below is not None else f"to {high:,}" if _says_much(high) else ""
     return ", ".join(part for part in (name, f"{start} {end}".strip()) if part)
 
 

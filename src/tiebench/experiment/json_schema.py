@@ -69,10 +69,8 @@ def _admit_shorthand(key: str, block: dict[str, Any]) -> dict[str, Any]:
     described = {"description": DESCRIPTIONS[key]}
     if key not in SHORTHANDS:
         return {"anyOf": [block], **described}
-    types = [
-        get_args(member.model_fields["type"].annotation)[0]
-        for member in list_members(ArmSpec.model_fields[key].annotation)
-    ]
+    members = list_members(ArmSpec.model_fields[key].annotation)
+    types = [get_args(member.model_fields["type"].annotation)[0] for member in members]
     return {"anyOf": [block, {"enum": [*types, *SHORTHANDS[key]]}], **described}
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment.conflicts import find_conflicts, list_members
@@ -39,19 +40,19 @@ class Problem:
 
 
 def explain_problems(error: ValidationError, *, model: type[BaseModel], data: Any) -> list[Problem]:
-    """pydantic's findings about `data` as problems, one for each path, and what the checks between fields say beside them.
+    """pydantic's findings about `data` as problems, one for each path, with a suggestion for unknown keys.
 
-    Unknown keys come with a suggestion.
+    What the checks between fields say comes after them.
     """
     problems: dict[tuple, Problem] = {}
     raised: list[tuple[tuple, str]] = []
     for item in error.errors():
         if item["type"] == "value_error":
-            raised.append((_strip_tags(item["loc"], model), str(item["ctx"]["error"])))
+            raised.append((_strip_tags(item["loc"], model), str(item.get("ctx", {})["error"])))
             continue
         path, found = _strip_tags(item["loc"], model), item["input"]
         if item["type"] == "union_tag_invalid":  # pydantic shows the whole block where its `type` is wrong
-            path, found = (*path, "type"), item["ctx"]["tag"]
+            path, found = (*path, "type"), item.get("ctx", {})["tag"]
         problem = Problem(path, found, _explain(item, path, model))
         if path in problems and problem.allowed not in problems[path].allowed:
             problem = replace(problem, allowed=f"{problems[path].allowed}, or {problem.allowed}")
@@ -97,7 +98,7 @@ def _stands_in_arm(path: tuple[str | int, ...], document: Document) -> bool:
     return written or any(path[: len(known)] == known for known in document.overridden)
 
 
-def _explain(item: dict[str, Any], path: tuple, model: type[BaseModel]) -> str:
+def _explain(item: ErrorDetails, path: tuple, model: type[BaseModel]) -> str:
     kind, context = item["type"], item.get("ctx", {})
     if kind == "extra_forbidden":
         known = _fields_at(model, path[:-1], item["loc"])

@@ -43,15 +43,14 @@ def read_run_record(document: Document) -> RunRecord:
     data = document.data
     for key, kind in KEYS.items():
         if not isinstance(data.get(key), kind):
-            raise UsageError(
-                f"{document.locate((key,))}: {key} is missing or damaged", "train from the experiment's file"
-            )
+            place, hint = document.locate((key,)), "train from the experiment's file"
+            raise UsageError(f"{place}: {key} is missing or damaged", hint)
     lines = {path[1:]: line for path, line in document.lines.items() if path[:1] == ("spec",) and len(path) > 1}
     content = {**data["spec"], "name": data["experiment"], "seeds": [data["seed"]], "arms": {data["arm"]: None}}
     experiment = Document(document.source, content, lines)
     lists = {key: tuple(map(str, data.get(key) or ())) for key in ("declared", "altered")}
-    source = data.get("source") if isinstance(data.get("source"), str) else document.source
-    return RunRecord(experiment, data["signature"], source, lists["declared"] or ("tie",), lists["altered"])
+    source = data.get("source", document.source)
+    return RunRecord(experiment, data["signature"], str(source), lists["declared"] or ("tie",), lists["altered"])
 
 
 def check_signature(run: RunSpec, recorded: RunRecord) -> None:

@@ -42,7 +42,7 @@ class ArmSpec(Block):
 
 
 def list_types(union: Any) -> dict[str, type[Block]]:
-    """The members of a union such as `ArchitectureConfig`, by the `type` that names them in the YAML, alphabetically."""
+    """The members of a union such as `ArchitectureConfig`, by the `type` that names them, alphabetically."""
     members = {get_args(member.model_fields["type"].annotation)[0]: member for member in get_args(get_args(union)[0])}
     return dict(sorted(members.items()))
 

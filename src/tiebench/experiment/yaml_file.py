@@ -60,7 +60,7 @@ class Document:
 
 
 def read_document(file: Path) -> Document:
-    """Raises UsageError for a file that cannot be read, is not YAML, is no mapping, gives a key twice or hides a trap."""
+    """Raises UsageError for a file that cannot be read, is not YAML, is no mapping, gives a key twice or is a trap."""
     try:
         text = file.read_text("utf-8-sig")
     except FileNotFoundError:
@@ -132,7 +132,8 @@ class _Construction:
             return [self.construct(item, (*path, index)) for index, item in enumerate(node.value)]
         source = f"{self.document.source}:{find_line(node)}"
         check_text(node.value, source=source)
-        check_number(node, source=source)
+        if isinstance(node, yaml.ScalarNode):
+            check_number(node, source=source)
         return self.loader.construct_object(node)
 
     def _count(self, node: yaml.Node) -> None:

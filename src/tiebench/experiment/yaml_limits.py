@@ -22,8 +22,9 @@ def check_events(events: Iterable[yaml.Event], *, source: str) -> None:
     open_anchors: list[str | None] = []
     for event in events:
         place = f"{source}:{event.start_mark.line + 1}"
-        if getattr(event, "tag", None) is not None:
-            raise UsageError(f"{place}: the tag {_name_tag(event)} has no meaning here", "remove what begins with !")
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            raise UsageError(f"{place}: the tag {_name_tag(tag)} has no meaning here", "remove what begins with !")
         if isinstance(event, yaml.AliasEvent) and event.anchor in open_anchors:
             raise UsageError(f"{place}: the alias *{event.anchor} stands inside of itself", "write the value out")
         if isinstance(event, yaml.CollectionStartEvent):
@@ -61,6 +62,6 @@ def explain_error(error: yaml.YAMLError) -> str:
     return place + (getattr(error, "problem", None) or str(error))
 
 
-def _name_tag(event: yaml.Event) -> str:
+def _name_tag(tag: str) -> str:
     prefix = "tag:yaml.org,2002:"
-    return f"!!{event.tag.removeprefix(prefix)}" if event.tag.startswith(prefix) else event.tag
+    return f"!!{tag.removeprefix(prefix)}" if tag.startswith(prefix) else tag

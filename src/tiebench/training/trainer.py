@@ -27,6 +27,7 @@ from tiebench.training.signals import Interrupted, catch_signals
 
 CHECKPOINT_SECONDS = 60.0
 SURPRISING_FIRST_LOSS = 1.3
+MOST_THREADS = 4096
 READ_EVERY_STEPS = {"cpu": 1}
 READ_EVERY_STEPS_ELSEWHERE = 50
 
@@ -295,8 +296,15 @@ class Trainer:
         self.recurrent_states = _move(state["recurrent_states"], self.device)
         self.dropout_generator.set_state(state["dropout"])
         self.state = TrainState(**state["train_state"])
-        torch.set_num_threads(state["num_threads"])  # another number would round differently
+        torch.set_num_threads(self._check_threads(state["num_threads"]))  # another number would round differently
         self.callback.say(f"{self.run.name}: going on from step {self.state.step:,} of {self.num_steps:,}")
+
+    def _check_threads(self, number: Any) -> int:
+        """Raises TiebenchError for a number that torch would not survive."""
+        if type(number) is not int or not 0 < number <= MOST_THREADS:
+            what = f"the checkpoint in {self.folder} is damaged: it asks for {number!r} threads"
+            raise TiebenchError(what, "train with --force to begin again")
+        return number
 
     def interrupt(self) -> None:
         """Ask for a checkpoint and an end, as soon as it can be."""
