@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiebench.claims.papers import EMBEDDINGS, STUDIES, Claim, PaperClaims
-from tiebench.claims.verdicts import Evidence
+from tiebench.claims.evidence import Evidence
 from tiebench.errors import TiebenchError
 from tiebench.results.measurements import Measurement, add_measurements, identify_run
 from tiebench.results.record import Record

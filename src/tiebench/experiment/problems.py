@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment.yaml_file import Document
 
+CHECK = "`tiebench check CONFIG` tries a file without training"
 MESSAGES = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -48,15 +49,13 @@ def explain_problems(error: ValidationError, *, model: type[BaseModel]) -> list[
     return list(problems.values())
 
 
-def raise_problems(problems: list[Problem], document: Document) -> None:
-    """Raises UsageError with one line a problem; says nothing when there is none."""
+def raise_problems(problems: list[Problem], document: Document, *, hint: str = CHECK) -> None:
+    """Raises UsageError with one line a problem and the hint; says nothing when there is none."""
     lines = list(dict.fromkeys(_format(problem, document) for problem in problems))
     if lines:
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
         listing = "\n".join(f"  {line}" for line in lines)
-        raise UsageError(
-            f"{document.source} has {count}:\n{listing}", "`tiebench check CONFIG` tries a file without training"
-        )
+        raise UsageError(f"{document.source} has {count}:\n{listing}", hint)
 
 
 def _format(problem: Problem, document: Document) -> str:
