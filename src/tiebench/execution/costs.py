@@ -127,7 +127,7 @@ def count_operations(cost: CostEstimate, *, tokens: dict[str, int]) -> CostEstim
     """With the operations of training and, forward only, of every evaluation."""
     training = cost.run.spec.training
     model = build_on_meta(cost.run.spec, vocabulary_size=cost.vocabulary_size)
-    per_token = count_flops_per_token(model, context=training.window)
+    per_token = count_flops_per_token(model, context=training.window, objective=training.objective)
     stream = TokenStream(np.empty(0), tokens["train"], 0, 0, 0)
     batches = Batches(stream, training.batch_size, training.window, model.architecture.recurrent, cost.run.seed)
     num_steps = plan_steps(training, steps_per_epoch=batches.steps_per_epoch)
@@ -136,7 +136,8 @@ def count_operations(cost: CostEstimate, *, tokens: dict[str, int]) -> CostEstim
     num_scored = num_evaluations * tokens["valid"] + tokens["test"]
     num_scored += tokens["train"] if cost.run.spec.evaluation.train else 0
     per_step = per_token * training.batch_size * training.window
-    return replace(cost, tokens=num_trained, flops=per_token * (num_trained + num_scored / 3), flops_per_step=per_step)
+    scoring = count_flops_per_token(model, context=training.window) / 3 * num_scored
+    return replace(cost, tokens=num_trained, flops=per_token * num_trained + scoring, flops_per_step=per_step)
 
 
 def _time_models(costs: list[CostEstimate], *, settings: Settings) -> list[Rate]:

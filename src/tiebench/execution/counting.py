@@ -52,7 +52,7 @@ def _count_arm(run: RunSpec, *, data_dir: Path | None) -> ArmCount:
     return ArmCount(
         arm=run.arm,
         parameters=parameters,
-        flops_per_token=count_flops_per_token(model, context=training.window),
+        flops_per_token=count_flops_per_token(model, context=training.window, objective=training.objective),
         memory_bytes=BYTES * copies * parameters.total + min(BUFFER_BYTES, BYTES * num_scores),
         num_steps=num_steps,
         num_tokens=num_steps * training.batch_size * training.window,
