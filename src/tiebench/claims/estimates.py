@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tiebench.claims.contrasts import Contrast
 from tiebench.comparison.bounds import estimate_mean
 
-NUM_GROUPS = 50  # words are left out in this many groups (`analysis.jackknife`), which leaves one degree of freedom less
+NUM_GROUPS = 50  # of words, each left out once (`analysis.jackknife`): one degree of freedom less
 
 
 class SumEstimate(NamedTuple):
