@@ -12,8 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tiebench.claims.evidence import Evidence, plan_papers
 from tiebench.claims.papers import ALL, load_papers
-from tiebench.claims.verdicts import Evidence, judge_papers, plan_papers
+from tiebench.claims.verdicts import judge_papers
 from tiebench.files import write_text
 from tiebench.reporting.claims_table import render_claims
 from tiebench.reporting.pages import render_results_readme

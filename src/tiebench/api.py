@@ -6,8 +6,9 @@ Settings are those of the command line. Nothing is printed; progress goes to a `
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tiebench.claims.evidence import Evidence, plan_papers
 from tiebench.claims.papers import load_papers
-from tiebench.claims.verdicts import ClaimResult, Evidence, judge_papers, plan_papers
+from tiebench.claims.verdicts import ClaimResult, judge_papers
 from tiebench.comparison.pairing import Comparison, compare_arms
 from tiebench.errors import UsageError
 from tiebench.execution.plan import plan_runs

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tiebench.claims.evidence import Evidence, plan_papers
 from tiebench.claims.papers import ALL, load_papers, read_claims
-from tiebench.claims.verdicts import Evidence, judge_papers, plan_papers
+from tiebench.claims.verdicts import judge_papers
 from tiebench.cli.app import app
 from tiebench.errors import UsageError
 from tiebench.experiment.bundled import list_claim_files

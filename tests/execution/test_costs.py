@@ -1,8 +1,8 @@
 import pytest
 
 from tiebench.analysis.subspace_study import count_study
+from tiebench.claims.evidence import ClaimRuns, plan_papers
 from tiebench.claims.papers import load_papers
-from tiebench.claims.verdicts import ClaimRuns, plan_papers
 from tiebench.cli.costs_table import costs_table
 from tiebench.execution import costs as costs_module
 from tiebench.execution.costs import estimate_costs, list_uncountable, read_counts

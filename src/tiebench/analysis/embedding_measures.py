@@ -78,20 +78,35 @@ def measure_subspace_distance(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.sqrt((rest**2).sum() / other.shape[1]))
 
 
+def expect_subspace_distance(*, num_words: int, width: int) -> float:
+    """That of two random tables: of a random direction a share of width / num_words lies in the span."""
+    return float(np.sqrt(1 - width / num_words))
+
+
 def correlate_judgements(table: np.ndarray, *, words: dict[str, int], dataset: str) -> tuple[float, int]:
     """Spearman's rho between cosines and human scores, and the number of pairs of which both words have a row.
 
     `words` is word to row; `dataset` one of `WORD_PAIRS`. Raises TiebenchError without gensim, whose test data has
     the scores, or when fewer than `MIN_PAIRS` pairs are left.
     """
+    cosines, scores = judge_pairs(table, words=words, dataset=dataset)
+    return correlate_scores(cosines, scores), len(scores)
+
+
+def correlate_scores(cosines: np.ndarray, scores: np.ndarray) -> float:
+    """Spearman's rho."""
     from scipy.stats import spearmanr
 
+    return float(spearmanr(cosines, scores).statistic)
+
+
+def judge_pairs(table: np.ndarray, *, words: dict[str, int], dataset: str) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine and human score of each pair of which both words have a row, `(pairs,)` each. Raises as above."""
     pairs = [pair for pair in read_word_pairs(dataset) if pair[0] in words and pair[1] in words]
     if len(pairs) < MIN_PAIRS:
         raise TiebenchError(f"{dataset}: only {len(pairs)} pairs are in the vocabulary", "take a larger vocabulary")
     left, right = (normalise_rows(table[[words[pair[side]] for pair in pairs]]) for side in (0, 1))
-    cosines = (left * right).sum(axis=1)
-    return float(spearmanr(cosines, [pair[2] for pair in pairs]).statistic), len(pairs)
+    return (left * right).sum(axis=1), np.array([pair[2] for pair in pairs])
 
 
 def read_word_pairs(dataset: str) -> list[tuple[str, str, float]]:

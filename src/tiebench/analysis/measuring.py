@@ -5,10 +5,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tiebench.claims.evidence import Evidence
 from tiebench.claims.papers import EMBEDDINGS, STUDIES, Claim, PaperClaims
-from tiebench.claims.verdicts import Evidence
 from tiebench.errors import TiebenchError
-from tiebench.results.measurements import Measurement, add_measurements, identify_run
+from tiebench.results.measurements import Measurement, add_measurements, identify_run, name_sampling_error
 from tiebench.results.record import Record
 from tiebench.results.store import Store
 
@@ -58,30 +58,61 @@ def read_embeddings(untied: Record, tied: Record, *, store: Store) -> Embeddings
 
 def measure_embeddings(
     measure: str, tables: Embeddings, *, words: dict[str, int]
-) -> Iterator[tuple[str, float, dict[str, int]]]:
-    """What of, how much, and on how many words or pairs it rests."""
+) -> Iterator[tuple[str, float, dict[str, int | float]]]:
+    """What of, how much, and what it rests on: words or pairs, and the standard errors that other ones would give, of
+    the figure and of its difference from each other figure (`name_sampling_error`)."""
     from tiebench.analysis import embedding_measures as measures
+    from tiebench.analysis.jackknife import leave_out_items, leave_out_words, measure_error
 
     num_words = len(tables["in"])
+    values: dict[str, float] = {}
+    without: dict[str, np.ndarray] = {}
+    facts: dict[str, dict[str, int | float]] = {}
     if measure == "rank correlation":
         ranks = {name: measures.rank_distances(table) for name, table in tables.items()}
         for first, second in combinations(EMBEDDINGS, 2):
-            value = measures.correlate_ranked(ranks[first], ranks[second])
-            yield f"{first}-{second}", value, {"num_pairs": len(ranks[first])}
+            of = f"{first}-{second}"
+            values[of] = measures.correlate_ranked(ranks[first], ranks[second])
+            without[of] = leave_out_words(ranks[first], ranks[second], num_words=num_words)
+            facts[of] = {"num_pairs": len(ranks[first])}
     elif measure == "aligned cosine":
         for first, second in combinations(EMBEDDINGS, 2):
-            value = measures.measure_aligned_cosine(tables[first], tables[second])
-            yield f"{first}-{second}", value, {"num_words": num_words}
+            of, (left, right) = f"{first}-{second}", (tables[first], tables[second])
+            values[of] = measures.measure_aligned_cosine(left, right)
+            without[of] = leave_out_items(
+                lambda kept, left=left, right=right: measures.measure_aligned_cosine(left[kept], right[kept]),
+                num_items=num_words,
+            )
+            facts[of] = {"num_words": num_words, "null": measures.measure_aligned_cosine(left, _shuffle(right))}
     else:
         for name, table in tables.items():
-            value, num_pairs = measures.correlate_judgements(table, words=words, dataset=measure)
-            yield name, value, {"num_pairs": num_pairs}
+            cosines, scores = measures.judge_pairs(table, words=words, dataset=measure)
+            values[name] = measures.correlate_scores(cosines, scores)
+            without[name] = leave_out_items(
+                lambda kept, cosines=cosines, scores=scores: measures.correlate_scores(cosines[kept], scores[kept]),
+                num_items=len(scores),
+            )
+            facts[name] = {"num_pairs": len(scores)}
+    for of, value in values.items():
+        errors = {name_sampling_error(): measure_error(without[of])}
+        for other in values:
+            if other != of:
+                errors[name_sampling_error(other)] = measure_error(without[of] - without[other])
+        yield of, value, facts[of] | errors
+
+
+def _shuffle(table: "np.ndarray") -> "np.ndarray":
+    """The rows in a random order, so that words no longer correspond: what is found then is chance."""
+    import numpy as np
+
+    return np.random.default_rng(0).permutation(table)
 
 
 def _find_pairs(claim: Claim, evidence: Evidence) -> list[tuple[Record, Record]]:
-    """The runs of both arms at each seed where both have weights and the measure is not there yet."""
+    """The runs of both arms at each seed where both have weights and the measure, or its error, is not there yet."""
     records, measurements = evidence.read(claim.experiment)
-    known = {found.seed for found in measurements if found.measure == claim.measure and found.is_about(claim.arms)}
+    about = [found for found in measurements if found.measure == claim.measure and found.is_about(claim.arms)]
+    known = {found.seed for found in about if name_sampling_error() in found.facts}
     weighty = {
         (record.arm, record.seed): record
         for record in records

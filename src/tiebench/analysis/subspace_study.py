@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from tiebench.analysis.embedding_measures import measure_subspace_distance
+from tiebench.analysis.embedding_measures import expect_subspace_distance, measure_subspace_distance
 from tiebench.errors import UsageError
 from tiebench.execution import environment
 from tiebench.execution.costs import CostEstimate, count_operations
@@ -59,7 +59,9 @@ def run_study(
     tokens = torch.from_numpy(np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int64))
     model = train_model(tokens, run=run, beta=beta, study=study)
     tables = [table.detach().numpy() for table in (model.embedding.input_embedding, model.embedding.output_embedding)]
-    facts = {"num_tokens": study.num_tokens, "num_words": len(tables[0]), "num_passes": study.num_passes}
+    facts: dict[str, int | float | str] = {"num_tokens": study.num_tokens, "num_words": len(tables[0])}
+    null = expect_subspace_distance(num_words=len(tables[0]), width=study.width)
+    facts |= {"num_passes": study.num_passes, "null": null}
     value = measure_subspace_distance(*tables)
     place = environment.choose_device("cpu")
     made = environment.describe_provenance(started=started, device=place)

@@ -1,226 +1,200 @@
 """Published beside measured: what the finished runs say about each claim, and the verdict.
 
-A value is reproduced when the mean over seeds lies within the tolerance. A value outside it is "direction only" when
-the paper's claims on the order of the same things hold. An order is reproduced when the means over the seeds that all
-have are in it. Whatever was run with another spec than the claim names is "altered", and nothing else.
+An order is reproduced when the one-sided 95 % bound of its difference excludes 0, by Holm's adjustment over the orders
+of the paper that were run, and contradicted when the bound on the other side does. A value or a difference is
+reproduced when two one-sided tests at 5 % place it within its margin, and contradicted when its 90 % interval lies
+outside. Everything else is inconclusive, and so is whatever rests on one seed. Checks are exact. What was run with
+another spec than the claim names is "altered", and nothing else.
 """
 
-import math
-import operator
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Literal
 
-from tiebench.claims.papers import Claim, PaperClaims
+from tiebench.claims.contrasts import Contrast
+from tiebench.claims.estimates import SumEstimate, estimate_sum
+from tiebench.claims.evidence import BySeed, Evidence
+from tiebench.claims.papers import Claim, Kind, PaperClaims
+from tiebench.comparison.bounds import LEVEL, adjust_holm, check_order, check_value
 from tiebench.comparison.pairing import Spread, measure_spread
 from tiebench.experiment.block import Block
-from tiebench.experiment.loading import Experiment, load_experiment
-from tiebench.experiment.run_spec import RunSpec
-from tiebench.results.measurements import Measurement, is_current, read_measurements
-from tiebench.results.record import RECORD_FILE, Record, read_record
-from tiebench.results.store import Store
 
-Verdict = Literal["reproduced", "direction only", "not reproduced", "not run", "altered"]
-BySeed = dict[int, float]
-ORDERS = {"<": operator.lt, ">": operator.gt}
+Verdict = Literal["reproduced", "contradicted", "inconclusive", "not run", "altered"]
+VERDICTS: tuple[Verdict, ...] = ("reproduced", "contradicted", "inconclusive", "altered", "not run")
+OF_DIFFERENCE = "half the published difference"
 
 
 class ClaimResult(Block):
     """One claim, judged. `measured` has a spread for each of the claim's subjects, or none where nothing was run.
 
-    `difference` is measured minus published, or the first subject minus the second at equal seeds.
+    `estimate` is the value, the difference, or for an order of one link what should be below 0. `low` to `high` is its
+    90 % interval, each end a one-sided 95 % bound. `p` speaks for the claim when small and `p_opposite` against it,
+    those of orders adjusted over the paper; none of these is known from one seed. `null` is what chance gives.
     """
 
     paper: str
     id: str
+    kind: Kind
     source: str
     says: str
     measure: str
     subjects: list[str]
     published: float | None
-    tolerance: float | None
+    margin: float | None
+    margin_source: str
     relation: str | None
+    contrast: str | None
+    null: float | None
     measured: list[Spread]
-    difference: Spread | None
+    estimate: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_opposite: float | None
     verdict: Verdict
+    same_as: str | None
     notes: str
 
 
 @dataclass(frozen=True)
-class ClaimRuns:
-    """What a claim needs of one experiment: its arms, at the seeds asked for (none: those of the file)."""
+class _Test:
+    """What the runs say, before the paper's orders are adjusted together."""
 
-    experiment: Experiment
-    arms: tuple[str, ...]
-    seeds: tuple[int, ...] = ()
-
-    @property
-    def runs(self) -> list[RunSpec]:
-        return self.experiment.list_runs(arms=list(self.arms), seeds=list(self.seeds))
-
-
-@dataclass
-class Evidence:
-    """The finished runs and measurements of the experiments that claims name, read once each."""
-
-    store: Store
-    plans: dict[str, ClaimRuns]
-    seeds: tuple[int, ...] = ()
-    kept: dict[str, tuple[list[Record], list[Measurement]]] = field(default_factory=dict)
-
-    def read(self, place: str) -> tuple[list[Record], list[Measurement]]:
-        """The records and the measurements of an experiment (by the name that claims use) or of a study."""
-        if place not in self.kept:
-            plan = self.plans.get(place)
-            folder = self.store.root / (plan.experiment.name if plan else place)
-            records = [read_record(file.parent) for file in sorted(folder.glob(f"*/seed-*/{RECORD_FILE}"))]
-            records = [record for record in records if self._wants(record.seed)]
-            measurements = [measurement for measurement in read_measurements(folder) if self._wants(measurement.seed)]
-            self.kept[place] = (
-                records,
-                [measurement for measurement in measurements if is_current(measurement, records)],
-            )
-        return self.kept[place]
-
-    def measure(self, claim: Claim, subject: str) -> BySeed:
-        """Seed to figure, for the seeds that have one."""
-        if claim.place is None:
-            return {}
-        records, measurements = self.read(claim.place)
-        if claim.measure in _RECORD_MEASURES:
-            read = _RECORD_MEASURES[claim.measure]
-            found = {record.seed: read(record) for record in records if record.arm == subject}
-            return {seed: value for seed, value in found.items() if value is not None}
-        arms, asked = claim.arms if claim.is_about_embeddings else [], (claim.measure, subject)
-        fitting = [measurement for measurement in measurements if measurement.is_about(arms)]
-        return {
-            measurement.seed: measurement.value
-            for measurement in fitting
-            if (measurement.measure, measurement.of) == asked
-        }
-
-    def is_altered(self, claim: Claim) -> bool:
-        """Whether anything was changed: by an override, or in a run that stands where the claim's should."""
-        plan = self.plans.get(claim.experiment or "")
-        if plan is None:
-            return False
-        records = [record for record in self.read(claim.experiment)[0] if record.arm in claim.arms]
-        return bool(plan.experiment.altered) or any(not _is_as_planned(record, plan.experiment) for record in records)
-
-    def _wants(self, seed: int) -> bool:
-        return not self.seeds or seed in self.seeds
-
-
-def plan_papers(
-    papers: list[PaperClaims], *, only: list[str], seeds: list[int], overrides: list[str]
-) -> dict[str, ClaimRuns]:
-    """Experiment name to what the chosen claims need of it. Raises UsageError for one, or an arm, that is not there."""
-    arms: dict[str, dict[str, None]] = {}
-    for paper in papers:
-        for claim in paper.choose(only).values():
-            if claim.experiment is not None:
-                arms.setdefault(claim.experiment, {}).update(dict.fromkeys(claim.arms))
-    plans = {}
-    for name, chosen in arms.items():
-        experiment = load_experiment(name, overrides=overrides)
-        experiment.list_runs(arms=list(chosen))
-        plans[name] = ClaimRuns(experiment, tuple(chosen), tuple(seeds))
-    return plans
+    found: dict[str, BySeed]
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_opposite: float | None = None
 
 
 def judge_papers(papers: list[PaperClaims], *, evidence: Evidence, only: list[str]) -> list[ClaimResult]:
-    """Every chosen claim with its verdict, paper by paper."""
-    return [
-        judge_claim(id, claim, paper=paper, evidence=evidence)
-        for paper in papers
-        for id, claim in paper.choose(only).items()
-    ]
+    """Every chosen claim with its verdict, paper by paper; the chosen ones are judged as they are among all."""
+    results = []
+    for paper in papers:
+        tests = {id: _test_claim(claim, evidence) for id, claim in paper.claims.items()}
+        altered = {id for id, claim in paper.claims.items() if evidence.is_altered(claim)}
+        family = _list_orders(paper, tests, altered)
+        adjusted = {id: pair for id, pair in zip(family, _adjust([tests[id] for id in family]), strict=True)}
+        for id, claim in paper.choose(only).items():
+            p, p_opposite = adjusted.get(id) or (tests[id].p, tests[id].p_opposite)
+            results.append(_describe(id, claim, tests[id], p, p_opposite, paper=paper, is_altered=id in altered))
+    return results
 
 
-def judge_claim(id: str, claim: Claim, *, paper: PaperClaims, evidence: Evidence) -> ClaimResult:
-    """One claim with its verdict; the paper's other claims are asked for the direction."""
-    found = [evidence.measure(claim, subject) for subject in claim.subjects]
-    common = sorted(set.intersection(*map(set, found)))
-    spreads = [measure_spread(values[seed] for seed in common) for values in found] if common else []
+def _list_orders(paper: PaperClaims, tests: dict[str, _Test], altered: set[str]) -> list[str]:
+    """The family that Holm's adjustment is over: each order that was run, once."""
+    orders = (id for id, claim in paper.claims.items() if claim.kind == "order" and claim.same_as is None)
+    return [id for id in orders if tests[id].p is not None and id not in altered]
+
+
+def _adjust(tests: list[_Test]) -> list[tuple[float, float]]:
+    """Adjusted over the family: for each order, and for its opposite."""
+    sides = [[test.p for test in tests], [test.p_opposite for test in tests]]
+    return list(zip(*(adjust_holm([p for p in side if p is not None]) for side in sides), strict=True))
+
+
+def _test_claim(claim: Claim, evidence: Evidence) -> _Test:
+    found = {subject: evidence.measure(claim, subject) for subject in claim.subjects}
+    if claim.is_about_embeddings:  # tables of one pair of runs: only the seeds that have all of them
+        common = set.intersection(*(set(values) for values in found.values()))
+        found = {subject: {seed: values[seed] for seed in sorted(common)} for subject, values in found.items()}
+    if not all(found.values()):
+        return _Test(found={})
+    estimates = [_estimate(claim, contrast, found, evidence) for contrast in claim.contrasts]
+    if claim.kind == "check" or any(estimate.error is None for estimate in estimates):
+        only = estimates[0].value if len(estimates) == 1 else None
+        return _Test(found, estimate=only)
+    return _test_order(found, estimates) if claim.relation else _test_value(claim, found, estimates[0])
+
+
+def _estimate(claim: Claim, contrast: Contrast, found: dict[str, BySeed], evidence: Evidence) -> SumEstimate:
+    values = {name: found[name] for name in contrast}
+    sampling_error = evidence.measure_sampling_error(claim, contrast)
+    return estimate_sum(contrast, values, paired=claim.is_about_embeddings, sampling_error=sampling_error)
+
+
+def _test_order(found: dict[str, BySeed], estimates: list[SumEstimate]) -> _Test:
+    """A chain holds when each link does (the largest p), and fails when any does (the smallest, by Bonferroni)."""
+    tests = [check_order(link.value, error=link.error, degrees_of_freedom=link.freedom) for link in estimates]
+    p, opposite = max(test.p_below for test in tests), min(1.0, len(tests) * min(test.p_above for test in tests))
+    if len(tests) > 1:
+        return _Test(found, p=p, p_opposite=opposite)
+    return _Test(found, estimates[0].value, tests[0].low, tests[0].high, p, opposite)
+
+
+def _test_value(claim: Claim, found: dict[str, BySeed], known: SumEstimate) -> _Test:
+    test = check_value(
+        known.value,
+        published=claim.published,
+        margin=claim.bound,
+        error=known.error,
+        degrees_of_freedom=known.freedom,
+    )
+    return _Test(found, known.value, test.low, test.high, test.p_within, test.p_outside)
+
+
+def _describe(
+    id: str,
+    claim: Claim,
+    test: _Test,
+    p: float | None,
+    p_opposite: float | None,
+    *,
+    paper: PaperClaims,
+    is_altered: bool,
+) -> ClaimResult:
     return ClaimResult(
         paper=paper.name,
         id=id,
+        kind=claim.kind,
         source=claim.source,
         says=claim.says,
         measure=claim.measure,
         subjects=claim.subjects,
         published=claim.published,
-        tolerance=claim.tolerance,
+        margin=claim.bound if claim.published is not None else None,
+        margin_source=_find_margin_source(claim, paper),
         relation=claim.relation,
-        measured=spreads,
-        difference=_find_difference(claim, found, common),
-        verdict=_reach_verdict(claim, [spread.mean for spread in spreads], paper=paper, evidence=evidence),
+        contrast=claim.difference,
+        null=claim.null,
+        measured=[measure_spread(values.values()) for values in test.found.values()],
+        estimate=test.estimate,
+        low=test.low,
+        high=test.high,
+        p=p,
+        p_opposite=p_opposite,
+        verdict=_reach_verdict(claim, test, p, p_opposite, is_altered=is_altered),
+        same_as=claim.same_as,
         notes=claim.notes,
     )
 
 
-def _reach_verdict(claim: Claim, means: list[float], *, paper: PaperClaims, evidence: Evidence) -> Verdict:
-    if not means:
+def _find_margin_source(claim: Claim, paper: PaperClaims) -> str:
+    if claim.published is None:
+        return ""
+    if claim.difference is None:
+        return " ".join(paper.tolerances.split())
+    return OF_DIFFERENCE if claim.margin is None else claim.notes or OF_DIFFERENCE
+
+
+def _reach_verdict(
+    claim: Claim, test: _Test, p: float | None, p_opposite: float | None, *, is_altered: bool
+) -> Verdict:
+    if not test.found:
         return "not run"
-    if evidence.is_altered(claim):
+    if is_altered:
         return "altered"
-    if claim.relation is not None:
-        return _judge_order(claim, means)
-    return _judge_value(claim, means[0], paper=paper, evidence=evidence)
-
-
-def _judge_order(claim: Claim, means: list[float]) -> Verdict:
-    pairs = zip(claim.signs, pairwise(means), strict=True)
-    return "reproduced" if all(ORDERS[sign](*pair) for sign, pair in pairs) else "not reproduced"
-
-
-def _judge_value(claim: Claim, mean: float, *, paper: PaperClaims, evidence: Evidence) -> Verdict:
-    if abs(mean - claim.published) <= claim.tolerance:
+    if claim.kind == "check":
+        return "reproduced" if _is_exact(claim, test) else "contradicted"
+    if p is not None and p < 1 - LEVEL:
         return "reproduced"
-    verdicts = [
-        judge_claim(id, other, paper=paper, evidence=evidence).verdict
-        for id, other in paper.claims.items()
-        if other.relation is not None
-        and (other.place, other.measure) == (claim.place, claim.measure)
-        and claim.subjects[0] in other.subjects
-    ]
-    judged = [verdict for verdict in verdicts if verdict != "not run"]
-    return "direction only" if judged and set(judged) == {"reproduced"} else "not reproduced"
+    return "contradicted" if p_opposite is not None and p_opposite < 1 - LEVEL else "inconclusive"
 
 
-def _find_difference(claim: Claim, found: list[BySeed], common: list[int]) -> Spread | None:
-    if claim.published is not None:
-        return measure_spread(found[0][seed] - claim.published for seed in common)
-    return measure_spread(found[0][seed] - found[1][seed] for seed in common) if len(found) == 2 else None
-
-
-def _is_as_planned(record: Record, experiment: Experiment) -> bool:
-    if record.arm not in experiment.arms:
-        return False
-    return experiment.list_runs(arms=[record.arm], seeds=[record.seed])[0].signature == record.signature
-
-
-def _read_perplexity(split: str) -> Callable[[Record], float | None]:
-    return lambda record: record.evaluations[split].perplexity if split in record.evaluations else None
-
-
-def _read_train_perplexity(record: Record) -> float | None:
-    """A full pass with the best checkpoint where there was one, else the running perplexity."""
-    return _read_perplexity("train")(record) or record.training_perplexity
-
-
-def _measure_overfitting(record: Record) -> float | None:
-    """ln of the validation perplexity minus ln of the train perplexity, in nats per token."""
-    train, valid = _read_train_perplexity(record), _read_perplexity("valid")(record)
-    return math.log(valid / train) if train and valid else None
-
-
-_RECORD_MEASURES: dict[str, Callable[[Record], float | None]] = {
-    "test perplexity": _read_perplexity("test"),
-    "valid perplexity": _read_perplexity("valid"),
-    "train perplexity": _read_train_perplexity,
-    "running train perplexity": lambda record: record.training_perplexity,
-    "overfitting": _measure_overfitting,
-    "parameters": lambda record: float(record.parameters.total),
-}
+def _is_exact(claim: Claim, test: _Test) -> bool:
+    """Counts do not vary with the seed: the printed figure, or the order, holds or it does not."""
+    means = {name: sum(values.values()) / len(values) for name, values in test.found.items()}
+    sums = [sum(weight * means[name] for name, weight in contrast.items()) for contrast in claim.contrasts]
+    if claim.relation is not None:
+        return all(value < 0 for value in sums)
+    return abs(sums[0] - claim.published) <= claim.bound

@@ -61,17 +61,19 @@ def print_costs(costs: list["CostEstimate"], *, device: str, format: str, only_c
 
 
 def print_claims(outcomes: list["ClaimResult"], papers: list["PaperClaims"], *, format: str) -> None:
-    """The claims table; raises CheckFailed when a claim that was run is not reproduced."""
-    from tiebench.reporting.claims_table import claims_table
+    """The claims that were run and the verdicts by paper; raises CheckFailed when a claim is contradicted."""
+    from tiebench.reporting.claims_table import claims_table, verdicts_table
 
     if format == "json":
         print_json([outcome.model_dump(mode="json") for outcome in outcomes])
     else:
-        print_table(claims_table(outcomes, papers=papers), format=format)
-    failed = [outcome.id for outcome in outcomes if outcome.verdict in ("not reproduced", "direction only")]
-    if failed:
+        print_table(claims_table(outcomes, papers=papers, width=find_width() if format == "text" else None), format=format)
+    if format == "text":
+        print_table(verdicts_table(outcomes))
+    contradicted = [outcome.id for outcome in outcomes if outcome.verdict == "contradicted"]
+    if contradicted:
         hint = "the table shows by how much; --json has the notes on what is ambiguous"
-        raise CheckFailed(f"not reproduced: {', '.join(failed)}", hint)
+        raise CheckFailed(f"contradicted: {', '.join(contradicted)}", hint)
 
 
 def print_runs(records: list["Record"], *, as_json: bool) -> None:

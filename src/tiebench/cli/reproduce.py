@@ -41,8 +41,9 @@ def reproduce(
 ) -> None:
     """Check a paper's claims: run what is missing, then print published beside measured, with a verdict on each."""
     from tiebench.analysis.measuring import complete_measurements, list_missing_studies
+    from tiebench.claims.evidence import Evidence, plan_papers
     from tiebench.claims.papers import load_papers
-    from tiebench.claims.verdicts import Evidence, judge_papers, plan_papers
+    from tiebench.claims.verdicts import judge_papers
 
     format = choose_format(format, as_json=as_json)
     check_output(format)

@@ -136,7 +136,11 @@ def measure_arm(
         precision=precision,
         num_threads=torch.get_num_threads(),
         num_parameters=count_parameters(trainer.model).total,
-        flops_per_token=count_flops_per_token(trainer.model, context=workload.run.spec.training.window),
+        flops_per_token=count_flops_per_token(
+            trainer.model,
+            context=workload.run.spec.training.window,
+            objective=workload.run.spec.training.objective,
+        ),
         train_tokens_per_second=train_rate,
         evaluation_tokens_per_second=evaluation_rate,
         peak_memory_bytes=peak,

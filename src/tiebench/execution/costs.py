@@ -127,7 +127,7 @@ def count_operations(cost: CostEstimate, *, tokens: dict[str, int]) -> CostEstim
     """With the operations of training and, forward only, of every evaluation."""
     training = cost.run.spec.training
     model = build_on_meta(cost.run.spec, vocabulary_size=cost.vocabulary_size)
-    per_token = count_flops_per_token(model, context=training.window)
+    per_token = count_flops_per_token(model, context=training.window, objective=training.objective)
     stream = TokenStream(np.empty(0), tokens["train"], 0, 0, 0)
     recurrent = model.architecture.recurrent
     batches = build_batches(training, stream=stream, recurrent=recurrent, seed=cost.run.seed)
@@ -144,9 +144,8 @@ def weigh_operations(
     num_evaluations = num_steps // (training.evaluate_every or steps_per_epoch) + 1
     num_scored = num_evaluations * tokens["valid"] + tokens["test"]
     num_scored += tokens["train"] if cost.run.spec.evaluation.train else 0
-    flops = flops_per_token * (num_trained + num_scored / 3)
     per_step = flops_per_token * training.batch_size * training.window
-    return replace(cost, tokens=num_trained, flops=flops, flops_per_step=per_step)
+    return replace(cost, tokens=num_trained, flops=flops_per_token * (num_trained + num_scored / 3), flops_per_step=per_step)
 
 
 def _time_models(costs: list[CostEstimate], *, settings: Settings) -> list[Rate]:

@@ -49,7 +49,7 @@ def _count_arm(run: RunSpec, *, data_dir: Path | None) -> ArmCount:
     return ArmCount(
         arm=run.arm,
         parameters=parameters,
-        flops_per_token=count_flops_per_token(model, context=training.window),
+        flops_per_token=count_flops_per_token(model, context=training.window, objective=training.objective),
         memory_bytes=estimate_memory(run.spec, num_parameters=parameters.total, vocabulary_size=data.vocabulary.size),
         num_steps=num_steps,
         steps_per_epoch=batches.steps_per_epoch,

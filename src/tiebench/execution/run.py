@@ -190,7 +190,9 @@ def _describe_usage(
         evaluation_seconds=state.evaluation_seconds,
         tokens_per_second=state.tokens / state.train_seconds if state.train_seconds else None,
         peak_memory_bytes=environment.measure_peak_memory(device),
-        flops_per_token=count_flops_per_token(model, context=run.spec.training.window),
+        flops_per_token=count_flops_per_token(
+            model, context=run.spec.training.window, objective=run.spec.training.objective
+        ),
         first_loss_nats=state.first_loss_nats,
     )
 

@@ -13,6 +13,7 @@ from tiebench.errors import TiebenchError, UsageError
 from tiebench.experiment.architecture_config import ArchitectureConfig
 from tiebench.experiment.embedding_config import EmbeddingConfig, TieConfig
 from tiebench.experiment.schema import ArmSpec
+from tiebench.experiment.training_config import AugmentedConfig, CrossEntropyConfig
 from tiebench.layers.architecture import Architecture
 from tiebench.layers.dropout import set_generator
 from tiebench.models.generators import open_generator
@@ -114,9 +115,16 @@ def count_parameters(model: LanguageModel) -> Parameters:
     return Parameters(**counts, total=sum(parameter.numel() for parameter in model.parameters()))
 
 
-def count_flops_per_token(model: LanguageModel, *, context: int) -> int:
-    """Floating point operations of training on one token: forward, and twice that for the gradients."""
-    return 3 * (model.embedding.count_flops() + model.architecture.count_flops(context))
+def count_flops_per_token(
+    model: LanguageModel, *, context: int, objective: CrossEntropyConfig | AugmentedConfig | None = None
+) -> int:
+    """Floating point operations of training on one token: forward, and twice that for the gradients.
+
+    The augmented loss compares the target's embedding with every other one: one more product over the vocabulary,
+    through which no gradient flows.
+    """
+    trained = 3 * (model.embedding.count_flops() + model.architecture.count_flops(context))
+    return trained + (2 * model.embedding.input_embedding.numel() if isinstance(objective, AugmentedConfig) else 0)
 
 
 def _check_lengths(spec: ArmSpec, architecture: Architecture) -> None:

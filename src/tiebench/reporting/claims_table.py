@@ -1,58 +1,138 @@
-"""The claims table: what was published beside what was measured, one row per claim, and the verdict."""
+"""The claims tables: what was published beside what was measured, one row per claim; and how many of each verdict."""
 
 import itertools
 from collections import Counter
 from dataclasses import replace
 
 from tiebench.claims.papers import PaperClaims
-from tiebench.claims.verdicts import ClaimResult
+from tiebench.claims.verdicts import VERDICTS, ClaimResult
+from tiebench.comparison.captions import format_p
 from tiebench.comparison.pairing import Spread
 from tiebench.reporting.render import MISSING, format_cell, format_number, render_table
 from tiebench.reporting.tables import Column, Table
 
 SPREAD = Column("measured", "spread")
-COLUMNS = ("claim", "source", "measure", "published", "measured")
+COLUMNS = ("claim", "verdict", "measured", "published", "interval", "p", "measure", "source")
+KEYS = 3  # what is left of the columns in the narrowest window
+GAP = 2
+KINDS = {"value": "values", "difference": "differences", "order": "orders", "check": "checks"}
+METHOD = (
+    "A value or difference is reproduced when its 90 % interval lies within the margin, and contradicted when it lies "
+    "outside; an order when the 95 % bound excludes 0, adjusted over the paper's orders (Holm). One seed is "
+    "inconclusive. Checks are exact."
+)
 
 
-def claims_table(outcomes: list[ClaimResult], *, papers: list[PaperClaims]) -> Table:
-    """Measured is mean ± s.d. over seeds (their number); the notes say where the tolerances come from."""
-    columns = (*map(Column, COLUMNS), Column("difference", "spread"), Column("verdict"))
+def claims_table(outcomes: list[ClaimResult], *, papers: list[PaperClaims], width: int | None = None) -> Table:
+    """The claims that were run, measured as mean ± s.d. over seeds (their number); the notes count those that were not
+    run and say where the tolerances come from. In a window of `width` characters the last columns are left out."""
     named = list(dict.fromkeys(outcome.paper for outcome in outcomes))
-    several = len(named) > 1
-    rows = tuple(_describe_row(outcome) for outcome in outcomes)
-    if several:
-        rows = tuple((outcome.paper, *row) for outcome, row in zip(outcomes, rows, strict=True))
+    run = [outcome for outcome in outcomes if outcome.verdict != "not run"]
+    rows = [_describe_row(outcome) for outcome in run]
+    columns = COLUMNS
+    if len(named) > 1:
+        columns, rows = ("paper", *columns), [(outcome.paper, *row) for outcome, row in zip(run, rows, strict=True)]
+    shown = _fit_columns(columns, rows, width=width)
+    hidden = f"A wider window shows also: {', '.join(columns[shown:])}." if shown < len(columns) else ""
+    sources = [f"{paper.name}: {' '.join(paper.tolerances.split())}" for paper in papers if paper.name in named]
     return Table(
-        title="Published claims, reproduced" if several else f"Published claims, reproduced: {''.join(named)}",
-        columns=(Column("paper"), *columns) if several else columns,
-        rows=rows,
-        caption=_count_verdicts(outcomes),
-        notes=tuple(f"{paper.name}: {' '.join(paper.tolerances.split())}" for paper in papers if paper.name in named),
+        title="Published claims, reproduced" if len(named) > 1 else f"Published claims, reproduced: {''.join(named)}",
+        columns=tuple(map(Column, columns[:shown])),
+        rows=tuple(row[:shown] for row in rows),
+        caption=hidden,
+        notes=(*list_not_run(outcomes), METHOD, *sources) if run else tuple(list_not_run(outcomes)),
     )
 
 
-def _describe_row(outcome: ClaimResult) -> tuple:
+def verdicts_table(outcomes: list[ClaimResult]) -> Table:
+    """By paper, how many of its values, differences, orders and checks have which verdict."""
+    counted = [outcome for outcome in outcomes if outcome.same_as is None]
+    counts = Counter((outcome.paper, outcome.kind, outcome.verdict) for outcome in counted)
+    pairs = dict.fromkeys((paper, kind) for paper in _list_papers(outcomes) for kind in KINDS)
+    found = {pair: [counts[(*pair, verdict)] for verdict in VERDICTS] for pair in pairs}
+    again = len(outcomes) - len(counted)
+    repeated = f"{_count(again)} {'repeats' if again == 1 else 'repeat'} the measurement of another: not counted again."
+    return Table(
+        title="Verdicts by paper",
+        columns=(Column("paper"), Column("of"), *(Column(verdict, "count") for verdict in VERDICTS)),
+        rows=tuple((paper, KINDS[kind], *numbers) for (paper, kind), numbers in found.items() if any(numbers)),
+        caption=count_verdicts(counted),
+        notes=(repeated,) if again else (),
+    )
+
+
+def count_verdicts(outcomes: list[ClaimResult]) -> str:
+    """One sentence; checks are counted apart from what is reproduced."""
+    claims = Counter(outcome.verdict for outcome in outcomes if outcome.kind != "check")
+    checks = Counter(outcome.verdict for outcome in outcomes if outcome.kind == "check")
+    parts = [f"{_count(sum(claims.values()))}: {_list_counts(claims)}"] if claims else []
+    if checks:
+        number = sum(checks.values())
+        parts.append(f"{number} check{'' if number == 1 else 's'}: {_list_counts(checks)}")
+    return "; ".join(parts) + "."
+
+
+def list_not_run(outcomes: list[ClaimResult]) -> list[str]:
+    """A line for each table or figure of which claims were not run."""
+    left = Counter((outcome.paper, outcome.source) for outcome in outcomes if outcome.verdict == "not run")
+    return [f"not run: {paper}, {source}: {_count(number)}" for (paper, source), number in left.items()]
+
+
+def render_claims(outcomes: list[ClaimResult], *, papers: list[PaperClaims]) -> str:
+    """The page's opening in Markdown: verdicts by paper, the claims that were run, and a line for the others."""
+    counted = replace(verdicts_table(outcomes), title="")
+    parts = ["## Published claims, reproduced", render_table(counted, format="markdown").strip()]
+    table = replace(claims_table(outcomes, papers=papers), title="")
+    parts.append(render_table(table, format="markdown").strip() if table.rows else "\n".join(f"- {n}" for n in table.notes))
+    return "\n\n".join(parts)
+
+
+def _describe_row(outcome: ClaimResult) -> tuple[str, ...]:
     return (
         outcome.id,
-        outcome.source,
-        outcome.measure,
-        outcome.relation or f"{_show(outcome.published)} ± {_show(outcome.tolerance)}",
-        _show_measured(outcome),
-        outcome.difference,
         outcome.verdict,
+        _show_measured(outcome),
+        _show_published(outcome),
+        _show_interval(outcome),
+        _show_p(outcome),
+        outcome.measure,
+        outcome.source,
     )
+
+
+def _show_published(outcome: ClaimResult) -> str:
+    if outcome.relation is not None:
+        return outcome.relation
+    signed = "+" if outcome.contrast and outcome.published > 0 else ""
+    text = f"{signed}{_show(outcome.published)} ± {_show(outcome.margin)}"
+    return text if outcome.null is None else f"{text} (chance {_show(outcome.null)})"
 
 
 def _show_measured(outcome: ClaimResult) -> str:
-    """A value with its spread; for an order, the means with the signs that hold between them."""
-    if not outcome.measured:
-        return MISSING
+    """A value with its spread; a difference; for an order, the means with the signs that hold between them."""
+    seeds = ", ".join(map(str, dict.fromkeys(spread.num_seeds for spread in outcome.measured)))
+    if outcome.contrast is not None or (outcome.relation is not None and "+" in outcome.relation.split()):
+        return f"{_sign(outcome.estimate)} ({seeds})"
     if outcome.relation is None:
         return _show_spread(outcome.measured[0])
     means = [spread.mean for spread in outcome.measured]
     signs = [_compare(left, right) for left, right in itertools.pairwise(means)]
     words = [word for mean, sign in zip(means, [*signs, ""], strict=True) for word in (format_number(mean), sign)]
-    return f"{' '.join(words).strip()} ({outcome.measured[0].num_seeds})"
+    return f"{' '.join(words).strip()} ({seeds})"
+
+
+def _show_interval(outcome: ClaimResult) -> str:
+    """Of a value its 90 % interval; of an order that of what should be below 0."""
+    if outcome.low is None or outcome.high is None:
+        return MISSING
+    show = format_number if outcome.relation is None and outcome.contrast is None else _sign
+    return f"[{show(outcome.low)}, {show(outcome.high)}]"
+
+
+def _show_p(outcome: ClaimResult) -> str:
+    """That of the verdict: against the claim where it is contradicted, else for it."""
+    p = outcome.p_opposite if outcome.verdict == "contradicted" else outcome.p
+    return MISSING if p is None else format_p(p).removeprefix("p ").removeprefix("= ")
 
 
 def _show_spread(spread: Spread) -> str:
@@ -60,6 +140,12 @@ def _show_spread(spread: Spread) -> str:
         return f"{spread.mean:,.0f} ({spread.num_seeds})"
     text = format_cell(spread, SPREAD)
     return text if text.endswith(")") else f"{text} ({spread.num_seeds})"
+
+
+def _sign(value: float | None) -> str:
+    if value is None:
+        return MISSING
+    return ("+" if value > 0 else "") + format_number(value)
 
 
 def _show(value: float) -> str:
@@ -71,22 +157,24 @@ def _compare(left: float, right: float) -> str:
     return "<" if left < right else ">" if left > right else "="
 
 
-def render_claims(outcomes: list[ClaimResult], *, papers: list[PaperClaims]) -> str:
-    """The page's opening in Markdown: the claims that were run as a table, those that were not by their source."""
-    run = [outcome for outcome in outcomes if outcome.verdict != "not run"]
-    parts = ["## Published claims, reproduced", _count_verdicts(outcomes)]
-    if run:
-        table = replace(claims_table(run, papers=papers), title="", caption="")
-        parts.append(render_table(table, format="markdown").strip())
-    left = Counter((outcome.paper, outcome.source) for outcome in outcomes if outcome.verdict == "not run")
-    lines = [f"- not run: {paper}, {source}: {_count(number)}" for (paper, source), number in left.items()]
-    parts.append("\n".join(lines))
-    return "\n\n".join(part for part in parts if part)
+def _fit_columns(columns: tuple[str, ...], rows: list[tuple[str, ...]], *, width: int | None) -> int:
+    """How many columns fit side by side; never fewer than what a verdict is without."""
+    if width is None:
+        return len(columns)
+    least, taken = len(columns) - len(COLUMNS) + KEYS, 0
+    for place, column in enumerate(zip(columns, *rows, strict=True)):
+        taken += max(map(len, column)) + GAP
+        if taken > width and place >= least:
+            return place
+    return len(columns)
 
 
-def _count_verdicts(outcomes: list[ClaimResult]) -> str:
-    counts = Counter(outcome.verdict for outcome in outcomes)
-    return f"{_count(len(outcomes))}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}."
+def _list_papers(outcomes: list[ClaimResult]) -> list[str]:
+    return list(dict.fromkeys(outcome.paper for outcome in outcomes))
+
+
+def _list_counts(counts: Counter) -> str:
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
 
 
 def _count(number: int) -> str:

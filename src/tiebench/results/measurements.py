@@ -36,6 +36,12 @@ class Measurement(Block):
         return set(self.runs) == set(arms)
 
 
+def name_sampling_error(other: str | None = None) -> str:
+    """The fact that holds the standard error over words (or pairs of words) of a figure, or of its difference from
+    that of another table or pair of tables on the same words."""
+    return f"sampling_error_of_difference_from_{other}" if other else "sampling_error"
+
+
 def identify_run(record: Record) -> str:
     """What changes when a run is trained again."""
     return f"{record.signature} {record.provenance.finished}"
