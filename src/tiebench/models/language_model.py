@@ -150,5 +150,5 @@ def _check_roles(spec: ArmSpec, embedding: TokenEmbedding) -> None:
     if missing := [role for role in asked if role not in there]:
         raise UsageError(
             f"training.optimizer.{key}.{missing[0]}: {spec.tie.type} embeddings have no such role",
-            f"it has {', '.join(sorted(there))}; write {missing[0]} into the arm that has it",
+            f"there are {', '.join(sorted(there))}; write {missing[0]} into the arm that has it",
         )
