@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from tiebench.corpora.stream import TokenStream
-from tiebench.errors import TiebenchError
+from tiebench.errors import TiebenchError, UsageError
+from tiebench.models.language_model import build_on_meta
 from tiebench.training.batches import Batches, build_batches
 
 TRAINING = {"epochs": 1, "batch_size": 4, "window": 10, "optimizer": {"type": "sgd", "learning_rate": 1.0}}
@@ -116,7 +117,9 @@ def test_rows_with_an_offset_go_on_at_the_beginning_of_the_text_where_it_ends():
         assert torch.equal(targets, inputs + 1)
         if step:
             before = batches.read(step - 1)[1][:, -1]
-            assert torch.equal(inputs[:, 0], before % 1003), "the last token stands where the boundary before the first does"
+            assert torch.equal(inputs[:, 0], before % 1003), (
+                "the last token stands where the boundary before the first does"
+            )
         wrapped += int((inputs[:, 1:] < inputs[:, :-1]).sum() + (inputs[:, 0] == 0).sum())
     assert wrapped == 1
 
@@ -140,3 +143,10 @@ def test_the_options_of_training_reach_the_batches(make_arm):
     )
     assert given.first_token != 0 and given.steps_per_epoch == 25
     assert plain.first_token == 0 and plain.steps_per_epoch == 26, "what a record says that does not speak of them"
+
+
+def test_windows_that_begin_anywhere_cannot_be_told_not_to(make_arm):
+    spec = make_arm(architecture="gpt2", training={**TRAINING, "random_offset": False})
+    with pytest.raises(UsageError, match="windows of a gpt2 begin anywhere"):
+        build_on_meta(spec, vocabulary_size=50)
+    build_on_meta(make_arm(architecture="gpt2", training={**TRAINING, "random_offset": True}), vocabulary_size=50)

@@ -18,7 +18,10 @@ RELATIVE = bound_error(NUM_TOKENS + VOCABULARY + 8 * WIDTH)
 
 
 def build(make_arm, tie: str, **embedding) -> LanguageModel:
-    model = build_model(make_arm(tie, embedding={"output_bias": True, "init": {"uniform": 0.5}, **embedding}), vocabulary_size=VOCABULARY)
+    model = build_model(
+        make_arm(tie, embedding={"output_bias": True, "init": {"uniform": 0.5}, **embedding}),
+        vocabulary_size=VOCABULARY,
+    )
     initialise_model(model, seed=1)
     return model
 

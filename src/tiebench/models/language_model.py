@@ -133,6 +133,11 @@ def _check_lengths(spec: ArmSpec, architecture: Architecture) -> None:
             f"evaluation.{ignored[0]} has no meaning for a recurrent architecture: its state is carried",
             f"remove evaluation.{ignored[0]}",
         )
+    if spec.training.random_offset is False and not architecture.recurrent:
+        raise UsageError(
+            f"training.random_offset is false, but the windows of a {spec.architecture.type} begin anywhere",
+            "remove training.random_offset: it is for recurrent architectures",
+        )
     context, stride = spec.evaluation.context or spec.training.window, spec.evaluation.stride or 0
     if stride > context:
         raise UsageError(
