@@ -6,6 +6,7 @@ import pytest
 
 from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment.loading import load_experiment, resolve_document
+from tiebench.experiment.schema import ArmSpec
 from tiebench.experiment.yaml_file import parse_document
 
 TEXT = """\
@@ -82,6 +83,15 @@ def test_what_is_left_out_has_its_defaults(tmp_path):
     assert spec.vocabulary.type == "words" and spec.training.schedule.type == "constant"
     assert spec.architecture.dropout == 0.0, "an entry's own defaults are filled in"
     assert spec.evaluation.train is False
+
+
+def test_seeds_have_offsets_of_their_own_unless_the_file_says_otherwise():
+    assert all(arm.training.random_offset is True for arm in resolve().arms.values())
+    off = resolve(TEXT.replace("  window: 10\n", "  window: 10\n  random_offset: false\n"))
+    assert all(arm.training.random_offset is False for arm in off.arms.values())
+    bare = resolve().arms["tied"].model_dump(mode="json")
+    del bare["training"]["random_offset"]
+    assert ArmSpec.model_validate(bare).training.random_offset is None, "a record from before the option had none"
 
 
 def test_overrides_reach_every_arm_and_are_remembered(tmp_path):

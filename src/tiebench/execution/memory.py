@@ -20,7 +20,7 @@ def estimate_memory(spec: ArmSpec, *, num_parameters: int, vocabulary_size: int)
     """
     training = spec.training
     num_tokens = training.batch_size * training.window // training.accumulate
-    num_copies = 4 if training.optimizer.type == "adamw" else 3 if training.optimizer.momentum else 2
+    num_copies = 4 if training.optimizer.type != "sgd" else 3 if training.optimizer.momentum else 2
     scores = min(BUFFER_BYTES, FLOAT_BYTES * num_tokens * vocabulary_size)
     activations = FLOAT_BYTES * num_tokens * _count_activations(spec)
     return RUNTIME_BYTES + FLOAT_BYTES * num_copies * num_parameters + scores + activations

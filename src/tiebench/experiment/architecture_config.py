@@ -1,6 +1,6 @@
 """What lies between the two ends of the model: it maps vectors to vectors and knows no tokens."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -29,7 +29,6 @@ class LSTMConfig(Block):
     gate starts at zero, whatever `init` says: torch's two have equal gradients, so that their sum moves twice as fast.
     """
 
-    recurrent: ClassVar[bool] = True
     type: Literal["lstm"]
     layers: Layers
     width: Width
@@ -66,7 +65,6 @@ class GPT2Config(Block):
     given. Weights start as N(0, init_std^2), those of residual projections with init_std / sqrt(2 * layers).
     """
 
-    recurrent: ClassVar[bool] = False
     type: Literal["gpt2"]
     layers: Layers
     width: Width
@@ -96,7 +94,6 @@ class LlamaConfig(Block):
     rounded up to a multiple of 32, unless given. `max_context` bounds the context; without it none is too long.
     """
 
-    recurrent: ClassVar[bool] = False
     type: Literal["llama"]
     layers: Layers
     width: Width

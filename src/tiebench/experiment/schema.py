@@ -3,8 +3,6 @@
 import re
 from typing import Any, get_args
 
-from pydantic import model_validator
-
 from tiebench.experiment.architecture_config import ArchitectureConfig
 from tiebench.experiment.block import Block
 from tiebench.experiment.corpus_config import CorpusConfig, VocabularyConfig, WordsConfig
@@ -26,12 +24,6 @@ class ArmSpec(Block):
     training: TrainingConfig
     evaluation: EvaluationConfig = EvaluationConfig()
 
-    @model_validator(mode="after")
-    def _offset_has_a_meaning(self) -> "ArmSpec":
-        if self.training.random_offset is False and not self.architecture.recurrent:
-            raise ValueError("training.random_offset: a model without state begins its windows anywhere; leave it out")
-        return self
-
     def for_split(self, split: str) -> "ArmSpec":
         """The spec by which a split is scored: that of the validation split may have rows of its own."""
         rows = self.evaluation.valid_batch_size
@@ -42,7 +34,7 @@ class ArmSpec(Block):
 
 
 def list_types(union: Any) -> dict[str, type[Block]]:
-    """The members of a union such as `ArchitectureConfig`, by the `type` that names them, alphabetically."""
+    """The members of a union such as `ArchitectureConfig`, by the `type` that names them in YAML, alphabetically."""
     members = {get_args(member.model_fields["type"].annotation)[0]: member for member in get_args(get_args(union)[0])}
     return dict(sorted(members.items()))
 

@@ -42,7 +42,7 @@ class RolesConfig(Block):
     bias: RoleConfig | None = None
 
 
-class AdamWRolesConfig(RolesConfig):
+class AdamWRolesConfig(Block):
     """As `RolesConfig`, with betas by role."""
 
     input: AdamWRoleConfig | None = None

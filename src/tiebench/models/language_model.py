@@ -141,6 +141,11 @@ def _check_lengths(spec: ArmSpec, architecture: Architecture) -> None:
             f"evaluation.{ignored[0]} has no meaning for a recurrent architecture: its state is carried",
             f"remove evaluation.{ignored[0]}",
         )
+    if spec.training.random_offset is False and not architecture.recurrent:
+        raise UsageError(
+            f"training.random_offset is false, but the windows of a {spec.architecture.type} begin anywhere",
+            "remove training.random_offset: it is for recurrent architectures",
+        )
     context, stride = spec.evaluation.context or spec.training.window, spec.evaluation.stride or 0
     if stride > context:
         raise UsageError(
@@ -158,5 +163,5 @@ def _check_roles(spec: ArmSpec, embedding: TokenEmbedding) -> None:
     if missing := [role for role in asked if role not in there]:
         raise UsageError(
             f"training.optimizer.{key}.{missing[0]}: {spec.tie.type} embeddings have no such role",
-            f"it has {', '.join(sorted(there))}; write {missing[0]} into the arm that has it",
+            f"there are {', '.join(sorted(there))}; write {missing[0]} into the arm that has it",
         )

@@ -2,8 +2,8 @@
 
     language model = embedding.logits(architecture(embedding.embed(tokens)))
 
-A token embedding knows nothing of what lies between its ends. Everything that is usually confounded with tying (width of the
-embedding, scales, bias, projection, initialisation) is a switch of this class and works with every tie; a tie is a
+A token embedding knows nothing of what lies between its ends. Everything that is usually confounded with tying (width
+of the embedding, scales, biases, projection, initialisation) is a switch of this class and works with every tie; a tie is a
 subclass that says which tables exist. *Tied means that one parameter exists*: there is no second name for it.
 """
 
@@ -194,7 +194,7 @@ class TokenEmbedding(nn.Module, ABC):
         squared norm over the batch size).
         """
         asked = self.config.output_projection
-        if asked is None or asked.penalty == 0:
+        if asked is None or asked.penalty == 0 or self.output_projection is None:
             return None
         weight = self.output_projection.weight
         if asked.form == "paper":
