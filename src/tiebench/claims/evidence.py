@@ -105,7 +105,9 @@ class Evidence:
             return []
         arms = claim.arms if claim.is_about_embeddings else []
         found = self.read(place, is_study=not claim.experiment)[1]
-        return [measurement for measurement in found if measurement.measure == claim.measure and measurement.is_about(arms)]
+        return [
+            measurement for measurement in found if measurement.measure == claim.measure and measurement.is_about(arms)
+        ]
 
     def _find_experiment(self, name: str) -> Experiment:
         if name in self.plans:

@@ -1,6 +1,5 @@
 """`tiebench check`: validate an experiment without training it."""
 
-
 from tiebench.cli.options import NO_LIST, ArmNames, AsJson, Config, DataDir, Overrides
 from tiebench.cli.output import print_counts, print_json, print_line, print_table, show_value
 

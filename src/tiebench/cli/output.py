@@ -67,7 +67,9 @@ def print_claims(outcomes: list["ClaimResult"], papers: list["PaperClaims"], *, 
     if format == "json":
         print_json([outcome.model_dump(mode="json") for outcome in outcomes])
     else:
-        print_table(claims_table(outcomes, papers=papers, width=find_width() if format == "text" else None), format=format)
+        print_table(
+            claims_table(outcomes, papers=papers, width=find_width() if format == "text" else None), format=format
+        )
     if format == "text":
         print_table(verdicts_table(outcomes))
     contradicted = [outcome.id for outcome in outcomes if outcome.verdict == "contradicted"]

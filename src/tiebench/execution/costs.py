@@ -145,7 +145,9 @@ def weigh_operations(
     num_scored = num_evaluations * tokens["valid"] + tokens["test"]
     num_scored += tokens["train"] if cost.run.spec.evaluation.train else 0
     per_step = flops_per_token * training.batch_size * training.window
-    return replace(cost, tokens=num_trained, flops=flops_per_token * (num_trained + num_scored / 3), flops_per_step=per_step)
+    return replace(
+        cost, tokens=num_trained, flops=flops_per_token * (num_trained + num_scored / 3), flops_per_step=per_step
+    )
 
 
 def _time_models(costs: list[CostEstimate], *, settings: Settings) -> list[Rate]:

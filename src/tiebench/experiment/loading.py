@@ -19,6 +19,7 @@ from tiebench.experiment.yaml_file import Document, read_document
 
 NEW_RECIPE = {"training": {"random_offset": True}}  # what a file leaves unsaid, where a record without it says null
 
+
 @dataclass(frozen=True)
 class Experiment:
     """One YAML file, resolved: arms that differ in declared things only, and the seeds to run them at."""

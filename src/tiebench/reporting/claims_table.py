@@ -83,7 +83,9 @@ def render_claims(outcomes: list[ClaimResult], *, papers: list[PaperClaims]) -> 
     counted = replace(verdicts_table(outcomes), title="")
     parts = ["## Published claims, reproduced", render_table(counted, format="markdown").strip()]
     table = replace(claims_table(outcomes, papers=papers), title="")
-    parts.append(render_table(table, format="markdown").strip() if table.rows else "\n".join(f"- {n}" for n in table.notes))
+    parts.append(
+        render_table(table, format="markdown").strip() if table.rows else "\n".join(f"- {n}" for n in table.notes)
+    )
     return "\n\n".join(parts)
 
 
