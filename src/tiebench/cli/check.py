@@ -2,6 +2,7 @@
 
 from tiebench.cli.options import NO_LIST, ArmNames, AsJson, Config, DataDir, Overrides
 from tiebench.cli.output import print_counts, print_json, print_line, print_table, show_value
+from tiebench.cli.progress import format_duration
 
 
 def check(
@@ -47,13 +48,6 @@ def check(
         print_line(f"warning: {line}")
     numbers = f"{count_things(len(experiment.arms), 'arm')} x {count_things(len(experiment.seeds), 'seed')}"
     print_line(f"{numbers}. Nothing is wrong with {experiment.source}.")
-
-
-def format_duration(seconds: float) -> str:
-    """`40 seconds`, `12 minutes`, `3.5 hours`."""
-    if seconds < 90:
-        return count_things(max(1, round(seconds)), "second")
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:,.1f} hours"
 
 
 def count_things(number: int, name: str) -> str:

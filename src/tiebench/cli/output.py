@@ -107,11 +107,12 @@ def print_line(text: str, *, to_stderr: bool = False) -> None:
     """A sentence, or several lines of them; on a terminal no word is cut at its edge."""
     text = escape(text)
     if (sys.stderr if to_stderr else sys.stdout).isatty():
-        text = "\n".join(_wrap(line) for line in text.split("\n"))
+        text = "\n".join(wrap_line(line) for line in text.split("\n"))
     typer.echo(text, err=to_stderr)
 
 
-def _wrap(line: str) -> str:
+def wrap_line(line: str) -> str:
+    """The line in pieces that fit the terminal, cut between words; what follows is indented."""
     indent = " " * (len(line) - len(line.lstrip()) + 2)
     options = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": indent}
     return textwrap.fill(line, find_width(), **options) if len(line) > find_width() else line

@@ -1,6 +1,7 @@
 """What the commands have in common: from arms and seeds to records; what is missing is trained."""
 
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -46,7 +47,7 @@ def complete_runs(
     from tiebench.execution.execute import execute
     from tiebench.reporting.pages import refresh_tables
 
-    display = Display(num_runs=len(runs), quiet=quiet)
+    display = Display(plan, quiet=quiet)
     signal.signal(signal.SIGTERM, raise_interrupt)
     try:
         return execute(
@@ -174,3 +175,14 @@ def find_run_folder(run: Path) -> Path:
     inside = sorted(str(file.parent) for file in run.glob(f"**/{RECORD_FILE}"))[:3] if run.is_dir() else []
     hint = f"did you mean {' or '.join(inside)}?" if inside else "`tiebench list runs` shows them"
     raise UsageError(f"{run} is not a finished run", hint)
+
+
+def suggest_next(records: list["Record"], *, settings: "Settings") -> None:
+    """On a terminal, what one would probably type now."""
+    if not sys.stderr.isatty() or not records:
+        return
+    arms, place = list(dict.fromkeys(record.arm for record in records)), settings.store.root
+    where = "" if place == Path("results") else f" --results {place}"
+    lines = [f"tiebench compare {' '.join(arms)}{where}"] if len(arms) > 1 else []
+    lines += [f"tiebench show {settings.store.folder_of(records[-1])}", f"tiebench list runs{where}"]
+    print_note("next: " + "\n      ".join(lines))

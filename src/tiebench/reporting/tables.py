@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tiebench.comparison.contrast import Contrast
 from tiebench.comparison.pairing import ArmSummary, Comparison, group_by_arm, has_train_pass, measure_spread
-from tiebench.results.record import SPLITS, Record
+from tiebench.results.record import Record
 
 Kind = Literal["text", "count", "number", "p", "spread", "change"]
 ROLES = ("input", "output", "shared", "other", "architecture", "total")
@@ -95,38 +95,41 @@ def describe_epochs(epochs: Sequence[float]) -> str | None:
 
 
 def runs_table(records: Sequence[Record]) -> Table:
-    """One row per arm of each experiment: parameters by role, perplexities, bits per byte, tokens per second."""
+    """One row per arm of each experiment: perplexities, parameters by role, speed; columns without a figure are left out.
+
+    Perplexity by word stands where the tokens are words; over bytes or byte pairs it would mean something else.
+    """
     experiments = dict.fromkeys(record.experiment for record in records)
     rows = []
     for experiment in experiments:
         arms = group_by_arm(record for record in records if record.experiment == experiment)
         rows += [_arm_row(experiment, arm, found) for arm, found in arms.items()]
-    columns = [Column("experiment"), Column("arm"), Column("seeds", "count")]
-    columns += [Column(role, "count") for role in ROLES]
-    columns += [Column(split, "spread") for split in SPLITS]
-    columns += [Column("test by word", "spread"), Column("bits per byte", "spread")]
-    columns += [Column("epoch"), Column("tokens/s", "spread")]
+    columns = [Column("experiment"), Column("arm"), Column("test", "spread"), Column("valid", "spread")]
+    columns += [Column("parameters", "count"), Column("tokens/s", "spread"), Column("seeds", "count"), Column("epoch")]
+    columns += [Column("train", "spread"), Column("test by word", "spread"), Column("bits per byte", "spread")]
+    columns += [Column(role, "count") for role in ROLES[:-1]]
     running = "Train is a full pass where there was one, else the running perplexity, dropout included."
     notes = (running,) if records and not has_train_pass(records) else ()
-    return Table(title="runs", columns=tuple(columns), rows=tuple(rows), notes=notes, num_keys=2)
+    return _without_empty_columns(Table("runs", tuple(columns), tuple(rows), notes=notes, num_keys=2))
 
 
 def _arm_row(experiment: str, arm: str, records: list[Record]) -> tuple[Any, ...]:
     tests = [record.evaluations.get("test") for record in records]
     valids = [record.evaluations.get("valid") for record in records]
-    trains = [_train_perplexity(record) for record in records]
+    by_word = [test if record.vocabulary.type == "words" else None for test, record in zip(tests, records, strict=True)]
     return (
         experiment,
         arm,
-        len(records),
-        *(_agreed([getattr(record.parameters, role) for record in records]) for role in ROLES),
-        measure_spread(trains),
-        measure_spread(valid and valid.perplexity for valid in valids),
         measure_spread(test and test.perplexity for test in tests),
-        measure_spread(test and test.word_perplexity for test in tests),
-        measure_spread(test and test.bits_per_byte for test in tests),
-        describe_epochs([record.checkpoint.epoch for record in records]),
+        measure_spread(valid and valid.perplexity for valid in valids),
+        _agreed([record.parameters.total for record in records]),
         measure_spread(record.usage.tokens_per_second for record in records),
+        len(records),
+        describe_epochs([record.checkpoint.epoch for record in records]),
+        measure_spread(_train_perplexity(record) for record in records),
+        measure_spread(test and test.word_perplexity for test in by_word),
+        measure_spread(test and test.bits_per_byte for test in tests),
+        *(_agreed([getattr(record.parameters, role) for record in records]) for role in ROLES[:-1]),
     )
 
 
