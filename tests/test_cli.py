@@ -385,7 +385,7 @@ def test_list_of_one_documents_its_keys(run):
     found = json.loads(run("list", "ties", "tied", "--json").stdout)
     assert found["keys"] == [{"name": "type", "values": "tied", "default": None}]
     assert "arms:" in run("list", "configs", "quickstart").stdout
-    assert list(json.loads(run("list", "optimizers", "--json").stdout)["optimizers"]) == ["sgd", "adamw"]
+    assert {"sgd", "adamw"} <= json.loads(run("list", "optimizers", "--json").stdout)["optimizers"].keys()
 
 
 def test_list_tells_a_run_that_is_not_finished(run, trained):

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from tiebench.files import open_atomic, write_text
+from tiebench.errors import TiebenchError
+from tiebench.files import cache_folder, open_atomic, write_text
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -28,3 +31,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_half()
     assert file.read_text() == "old\n"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_user_without_a_home_is_told_to_name_a_cache(monkeypatch):
+    def find_no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")  # what Path says for a user that is not known
+
+    monkeypatch.delenv("TIEBENCH_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", find_no_home)
+    with pytest.raises(TiebenchError, match="no home folder") as caught:
+        cache_folder()
+    assert "TIEBENCH_CACHE" in caught.value.hint

@@ -224,3 +224,8 @@ def test_claims_are_no_experiment():
     with pytest.raises(UsageError, match="is a file of claims") as caught:
         resolve("paper: {}\nclaims: {}\n")
     assert "tiebench reproduce" in caught.value.hint
+
+
+def test_a_match_that_is_wrong_has_its_line():
+    (said,) = explain(TEXT.replace("projected: {", "projected: {match: {size: untied}, "))
+    assert said.startswith("x.yaml:15: arms.projected.match")

@@ -5,7 +5,7 @@ import yaml
 
 from tiebench.errors import UsageError
 from tiebench.experiment.loading import load_experiment
-from tiebench.experiment.run_file import describe_run
+from tiebench.experiment.run_file import describe_run, read_signature
 
 
 @pytest.fixture
@@ -56,3 +56,12 @@ def test_a_folder_without_a_record_is_a_folder(write_experiment, tmp_path):
     with pytest.raises(UsageError, match="is a folder, and an experiment is a file") as caught:
         load_experiment(tmp_path)
     assert str(config) in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"signature: [", b"signature: 3\n", b"- a\n", b"{: !!int x}"])
+def test_a_damaged_record_has_no_signature(content, recorded):
+    run, folder = recorded
+    assert read_signature(folder / "spec.yaml") == run.signature
+    (folder / "spec.yaml").write_bytes(content)
+    assert read_signature(folder / "spec.yaml") is None
+    assert read_signature(folder / "nothing.yaml") is None

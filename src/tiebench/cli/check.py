@@ -28,7 +28,8 @@ def check(
     if as_json:
         rows = [{"path": path, **values} for path, values in differences]
         found_arms = [{**vars(found), "time": vars(times[found.arm])} for found in counts]
-        print_json({"experiment": experiment.name, "arms": found_arms, "differences": rows, "warnings": surprises})
+        content = {"experiment": experiment.name, "arms": found_arms, "differences": rows, "warnings": surprises}
+        print_json(content | {"remarks": {run.arm: list(run.remarks) for run in runs if run.remarks}})
         return
     from tiebench.reporting.tables import Column, Table
 

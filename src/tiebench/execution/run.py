@@ -18,7 +18,7 @@ from tiebench.execution.finished import find_finished
 from tiebench.execution.matching import match_runs
 from tiebench.execution.run_data import RunData, load_data
 from tiebench.execution.settings import Settings
-from tiebench.experiment.run_file import describe_run
+from tiebench.experiment.run_file import describe_run, read_signature
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.files import write_text
 from tiebench.models.language_model import (
@@ -200,7 +200,7 @@ def _describe_usage(
 def _clear_folder(folder: Path, *, run: RunSpec, force: bool) -> None:
     """Begin with what this run itself left behind; what another spec left is refused, or removed with --force."""
     file = folder / SPEC_FILE
-    signature = yaml.safe_load(file.read_text("utf-8"))["signature"] if file.exists() else None
+    signature = read_signature(file)
     if signature is not None and signature != run.signature and not force:
         raise UsageError(
             f"{folder} holds an unfinished run of another spec ({signature}, not {run.signature})",

@@ -159,7 +159,7 @@ def _decode_matches(asked: dict[str, Any], *, arms: list[str]) -> tuple[dict[str
         try:
             match = matches[arm] = MatchConfig.model_validate(block)
         except ValidationError as error:
-            problems += [found.below(path) for found in explain_problems(error, model=MatchConfig)]
+            problems += [found.below(path) for found in explain_problems(error, model=MatchConfig, data=block)]
             continue
         others = [name for name in arms if name not in asked]
         if match.arm not in others:

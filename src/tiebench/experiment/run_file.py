@@ -6,7 +6,7 @@ from typing import Any
 
 from tiebench.errors import UsageError
 from tiebench.experiment.run_spec import RunSpec
-from tiebench.experiment.yaml_file import Document
+from tiebench.experiment.yaml_file import Document, read_document
 
 KEYS = {"signature": str, "experiment": str, "arm": str, "seed": int, "spec": dict}
 
@@ -36,6 +36,18 @@ def describe_run(run: RunSpec) -> dict[str, Any]:
 def is_run_record(data: dict[str, Any]) -> bool:
     """Whether a file is that of a run and not that of an experiment."""
     return "spec" in data and "signature" in data
+
+
+def read_signature(file: Path) -> str | None:
+    """The signature in a run's own file; None where there is no file, and where it is damaged.
+
+    What a checkpoint belongs to stands in the checkpoint as well, so nothing of another run is continued for it.
+    """
+    try:
+        found = read_document(file).data.get("signature") if file.exists() else None
+    except UsageError:
+        return None
+    return found if isinstance(found, str) else None
 
 
 def read_run_record(document: Document) -> RunRecord:
