@@ -118,6 +118,8 @@ def test_where_no_width_is_small_enough_the_amount_is_named(write_experiment):
 
 def test_the_search_finds_the_nearest_number_from_either_side():
     for target in range(1, 200):
-        found = find_nearest(lambda number: number**2, target=target)
+        found = find_nearest(lambda number: number**2, target=target, largest=40)
         assert found == min(range(1, 20), key=lambda number: (abs(number**2 - target), number))
-    assert find_nearest(lambda number: number + 5, target=5) is None
+    assert find_nearest(lambda number: number + 5, target=5, largest=9) is None
+    assert find_nearest(lambda number: number + 5, target=15, largest=9) is None
+    assert find_nearest(lambda number: number + 5, target=14, largest=9) == 9

@@ -13,7 +13,7 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.schema import ArmSpec
 from tiebench.models.language_model import build_on_meta, count_flops_per_token, count_parameters
 
-LARGEST = 2**17  # widths and layers beyond are a mistake
+LARGEST = {"width": 2**17, "layers": 1_000}  # what is beyond is a mistake
 UNITS = {"parameters": "parameters", "flops": "FLOPs per token", "bytes": "bytes"}
 
 
@@ -36,7 +36,7 @@ def _match_run(run: RunSpec, match: Match, *, data_dir: Path | None) -> RunSpec:
     def measure(number: int) -> int:
         return count_amount(resize(run.spec, key, number * step), amount, vocabulary_size=size)
 
-    number = find_nearest(measure, target=target)
+    number = find_nearest(measure, target=target, largest=LARGEST[key] // step)
     if number is None:
         raise UsageError(
             f"{run.experiment}: no {key} gives arm '{run.arm}' the {target:,} {UNITS[amount]} of '{match.config.arm}'",
@@ -76,16 +76,19 @@ def resize(spec: ArmSpec, key: str, value: int) -> ArmSpec:
     return spec.model_copy(update={"architecture": spec.architecture.model_copy(update={key: value})})
 
 
-def find_nearest(measure: Callable[[int], int], *, target: int) -> int | None:
-    """The number from 1 at which a growing measure is nearest to the target, the smaller of two; None below all."""
+def find_nearest(measure: Callable[[int], int], *, target: int, largest: int) -> int | None:
+    """The number from 1 at which a growing measure is nearest to the target, the smaller of two.
+
+    None where the target is less than at 1, or more than at `largest`.
+    """
     measure = lru_cache(None)(measure)
     if measure(1) > target:
         return None
-    low, high = 1, 2
+    low, high = 1, min(2, largest)
     while measure(high) < target:
-        low, high = high, 2 * high
-        if high > LARGEST:
+        if high == largest:
             return None
+        low, high = high, min(2 * high, largest)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if measure(middle) < target else (low, middle)
