@@ -95,7 +95,9 @@ def test_a_decision_under_looking_replaces_the_t_test(make_record):
     ]
     arms = {arm: [pair[place] for pair in pairs] for place, arm in enumerate(("untied", "tied"))}
     decision = look_at_pairs(pairs, margin=None).decision
-    found = compare_arms(arms, token_nll=lambda record: None, decision=decision).contrasts[0]
+    comparison = compare_arms(arms, token_nll=lambda record: None, decision=decision)
+    assert any("are those of looking once" in note for note in comparison.notes)
+    found = comparison.contrasts[0]
     assert found.outcome == decision.outcome == "better"
     assert "however often one looks, 4 seeds per arm, on this text" in found.sentence
     expected = [found.headline.in_percent(end) for end in (decision.low, decision.high)]
