@@ -547,7 +547,7 @@ def test_list_of_one_documents_its_keys(run):
     found = json.loads(run("list", "ties", "tied", "--json").stdout)
     assert found["keys"] == [{"name": "type", "values": "tied", "default": None}]
     assert "arms:" in run("list", "configs", "quickstart").stdout
-    assert list(json.loads(run("list", "optimizers", "--json").stdout)["optimizers"]) == ["sgd", "adamw"]
+    assert list(json.loads(run("list", "optimizers", "--json").stdout)["optimizers"]) == ["sgd", "adamw", "muon"]
 
 
 def test_list_tells_a_run_that_is_not_finished(run, trained):
@@ -569,7 +569,7 @@ def test_show_tells_all_of_a_run(run, trained_once):
         f"layers: {record.spec.architecture.layers},",
         "evaluations:",
         "checkpoint:",
-        "cost:",
+        "usage:",
         "corpus:",
         "provenance:",
         record.corpus.checksum,
