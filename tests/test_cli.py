@@ -357,6 +357,8 @@ def test_looks_go_on_where_they_stopped(run, trained, monkeypatch):
     assert "after 2 seeds per arm" in answer.stderr and "after 3 seeds per arm" in answer.stderr
     sentence = " ".join(answer.stdout.split())
     assert "however often one looks, 3 seeds per arm, on this text" in sentence
+    run(*arguments, "--max-seeds", "2", "-q")
+    assert find_looks(results) == then, "what was looked at stays looked at"
 
 
 def test_looks_begin_anew_when_runs_were_trained_again(run, trained):
