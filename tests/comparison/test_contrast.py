@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tiebench.comparison.captions import format_p
 from tiebench.comparison.looking import look_at_pairs
 from tiebench.comparison.pairing import compare_arms
 
@@ -95,8 +96,11 @@ def test_a_decision_under_looking_replaces_the_t_test(make_record):
     ]
     arms = {arm: [pair[place] for pair in pairs] for place, arm in enumerate(("untied", "tied"))}
     decision = look_at_pairs(pairs, margin=None).decision
-    found = compare_arms(arms, token_nll=lambda record: None, decision=decision).contrasts[0]
+    comparison = compare_arms(arms, token_nll=lambda record: None, decision=decision)
+    assert any("are those of looking once" in note for note in comparison.notes)
+    found = comparison.contrasts[0]
     assert found.outcome == decision.outcome == "better"
+    assert decision.p > 3 * found.headline.p and format_p(decision.p) in found.sentence
     assert "however often one looks, 4 seeds per arm, on this text" in found.sentence
     expected = [found.headline.in_percent(end) for end in (decision.low, decision.high)]
     assert found.interval_percent == pytest.approx(expected)

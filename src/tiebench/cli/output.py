@@ -32,6 +32,7 @@ def print_comparisons(
     plot: Path | None,
 ) -> None:
     """Comparisons of groups of arms. CSV has one heading, and with several experiments a column that names them."""
+    from tiebench.reporting.intervals import draw_intervals
     from tiebench.reporting.tables import comparison_table, stack_comparisons
 
     if format == "json":
@@ -41,6 +42,8 @@ def print_comparisons(
     else:
         for comparison in comparisons:
             print_table(comparison_table(comparison), format=format)
+            if format == "text" and (lines := draw_intervals(comparison, width=find_width())):
+                typer.echo("\n" + "\n".join(lines))
     if plot is not None:
         from tiebench.reporting.plots import plot_curves
 

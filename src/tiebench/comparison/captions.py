@@ -38,10 +38,22 @@ def describe_common(arms: Mapping[str, Sequence[Record]], *, per_byte: bool = Fa
 
 
 def describe_method(
-    headlines: Mapping[str, "Difference"], *, left_out: Mapping[str, list[int]], train_is_running: bool
+    headlines: Mapping[str, "Difference"],
+    *,
+    left_out: Mapping[str, list[int]],
+    train_is_running: bool,
+    while_looking: bool = False,
 ) -> list[str]:
-    """What the intervals and p values mean, what each source gives by itself, and which runs were left out."""
-    notes = list(dict.fromkeys(_describe_interval(headline) for headline in headlines.values()))
+    """What the intervals and p values mean, what each source gives by itself, and which runs were left out.
+
+    `while_looking` says that seeds were added until it was decided, so that p and the interval are of two kinds.
+    """
+    notes = list(dict.fromkeys(_describe_interval(headline, while_looking) for headline in headlines.values()))
+    if while_looking:
+        notes.append(
+            "p and the decision hold however often one looks, for other seeds on this text; the intervals in the table "
+            "are those of looking once."
+        )
     notes += [_describe_sources(arm, headline) for arm, headline in headlines.items() if headline.covers]
     if sum(headline.p is not None for headline in headlines.values()) > 1:
         notes.append(f"p is adjusted over the {len(headlines)} arms compared with the first (Holm); intervals are not.")
@@ -113,19 +125,20 @@ def count_seeds(numbers: tuple[int, int]) -> str:
     return f"{ours} seed{'' if ours == 1 else 's'}"
 
 
-def _describe_interval(difference: "Difference") -> str:
+def _describe_interval(difference: "Difference", while_looking: bool) -> str:
+    figures = "Intervals (95 %)" if while_looking else "Intervals (95 %) and p"
     rule = _RULES[difference.seed_rule]
     if difference.num_borrowed:
         rule += f", whose deviation is known from {difference.num_borrowed} other runs of the recipe"
     text = f"{difference.num_blocks} blocks of {difference.num_tokens // max(1, difference.num_blocks):,} tokens"
     if difference.covers == ("seeds", "text"):
         return (
-            f"Intervals (95 %) and p cover both how training varies ({rule}) and how the test text varies ({text}). A "
+            f"{figures} cover both how training varies ({rule}) and how the test text varies ({text}). A "
             "change below 0 is a lower perplexity."
         )
     if difference.covers == ("seeds",):
         return (
-            f"Intervals (95 %) and p cover how training varies ({rule}), not how the text could. A change below 0 is a "
+            f"{figures} cover how training varies ({rule}), not how the text could. A change below 0 is a "
             "lower perplexity."
         )
     if difference.covers:

@@ -35,7 +35,8 @@ def check_comparable(records_by_arm: Mapping[str, list[Record]], *, allow: Seque
     _require_equal({arm: {"numerics": record.numerics} for arm, record in firsts.items()}, hint=SAME_NUMERICS)
     per_byte = has_other_vocabularies(firsts.values())
     texts = {arm: _text_facts(record, per_byte=per_byte) for arm, record in firsts.items()}
-    if per_byte and len({record.spec.vocabulary for record in firsts.values()}) == 1:
+    options = [record.spec.vocabulary for record in firsts.values()]
+    if per_byte and all(option == options[0] for option in options):
         texts = {arm: _text_facts(record) for arm, record in firsts.items()}  # one vocabulary that came out otherwise
     _require_equal(texts, hint=SAME_TEXT)
     allowed = [*list_declared(firsts.values()), *allow]

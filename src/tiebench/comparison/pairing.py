@@ -93,7 +93,12 @@ def compare_arms(
         arms, unit=unit, token_nll=token_nll, seed_rule=seed_rule, margin=margin, others=others, decision=decision
     )
     headlines = {contrast.arm: contrast.headline for contrast in contrasts if contrast.headline}
-    notes = describe_method(headlines, left_out=left_out, train_is_running=not has_train_pass(everything))
+    notes = describe_method(
+        headlines,
+        left_out=left_out,
+        train_is_running=not has_train_pass(everything),
+        while_looking=decision is not None,
+    )
     return Comparison(
         experiment=" and ".join(dict.fromkeys(record.experiment for record in everything)),
         baseline=next(iter(arms)),
