@@ -67,7 +67,7 @@ def _write_streams(corpus: Corpus, vocabulary: Vocabulary, folder: Path) -> None
 def _write_stream(pieces: Iterator[str], *, file: Path, vocabulary: Vocabulary) -> dict[str, int]:
     """Write the boundary and the ids of every piece; return the counts."""
     dtype = _choose_dtype(vocabulary.size)
-    counts = dict.fromkeys(("num_tokens", "num_words", "num_bytes", "num_unknown"), 0)
+    counts: dict[str, int] = dict.fromkeys(("num_tokens", "num_words", "num_bytes", "num_unknown"), 0)
     with file.open("wb") as out:
         np.array([vocabulary.boundary], dtype).tofile(out)
         for piece in pieces:

@@ -62,7 +62,8 @@ def _render_text(table: Table, *, width: int, colour: bool) -> str:
     """Drawn by rich; a table that is too wide is cut into pieces, one below the other, and no cell is cut."""
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=width, force_terminal=colour, no_color=not colour, highlight=False)
+    drawn = io.StringIO()
+    console = Console(file=drawn, width=width, force_terminal=colour, no_color=not colour, highlight=False)
     console.print(table.title, style="bold", markup=False, end="\n\n")
     cells = [_texts(row, table) for row in table.rows]
     for places in _fit_columns(table, cells, width=width):
@@ -71,7 +72,7 @@ def _render_text(table: Table, *, width: int, colour: bool) -> str:
     for line in (table.caption, *table.notes):
         if line:
             console.print(line, markup=False)
-    lines = console.file.getvalue().splitlines()
+    lines = drawn.getvalue().splitlines()
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -25,4 +25,4 @@ def choose_precision(asked: str, *, device: torch.device) -> tuple[Precision, st
         return ("bf16", "precision auto: bf16") if there else ("fp32", "precision auto: fp32, no bf16 units here")
     if asked == "bf16" and not there:
         return "bf16", "no bf16 units here, so that bf16 is slower than fp32: precision auto would take fp32"
-    return asked, None
+    return ("bf16" if asked == "bf16" else "fp32"), None
