@@ -55,7 +55,7 @@ def _count(run: RunSpec, amount: Amount, *, data_dir: Path | None) -> int:
 
 
 def count_amount(spec: ArmSpec, amount: Amount, *, vocabulary_size: int) -> int:
-    """Parameters, FLOPs of training on a token, or bytes of the parameters in the precision in which they are stored."""
+    """Parameters, FLOPs of training on a token, or bytes of the parameters in the precision they are stored in."""
     model = build_on_meta(spec, vocabulary_size=vocabulary_size)
     if amount == "flops":
         return count_flops_per_token(model, context=spec.training.window)

@@ -25,10 +25,10 @@ class Batches:
     """The training batches of a split: `steps_per_epoch` batches of up to `(batch_size, window)`, on `device`.
 
     An epoch reads each token at most once, and leaves some out. Contiguous rows are equally long, so the last
-    `num_tokens % batch_size` tokens before the first row's beginning are never read: with `random_offset`, other ones at
-    each seed; without, always those at the end of the text. With `drop_partial_window`, the last window of every row is
-    left out too where it is shorter than the others. Shuffled windows leave out less than `batch_size + 2` windows, other
-    ones in every epoch (0.4 % of Penn Treebank at 32 windows of 128 tokens).
+    `num_tokens % batch_size` tokens before the first row's beginning are never read: with `random_offset`, other ones
+    at each seed; without, always those at the end of the text. With `drop_partial_window`, the last window of every row
+    is left out too where it is shorter than the others. Shuffled windows leave out less than `batch_size + 2` windows,
+    other ones in every epoch (0.4 % of Penn Treebank at 32 windows of 128 tokens).
     """
 
     stream: TokenStream

@@ -1,8 +1,8 @@
 """The optimizers, behind one face: `step(learning_rate)` clips and updates, and returns the gradient's norm.
 
 Every parameter has a role (`input`, `output`, `shared`, `body`, `bias`), and a role may have a learning rate, a weight
-decay and betas of its own. `step` is given the configured learning rate as the schedule scaled it; a role's own is scaled
-alike.
+decay and betas of its own. `step` is given the configured learning rate as the schedule scaled it; a role's own is
+scaled alike.
 
 The gradient of an untied input table is zero but for the rows that were looked up. Plain SGD leaves the other rows
 where they are, so on a CPU it takes that gradient as a sparse tensor; the result is the same to the bit, and two

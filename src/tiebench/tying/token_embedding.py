@@ -3,8 +3,8 @@
     language model = embedding.logits(architecture(embedding.embed(tokens)))
 
 A token embedding knows nothing of what lies between its ends. Everything that is usually confounded with tying (width
-of the embedding, scales, biases, projection, initialisation) is a switch of this class and works with every tie; a tie is a
-subclass that says which tables exist. *Tied means that one parameter exists*: there is no second name for it.
+of the embedding, scales, biases, projection, initialisation) is a switch of this class and works with every tie; a tie
+is a subclass that says which tables exist. *Tied means that one parameter exists*: there is no second name for it.
 """
 
 from abc import ABC, abstractmethod
