@@ -227,5 +227,6 @@ def test_claims_are_no_experiment():
 
 
 def test_a_match_that_is_wrong_has_its_line():
-    (said,) = explain(TEXT.replace("projected: {", "projected: {match: {size: untied}, "))
-    assert said.startswith("x.yaml:15: arms.projected.match")
+    said = explain(TEXT.replace("projected: {", "projected: {match: {size: untied}, "))
+    assert len(said) == 2 and all(line.startswith("x.yaml:15: arms.projected.match") for line in said)
+    assert "unknown key" in said[0] and "exactly one of parameters, flops, bytes" in said[1]

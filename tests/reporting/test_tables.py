@@ -133,7 +133,7 @@ def test_runs_have_a_row_per_arm(three_seeds):
     records = [record for found in three_seeds.values() for record in found]
     untied, tied = csv.DictReader(io.StringIO(render_table(runs_table(records), format="csv")))
     assert (untied["arm"], untied["seeds"], tied["arm"]) == ("untied", "3", "tied")
-    assert [tied[role] for role in ("input", "output", "shared", "total")] == ["0", "0", "2000000", "2653200"]
+    assert [tied[role] for role in ("input", "output", "shared", "parameters")] == ["0", "0", "2000000", "2653200"]
     assert float(tied["test_by_word"]) > float(tied["test"])
     assert tied["bits_per_byte"] == "", "a lossy vocabulary has none"
 

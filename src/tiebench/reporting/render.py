@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tiebench.comparison.captions import format_p
 from tiebench.errors import UsageError, did_you_mean
 from tiebench.reporting.escaping import escape_csv, escape_json, escape_markdown, escape_table
-from tiebench.reporting.tables import Column, Table
+from tiebench.reporting.tables import Column, Table, drop_empty_columns
 
 MISSING = "–"
 WIDTH = 120
@@ -23,6 +23,8 @@ def render_table(table: Table, *, format: str = "text", width: int = WIDTH, colo
     Raises UsageError for an unknown format.
     """
     check_format(format)
+    if format == "text" and table.rows:
+        table = drop_empty_columns(table)
     table = table if format == "json" else escape_table(table)
     text = _render_text(table, width=width, colour=colour) if format == "text" else _RENDERERS[format](table)
     return text.rstrip("\n") + "\n"

@@ -58,7 +58,7 @@ def comparison_table(comparison: Comparison) -> Table:
         rows.append((summary.arm, headlines.get(summary.arm), p_values.get(summary.arm), *spreads, total, epoch))
     metric = "perplexity" if comparison.unit == "token" else "bits per byte"
     decided = (contrast.sentence + "." for contrast in comparison.contrasts)
-    return _without_empty_columns(
+    return drop_empty_columns(
         Table(
             title=f"{comparison.experiment}: {metric} by arm",
             columns=tuple(columns),
@@ -95,7 +95,7 @@ def describe_epochs(epochs: Sequence[float]) -> str | None:
 
 
 def runs_table(records: Sequence[Record]) -> Table:
-    """One row per arm of each experiment: perplexities, parameters by role, speed; columns without a figure are left out.
+    """One row per arm of each experiment: perplexities, parameters by role, speed.
 
     Perplexity by word stands where the tokens are words; over bytes or byte pairs it would mean something else.
     """
@@ -110,7 +110,7 @@ def runs_table(records: Sequence[Record]) -> Table:
     columns += [Column(role, "count") for role in ROLES[:-1]]
     running = "Train is a full pass where there was one, else the running perplexity, dropout included."
     notes = (running,) if records and not has_train_pass(records) else ()
-    return _without_empty_columns(Table("runs", tuple(columns), tuple(rows), notes=notes, num_keys=2))
+    return Table("runs", tuple(columns), tuple(rows), notes=notes, num_keys=2)
 
 
 def _arm_row(experiment: str, arm: str, records: list[Record]) -> tuple[Any, ...]:
@@ -175,7 +175,8 @@ def _list_roles(arm: ArmSummary, roles: list[str]) -> str:
     return f"{arm.arm} {', '.join(counts) or 'none'}"
 
 
-def _without_empty_columns(table: Table) -> Table:
+def drop_empty_columns(table: Table) -> Table:
+    """The table without the columns that have no figure in any row."""
     kept = [place for place, _ in enumerate(table.columns) if any(row[place] is not None for row in table.rows)]
     columns = tuple(table.columns[place] for place in kept)
     rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
