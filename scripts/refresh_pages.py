@@ -22,7 +22,7 @@ from tiebench.results.store import Store
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```\n\$ (tiebench .*)\n(?:.*\n)*?```\n")
-WIDTH = 160
+WIDTH = 120
 
 
 def list_published(root: Path) -> list[Path]:
