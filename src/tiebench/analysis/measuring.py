@@ -83,7 +83,7 @@ def measure_embeddings(
                 lambda kept, left=left, right=right: measures.measure_aligned_cosine(left[kept], right[kept]),
                 num_items=num_words,
             )
-            facts[of] = {"num_words": num_words, "null": measures.measure_aligned_cosine(left, _shuffle(right))}
+            facts[of] = {"num_words": num_words, "chance": measures.measure_aligned_cosine(left, _shuffle(right))}
     else:
         for name, table in tables.items():
             cosines, scores = measures.judge_pairs(table, words=words, dataset=measure)

@@ -52,7 +52,7 @@ class Claim(Block):
       is what it is when left out. A published 0 claims that two are equivalent: there `margin` and `notes` are due;
     - an order: `relation: tied < untied`, several links or sums on its sides included;
     - a check, which proves little and is counted apart: a count of parameters, or a value that chance gives as well
-      (`null` within the tolerance).
+      (`chance` within the tolerance).
 
     `of` names what is measured: an arm (by default the only one of `arms`). A measure of tables takes two arms, first
     the untied one, whose tables are `in` and `out`, then the tied one, whose table is `tied`; there `of` is a table or
@@ -73,7 +73,7 @@ class Claim(Block):
     difference: str | None = None
     margin: Annotated[float, Field(gt=0)] | None = None
     relation: str | None = None
-    null: float | None = None
+    chance: float | None = None
     same_as: str | None = None
     notes: str = ""
 
@@ -128,7 +128,7 @@ class Claim(Block):
             return "order"
         if self.difference is not None:
             return "difference"
-        return "check" if self.null is not None and abs(self.published - self.null) <= self.tolerance else "value"
+        return "check" if self.chance is not None and abs(self.published - self.chance) <= self.tolerance else "value"
 
     @property
     def contrasts(self) -> list[Contrast]:

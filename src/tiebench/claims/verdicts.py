@@ -28,7 +28,7 @@ class ClaimResult(Block):
 
     `estimate` is the value, the difference, or for an order of one link what should be below 0. `low` to `high` is its
     90 % interval, each end a one-sided 95 % bound. `p` speaks for the claim when small and `p_opposite` against it,
-    those of orders adjusted over the paper; none of these is known from one seed. `null` is what chance gives.
+    those of orders adjusted over the paper; none of these is known from one seed. `chance` is what chance gives.
     """
 
     paper: str
@@ -43,7 +43,7 @@ class ClaimResult(Block):
     margin_source: str
     relation: str | None
     contrast: str | None
-    null: float | None
+    chance: float | None
     measured: list[Spread]
     estimate: float | None
     low: float | None
@@ -156,7 +156,7 @@ def _describe(
         margin_source=_find_margin_source(claim, paper),
         relation=claim.relation,
         contrast=claim.difference,
-        null=claim.null,
+        chance=claim.chance,
         measured=[measure_spread(values.values()) for values in test.found.values()],
         estimate=test.estimate,
         low=test.low,

@@ -104,7 +104,7 @@ def _show_published(outcome: ClaimResult) -> str:
         return outcome.relation
     signed = "+" if outcome.contrast and outcome.published > 0 else ""
     text = f"{signed}{_show(outcome.published)} ± {_show(outcome.margin)}"
-    return text if outcome.null is None else f"{text} (chance {_show(outcome.null)})"
+    return text if outcome.chance is None else f"{text} (chance {_show(outcome.chance)})"
 
 
 def _show_measured(outcome: ClaimResult) -> str:
