@@ -111,6 +111,8 @@ def _shuffle(table: "np.ndarray") -> "np.ndarray":
 
 def _find_pairs(claim: Claim, evidence: Evidence) -> list[tuple[Record, Record]]:
     """The runs of both arms at each seed where both have weights and the measure, or its error, is not there yet."""
+    if claim.experiment is None:
+        return []
     records, measurements = evidence.read(claim.experiment)
     about = [found for found in measurements if found.measure == claim.measure and found.is_about(claim.arms)]
     known = {found.seed for found in about if name_sampling_error() in found.facts}
