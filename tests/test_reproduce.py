@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tiebench.cli.app import app
-from tiebench.results.measurements import read_measurements
+from tiebench.results.measurements import name_sampling_error, read_measurements
 from tiebench.results.store import Store
 from tiebench.training.checkpoints import WEIGHTS_FILE
 
@@ -65,8 +65,8 @@ def test_a_claim_is_trained_then_reused(write_experiment, write_claims, reproduc
 def test_a_claim_that_fails_ends_with_exit_code_3(trained, write_claims, reproduce):
     file = write_claims(trained / "tiny.yaml", size=SIZE, lucky=LUCKY)
     result = reproduce(file, "--no-train", results=trained / "results")
-    assert result.exit_code == 3 and "error: not reproduced: lucky" in result.stderr
-    assert "1 reproduced, 1 not reproduced" in result.stdout
+    assert result.exit_code == 3 and "error: contradicted: lucky" in result.stderr
+    assert "1 claim: 1 contradicted; 1 check: 1 reproduced." in result.stdout
     assert reproduce(file, "--no-train", "--only", "table-1", results=trained / "results").exit_code == 0
     assert reproduce(file, "--no-train", "--only", "table-9", results=trained / "results").exit_code == 2
 
@@ -90,7 +90,7 @@ def test_what_is_measured_on_tables_outlives_the_weights(trained, write_claims, 
     mapped = ("table-5", "[untied, tied]", "aligned cosine", "relation: in-out < out-tied < in-out")
     file, results = write_claims(trained / "tiny.yaml", ranks=ranks, mapped=mapped), trained / "results"
     first = reproduce(file, "--no-train", "--json", results=results)
-    assert first.exit_code == 3 and verdicts(first) == {"ranks": "reproduced", "mapped": "not reproduced"}
+    assert verdicts(first)["ranks"] == "reproduced" and verdicts(first)["mapped"] != "reproduced"
     found = read_measurements(results / "tiny")
     assert {(measurement.measure, measurement.of) for measurement in found} == {
         (measure, of) for measure in ("rank correlation", "aligned cosine") for of in ("in-out", "in-tied", "out-tied")
@@ -98,6 +98,10 @@ def test_what_is_measured_on_tables_outlives_the_weights(trained, write_claims, 
     assert {measurement.seed for measurement in found} == {1, 2} and all(
         measurement.provenance.command for measurement in found
     )
+    for measurement in found:
+        others = {"in-out", "in-tied", "out-tied"} - {measurement.of}
+        errors = {name_sampling_error(), *(name_sampling_error(other) for other in others)}
+        assert errors <= set(measurement.facts) and all(measurement.facts[error] > 0 for error in errors)
     for weights in results.glob(f"**/{WEIGHTS_FILE}"):
         weights.unlink()
     without = reproduce(file, "--no-train", "--json", results=results)
@@ -112,10 +116,10 @@ def test_what_was_measured_on_two_arms_says_nothing_of_two_others(write_experime
     first = {"first": ("table-1", "[untied, tied]", "rank correlation", rest)}
     second = {"second": ("table-2", "[other, tied]", "rank correlation", rest)}
     file = write_claims(experiment, **first, **second)
-    assert verdicts(reproduce(file, "--json", "--only", "first")) == {"first": "reproduced"}
+    assert verdicts(reproduce(file, "--json", "--only", "first")) == {"first": "inconclusive"}, "one seed"
     assert verdicts(reproduce(file, "--json", "--no-train", "--only", "second")) == {"second": "not run"}
     both = json.loads(reproduce(file, "--json").stdout)
-    assert [row["verdict"] for row in both] == ["reproduced", "reproduced"]
+    assert [row["verdict"] for row in both] == ["inconclusive", "inconclusive"]
     assert both[0]["measured"][0]["mean"] != both[1]["measured"][0]["mean"]
     assert len(read_measurements(tmp_path / "results" / "tiny")) == 6
 

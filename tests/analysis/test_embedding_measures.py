@@ -10,6 +10,7 @@ from tiebench.analysis.embedding_measures import (
     WORD_PAIRS,
     correlate_judgements,
     correlate_ranks,
+    expect_subspace_distance,
     measure_aligned_cosine,
     measure_distances,
     measure_subspace_distance,
@@ -102,3 +103,11 @@ def test_without_gensim_the_way_to_it_is_named(monkeypatch):
     with pytest.raises(TiebenchError, match="not installed") as error:
         read_word_pairs("simlex-999")
     assert "tiebench[similarity]" in error.value.hint
+
+
+def test_two_random_tables_are_as_far_apart_as_chance_says(draw):
+    """d^2 is a mean over 20 directions: its error over directions is below 1 / sqrt(20 * 200 / 2)."""
+    found = measure_subspace_distance(draw(200, 20), draw(200, 20)) ** 2
+    expected = expect_subspace_distance(num_words=200, width=20) ** 2
+    assert found == pytest.approx(expected, abs=3 / math.sqrt(20 * 200 / 2))
+    assert expect_subspace_distance(num_words=3318, width=300) == pytest.approx(0.954, abs=5e-4), "Figure 1"

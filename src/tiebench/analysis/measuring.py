@@ -1,12 +1,13 @@
-"""What claims ask of trained tables: measured once where the weights are, then kept beside the runs (`measurements`)."""
+"""What claims ask of trained tables: measured once where the weights are, then kept beside the runs."""
 
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tiebench.claims.claim import EMBEDDINGS, STUDIES, Claim
 from tiebench.claims.evidence import Evidence
-from tiebench.claims.papers import EMBEDDINGS, STUDIES, Claim, PaperClaims
+from tiebench.claims.papers import PaperClaims
 from tiebench.errors import TiebenchError
 from tiebench.results.measurements import Measurement, add_measurements, identify_run, name_sampling_error
 from tiebench.results.record import Record
@@ -58,7 +59,7 @@ def read_embeddings(untied: Record, tied: Record, *, store: Store) -> Embeddings
 
 def measure_embeddings(
     measure: str, tables: Embeddings, *, words: dict[str, int]
-) -> Iterator[tuple[str, float, dict[str, int | float]]]:
+) -> Iterator[tuple[str, float, dict[str, int | float | str]]]:
     """What of, how much, and what it rests on: words or pairs, and the standard errors that other ones would give, of
     the figure and of its difference from each other figure (`name_sampling_error`)."""
     from tiebench.analysis import embedding_measures as measures
@@ -67,7 +68,7 @@ def measure_embeddings(
     num_words = len(tables["in"])
     values: dict[str, float] = {}
     without: dict[str, np.ndarray] = {}
-    facts: dict[str, dict[str, int | float]] = {}
+    facts: dict[str, dict[str, int | float | str]] = {}
     if measure == "rank correlation":
         ranks = {name: measures.rank_distances(table) for name, table in tables.items()}
         for first, second in combinations(EMBEDDINGS, 2):
@@ -83,7 +84,7 @@ def measure_embeddings(
                 lambda kept, left=left, right=right: measures.measure_aligned_cosine(left[kept], right[kept]),
                 num_items=num_words,
             )
-            facts[of] = {"num_words": num_words, "null": measures.measure_aligned_cosine(left, _shuffle(right))}
+            facts[of] = {"num_words": num_words, "chance": measures.measure_aligned_cosine(left, _shuffle(right))}
     else:
         for name, table in tables.items():
             cosines, scores = measures.judge_pairs(table, words=words, dataset=measure)
@@ -110,6 +111,8 @@ def _shuffle(table: "np.ndarray") -> "np.ndarray":
 
 def _find_pairs(claim: Claim, evidence: Evidence) -> list[tuple[Record, Record]]:
     """The runs of both arms at each seed where both have weights and the measure, or its error, is not there yet."""
+    if claim.experiment is None:
+        return []
     records, measurements = evidence.read(claim.experiment)
     about = [found for found in measurements if found.measure == claim.measure and found.is_about(claim.arms)]
     known = {found.seed for found in about if name_sampling_error() in found.facts}

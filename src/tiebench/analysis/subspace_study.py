@@ -60,8 +60,8 @@ def run_study(
     model = train_model(tokens, run=run, beta=beta, study=study)
     tables = [table.detach().numpy() for table in (model.embedding.input_embedding, model.embedding.output_embedding)]
     facts: dict[str, int | float | str] = {"num_tokens": study.num_tokens, "num_words": len(tables[0])}
-    null = expect_subspace_distance(num_words=len(tables[0]), width=study.width)
-    facts |= {"num_passes": study.num_passes, "null": null}
+    chance = expect_subspace_distance(num_words=len(tables[0]), width=study.width)
+    facts |= {"num_passes": study.num_passes, "chance": chance}
     value = measure_subspace_distance(*tables)
     place = environment.choose_device("cpu")
     made = environment.describe_provenance(started=started, device=place)

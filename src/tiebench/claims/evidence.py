@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tiebench.claims.claim import Claim
 from tiebench.claims.contrasts import Contrast
-from tiebench.claims.papers import Claim, PaperClaims
+from tiebench.claims.papers import PaperClaims
 from tiebench.experiment.loading import Experiment, load_experiment
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.measurements import Measurement, is_current, name_sampling_error, read_measurements
@@ -55,7 +56,7 @@ class Evidence:
         if place is None:
             return {}
         if claim.measure == "overfitting":
-            return self._measure_overfitting(claim, subject)
+            return self._measure_overfitting(claim, place, name)
         if claim.measure in _RECORD_MEASURES:
             read = _RECORD_MEASURES[claim.measure]
             found = {record.seed: read(record) for record in self.read(place)[0] if record.arm == name}
@@ -82,19 +83,19 @@ class Evidence:
                 return True
         return False
 
-    def _measure_overfitting(self, claim: Claim, subject: str) -> BySeed:
+    def _measure_overfitting(self, claim: Claim, place: str, arm: str) -> BySeed:
         """ln of the validation perplexity minus ln of the running train perplexity, in nats per token, at the last
         epoch that every run of the claim's arms has in its curve: more steps overfit more."""
         curves = {
-            (place, arm): {record.seed: _read_gaps(self.store.curve(record)) for record in self._find_runs(place, arm)}
-            for place, arms in claim.needs.items()
-            for arm in arms
+            (each, name): {run.seed: _read_gaps(self.store.curve(run)) for run in self._find_runs(each, name)}
+            for each, arms in claim.needs.items()
+            for name in arms
         }
         epochs = [set(gaps) for by_seed in curves.values() for gaps in by_seed.values()]
         common = set.intersection(*epochs) if epochs else set()
         if not common or not all(curves.values()):
             return {}
-        return {seed: gaps[max(common)] for seed, gaps in curves[claim.locate(subject)].items()}
+        return {seed: gaps[max(common)] for seed, gaps in curves[place, arm].items()}
 
     def _find_runs(self, place: str, arm: str) -> list[Record]:
         return [record for record in self.read(place)[0] if record.arm == arm]
@@ -105,9 +106,7 @@ class Evidence:
             return []
         arms = claim.arms if claim.is_about_embeddings else []
         found = self.read(place, is_study=not claim.experiment)[1]
-        return [
-            measurement for measurement in found if measurement.measure == claim.measure and measurement.is_about(arms)
-        ]
+        return [each for each in found if each.measure == claim.measure and each.is_about(arms)]
 
     def _find_experiment(self, name: str) -> Experiment:
         if name in self.plans:

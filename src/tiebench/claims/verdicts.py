@@ -8,12 +8,13 @@ another spec than the claim names is "altered", and nothing else.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from tiebench.claims.claim import Claim, Kind
 from tiebench.claims.contrasts import Contrast
 from tiebench.claims.estimates import SumEstimate, estimate_sum
 from tiebench.claims.evidence import BySeed, Evidence
-from tiebench.claims.papers import Claim, Kind, PaperClaims
+from tiebench.claims.papers import PaperClaims
 from tiebench.comparison.bounds import LEVEL, adjust_holm, check_order, check_value
 from tiebench.comparison.pairing import Spread, measure_spread
 from tiebench.experiment.block import Block
@@ -28,7 +29,7 @@ class ClaimResult(Block):
 
     `estimate` is the value, the difference, or for an order of one link what should be below 0. `low` to `high` is its
     90 % interval, each end a one-sided 95 % bound. `p` speaks for the claim when small and `p_opposite` against it,
-    those of orders adjusted over the paper; none of these is known from one seed. `null` is what chance gives.
+    those of orders adjusted over the paper; none of these is known from one seed. `chance` is what chance gives.
     """
 
     paper: str
@@ -43,7 +44,7 @@ class ClaimResult(Block):
     margin_source: str
     relation: str | None
     contrast: str | None
-    null: float | None
+    chance: float | None
     measured: list[Spread]
     estimate: float | None
     low: float | None
@@ -53,6 +54,14 @@ class ClaimResult(Block):
     verdict: Verdict
     same_as: str | None
     notes: str
+
+
+class _Known(NamedTuple):
+    """A `SumEstimate` from more than one seed."""
+
+    value: float
+    error: float
+    freedom: float
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ def judge_papers(papers: list[PaperClaims], *, evidence: Evidence, only: list[st
         tests = {id: _test_claim(claim, evidence) for id, claim in paper.claims.items()}
         altered = {id for id, claim in paper.claims.items() if evidence.is_altered(claim)}
         family = _list_orders(paper, tests, altered)
-        adjusted = {id: pair for id, pair in zip(family, _adjust([tests[id] for id in family]), strict=True)}
+        adjusted = dict(zip(family, _adjust([tests[id] for id in family]), strict=True))
         for id, claim in paper.choose(only).items():
             p, p_opposite = adjusted.get(id) or (tests[id].p, tests[id].p_opposite)
             results.append(_describe(id, claim, tests[id], p, p_opposite, paper=paper, is_altered=id in altered))
@@ -101,10 +110,16 @@ def _test_claim(claim: Claim, evidence: Evidence) -> _Test:
     if not all(found.values()):
         return _Test(found={})
     estimates = [_estimate(claim, contrast, found, evidence) for contrast in claim.contrasts]
-    if claim.kind == "check" or any(estimate.error is None for estimate in estimates):
-        only = estimates[0].value if len(estimates) == 1 else None
-        return _Test(found, estimate=only)
-    return _test_order(found, estimates) if claim.relation else _test_value(claim, found, estimates[0])
+    known = [
+        _Known(each.value, each.error, each.freedom)
+        for each in estimates
+        if each.error is not None and each.freedom is not None
+    ]
+    if claim.kind == "check" or len(known) < len(estimates):
+        return _Test(found, estimate=estimates[0].value if len(estimates) == 1 else None)
+    if claim.published is None or claim.bound is None:
+        return _test_order(found, known)
+    return _test_value(found, known[0], published=claim.published, margin=claim.bound)
 
 
 def _estimate(claim: Claim, contrast: Contrast, found: dict[str, BySeed], evidence: Evidence) -> SumEstimate:
@@ -113,22 +128,18 @@ def _estimate(claim: Claim, contrast: Contrast, found: dict[str, BySeed], eviden
     return estimate_sum(contrast, values, paired=claim.is_about_embeddings, sampling_error=sampling_error)
 
 
-def _test_order(found: dict[str, BySeed], estimates: list[SumEstimate]) -> _Test:
+def _test_order(found: dict[str, BySeed], links: list[_Known]) -> _Test:
     """A chain holds when each link does (the largest p), and fails when any does (the smallest, by Bonferroni)."""
-    tests = [check_order(link.value, error=link.error, degrees_of_freedom=link.freedom) for link in estimates]
+    tests = [check_order(link.value, error=link.error, degrees_of_freedom=link.freedom) for link in links]
     p, opposite = max(test.p_below for test in tests), min(1.0, len(tests) * min(test.p_above for test in tests))
     if len(tests) > 1:
         return _Test(found, p=p, p_opposite=opposite)
-    return _Test(found, estimates[0].value, tests[0].low, tests[0].high, p, opposite)
+    return _Test(found, links[0].value, tests[0].low, tests[0].high, p, opposite)
 
 
-def _test_value(claim: Claim, found: dict[str, BySeed], known: SumEstimate) -> _Test:
+def _test_value(found: dict[str, BySeed], known: _Known, *, published: float, margin: float) -> _Test:
     test = check_value(
-        known.value,
-        published=claim.published,
-        margin=claim.bound,
-        error=known.error,
-        degrees_of_freedom=known.freedom,
+        known.value, published=published, margin=margin, error=known.error, degrees_of_freedom=known.freedom
     )
     return _Test(found, known.value, test.low, test.high, test.p_within, test.p_outside)
 
@@ -156,8 +167,8 @@ def _describe(
         margin_source=_find_margin_source(claim, paper),
         relation=claim.relation,
         contrast=claim.difference,
-        null=claim.null,
-        measured=[measure_spread(values.values()) for values in test.found.values()],
+        chance=claim.chance,
+        measured=[spread for values in test.found.values() if (spread := measure_spread(values.values()))],
         estimate=test.estimate,
         low=test.low,
         high=test.high,
@@ -195,6 +206,6 @@ def _is_exact(claim: Claim, test: _Test) -> bool:
     """Counts do not vary with the seed: the printed figure, or the order, holds or it does not."""
     means = {name: sum(values.values()) / len(values) for name, values in test.found.items()}
     sums = [sum(weight * means[name] for name, weight in contrast.items()) for contrast in claim.contrasts]
-    if claim.relation is not None:
+    if claim.published is None or claim.bound is None:
         return all(value < 0 for value in sums)
     return abs(sums[0] - claim.published) <= claim.bound

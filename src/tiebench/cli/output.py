@@ -70,9 +70,8 @@ def print_claims(outcomes: list["ClaimResult"], papers: list["PaperClaims"], *, 
     if format == "json":
         print_json([outcome.model_dump(mode="json") for outcome in outcomes])
     else:
-        print_table(
-            claims_table(outcomes, papers=papers, width=find_width() if format == "text" else None), format=format
-        )
+        width = find_width() if format == "text" else None
+        print_table(claims_table(outcomes, papers=papers, width=width), format=format)
     if format == "text":
         print_table(verdicts_table(outcomes))
     contradicted = [outcome.id for outcome in outcomes if outcome.verdict == "contradicted"]

@@ -1,8 +1,8 @@
 """The claims tables: what was published beside what was measured, one row per claim; and how many of each verdict."""
 
-import itertools
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 from tiebench.claims.papers import PaperClaims
 from tiebench.claims.verdicts import VERDICTS, ClaimResult
@@ -50,12 +50,17 @@ def verdicts_table(outcomes: list[ClaimResult]) -> Table:
     counts = Counter((outcome.paper, outcome.kind, outcome.verdict) for outcome in counted)
     pairs = dict.fromkeys((paper, kind) for paper in _list_papers(outcomes) for kind in KINDS)
     found = {pair: [counts[(*pair, verdict)] for verdict in VERDICTS] for pair in pairs}
+    shown = [place for place, verdict in enumerate(VERDICTS) if any(numbers[place] for numbers in found.values())]
     again = len(outcomes) - len(counted)
     repeated = f"{_count(again)} {'repeats' if again == 1 else 'repeat'} the measurement of another: not counted again."
     return Table(
         title="Verdicts by paper",
-        columns=(Column("paper"), Column("of"), *(Column(verdict, "count") for verdict in VERDICTS)),
-        rows=tuple((paper, KINDS[kind], *numbers) for (paper, kind), numbers in found.items() if any(numbers)),
+        columns=(Column("paper"), Column("of"), *(Column(VERDICTS[place], "count") for place in shown)),
+        rows=tuple(
+            (paper, KINDS[kind], *(numbers[place] for place in shown))
+            for (paper, kind), numbers in found.items()
+            if any(numbers)
+        ),
         caption=count_verdicts(counted),
         notes=(repeated,) if again else (),
     )
@@ -83,9 +88,8 @@ def render_claims(outcomes: list[ClaimResult], *, papers: list[PaperClaims]) -> 
     counted = replace(verdicts_table(outcomes), title="")
     parts = ["## Published claims, reproduced", render_table(counted, format="markdown").strip()]
     table = replace(claims_table(outcomes, papers=papers), title="")
-    parts.append(
-        render_table(table, format="markdown").strip() if table.rows else "\n".join(f"- {n}" for n in table.notes)
-    )
+    notes = "\n".join(f"- {note}" for note in table.notes)
+    parts.append(render_table(table, format="markdown").strip() if table.rows else notes)
     return "\n\n".join(parts)
 
 
@@ -103,11 +107,11 @@ def _describe_row(outcome: ClaimResult) -> tuple[str, ...]:
 
 
 def _show_published(outcome: ClaimResult) -> str:
-    if outcome.relation is not None:
-        return outcome.relation
+    if outcome.published is None or outcome.margin is None:
+        return outcome.relation or MISSING
     signed = "+" if outcome.contrast and outcome.published > 0 else ""
     text = f"{signed}{_show(outcome.published)} ± {_show(outcome.margin)}"
-    return text if outcome.null is None else f"{text} (chance {_show(outcome.null)})"
+    return text if outcome.chance is None else f"{text} (chance {_show(outcome.chance)})"
 
 
 def _show_measured(outcome: ClaimResult) -> str:
@@ -118,7 +122,7 @@ def _show_measured(outcome: ClaimResult) -> str:
     if outcome.relation is None:
         return _show_spread(outcome.measured[0])
     means = [spread.mean for spread in outcome.measured]
-    signs = [_compare(left, right) for left, right in itertools.pairwise(means)]
+    signs = [_compare(left, right) for left, right in pairwise(means)]
     words = [word for mean, sign in zip(means, [*signs, ""], strict=True) for word in (format_number(mean), sign)]
     return f"{' '.join(words).strip()} ({seeds})"
 
@@ -175,7 +179,7 @@ def _list_papers(outcomes: list[ClaimResult]) -> list[str]:
     return list(dict.fromkeys(outcome.paper for outcome in outcomes))
 
 
-def _list_counts(counts: Counter) -> str:
+def _list_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
 
 
