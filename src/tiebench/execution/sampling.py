@@ -21,7 +21,7 @@ def sample_text(folder: Path, *, prompt: str, num_tokens: int, temperature: floa
     """
     record = read_record(folder)
     model = open_model(record, folder)
-    vocabulary = load_vocabulary(folder / VOCABULARY_FILE)
+    vocabulary = load_vocabulary(folder / VOCABULARY_FILE, identity=record.vocabulary.identity)
     ids = [vocabulary.boundary, *encode_prompt(vocabulary, prompt)]
     generator = torch.Generator().manual_seed(seed)
     longest = model.architecture.max_context or len(ids) + num_tokens
