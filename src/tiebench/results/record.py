@@ -141,7 +141,8 @@ class ResourceUsage(Block):
 class Provenance(Block):
     """Where the figures come from. Times are ISO 8601 in UTC; `commit` is None outside a git checkout.
 
-    `precision` is that of the products in training, also where the spec says `auto`; older records leave it out.
+    `precision` is that of the products in training, also where the spec says `auto`; older records leave it out. `files`
+    holds the SHA-256 of what lies beside the record, by name. In the file, `sha256` is that of the record's own content.
     """
 
     command: str
@@ -152,12 +153,12 @@ class Provenance(Block):
     versions: dict[str, str] = {}
     hardware: dict[str, str | int] = {}
     precision: Precision | None = None
+    files: dict[str, str] = {}
 
 
 class Record(Block):
     """A finished run. `declared` holds the dotted paths in which the arms of the experiment file differ, `numerics` the
-    version of the mathematics (1 in records older than the field), `files` the SHA-256 of what lies beside the record,
-    by name (empty in older ones).
+    version of the mathematics (1 in records older than the field).
 
     `training_perplexity` is the running one, over the epoch that ended at the scored checkpoint.
     """
@@ -179,7 +180,6 @@ class Record(Block):
     usage: ResourceUsage
     warnings: list[str] = []
     provenance: Provenance
-    files: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _evaluations_under_their_split(self) -> "Record":
@@ -208,7 +208,7 @@ def write_record(record: Record, folder: Path) -> Path:
     """
     file = folder / RECORD_FILE
     content = record.model_dump()
-    content[DIGEST_KEY] = compute_record_digest(content)
+    content["provenance"][DIGEST_KEY] = compute_record_digest(content)
     text = json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(text + "\n", file=file)
     return file
@@ -237,8 +237,9 @@ def read_record(folder: Path) -> Record:
     if version is not None and version != SCHEMA_VERSION:
         hint = f"this tiebench reads version {SCHEMA_VERSION}: install the one that wrote it, or train the run again"
         raise TiebenchError(f"{file} has the unknown schema version {version!r}", hint)
-    if isinstance(content, dict) and DIGEST_KEY in content:
-        _check_digest(content.pop(DIGEST_KEY), content, file=file)
+    provenance = content.get("provenance") if isinstance(content, dict) else None
+    if isinstance(provenance, dict) and DIGEST_KEY in provenance:
+        _check_digest(provenance.pop(DIGEST_KEY), content, file=file)
     return _validated(Record, content, file=file)
 
 
@@ -308,7 +309,7 @@ def read_curve(folder: Path, *, record: Record | None = None) -> list[CurvePoint
 
 def check_file(record: Record, file: Path) -> None:
     """Raises TiebenchError when a file beside a record is not the one that its run wrote."""
-    digest = record.files.get(file.name)
+    digest = record.provenance.files.get(file.name)
     if digest is not None and compute_digest(file) != digest:
         raise _damaged(file, "its SHA-256 is not the one in the record")
 

@@ -1,5 +1,6 @@
 """Where runs lie: `<root>/<experiment>/<arm>/seed-<n>/`, readable by a person and by nothing but the folder names."""
 
+import errno
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -15,11 +16,13 @@ from tiebench.results.record import RECORD_FILE, CurvePoint, Record, read_curve,
 
 if TYPE_CHECKING:
     import numpy as np
+    from filelock import BaseFileLock
 
 LOCK_FILE = ".lock"
 CHECKPOINT_PATTERN = "checkpoint*"
 REPLACEMENT_FOLDER = "replacement"
 """Inside the folder of a run with a record: what is trained to take the record's place (`train --force`)."""
+NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 LOOKING_SECONDS = 1.0  # who only asks whether a run is being trained is in the way for an instant
 
 State = Literal["finished", "running", "interrupted", "empty"]
@@ -136,21 +139,33 @@ def hold_lock(file: Path, *, timeout_s: float = LOOKING_SECONDS) -> Iterator[Non
     Raises filelock.Timeout when another process has it, TiebenchError where the file system has no locks: better none
     than two writers.
     """
-    from filelock import FileLock
-
-    make_folder(file.parent)
-    lock = FileLock(file, timeout=timeout_s, fallback_to_soft=False)
-    try:
-        lock.acquire()
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, PermissionError | TimeoutError) or not file.exists():
-            raise
-        hint = "without a lock two processes could write the same files: name a folder on another file system"
-        raise TiebenchError(f"cannot lock {file}: {getattr(error, 'strerror', '') or error}", hint) from error
+    lock = _acquire_lock(file, timeout_s=timeout_s)
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquire_lock(file: Path, *, timeout_s: float) -> "BaseFileLock":
+    from filelock import FileLock
+
+    for last in (False,) * 20 + (True,):
+        make_folder(file.parent)
+        lock = FileLock(file, timeout=timeout_s, fallback_to_soft=False)
+        try:
+            lock.acquire()
+        except FileNotFoundError:  # who held it has removed the folder, in which nothing had come about
+            if last:
+                raise
+        except (OSError, NotImplementedError) as error:
+            if not isinstance(error, NotImplementedError) and error.errno not in NO_LOCKS:
+                raise
+            hint = "without a lock two processes could write the same files: name a folder on another file system"
+            reason = getattr(error, "strerror", None) or error
+            raise TiebenchError(f"cannot lock {file}: its file system has no locks ({reason})", hint) from error
+        else:
+            break
+    return lock
 
 
 def is_locked(file: Path) -> bool:

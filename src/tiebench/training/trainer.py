@@ -332,7 +332,7 @@ def plan_steps(training: Any, *, steps_per_epoch: int) -> int:
     return -(-training.tokens // (training.batch_size * training.window))
 
 
-def plan_evaluations(training: TrainingConfig, *, num_steps: int, steps_per_epoch: int) -> int:
+def plan_evaluations(training: Any, *, num_steps: int, steps_per_epoch: int) -> int:
     """Steps from one evaluation to the next: an epoch; where the budget is below one, about a tenth of the budget."""
     if training.evaluate_every is not None:
         return training.evaluate_every
