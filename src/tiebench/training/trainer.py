@@ -303,8 +303,32 @@ class Trainer:
         self.recurrent_states = _move(state["recurrent_states"], self.device)
         self.dropout_generator.set_state(state["dropout"])
         self.state = TrainState(**state["train_state"])
-        torch.set_num_threads(self._check_threads(state["num_threads"]))  # another number would round differently
+        num_threads = self._check_threads(state["num_threads"])
         self.callback.say(f"{self.run.name}: going on from step {self.state.step:,} of {self.num_steps:,}")
+        self._share_threads(num_threads)
+
+    def _check_text(self, before: dict[str, str]) -> None:
+        """Raises TiebenchError when the checkpoint was trained on other text than there is now."""
+        changed = [name for name in self.text if before.get(name, self.text[name]) != self.text[name]]
+        if changed:
+            what = " and ".join(f"the {name} was {before[name]} and is {self.text[name]}" for name in changed)
+            raise TiebenchError(
+                f"{self.run.name}: the text has changed since the checkpoint was written: {what}",
+                "put the old text back to go on, or train with --force to begin again with the new one",
+            )
+
+    def _share_threads(self, before: int) -> None:
+        """Go on with as many threads as before, since another number rounds differently; with fewer only where this
+        command has no more for this run, which is said.
+        """
+        share = torch.get_num_threads()
+        if before <= share:
+            torch.set_num_threads(before)
+        else:
+            self.callback.say(
+                f"{self.run.name}: going on with {share} of the {before} threads that it began with, "
+                "so the figures may differ by rounding from those of an uninterrupted run"
+            )
 
     def _check_threads(self, number: Any) -> int:
         """Raises TiebenchError for a number that torch would not survive."""
