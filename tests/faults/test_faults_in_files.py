@@ -87,7 +87,7 @@ def test_a_bad_record_stops_no_comparison_of_others(shell, start):
     answer = shell.run(*COMPARE, folder=start)
     assert answer.exit_code == 0, answer.stderr
     assert f"{TIED}/record.json" in answer.stderr
-    assert json.loads(answer.stdout)[0]["seeds"] == [2]
+    assert json.loads(answer.stdout)[0]["seeds"] == {"untied": [1, 2], "tied": [2]}
 
 
 def test_a_bad_record_stops_nothing_with_several_jobs(shell, start):
