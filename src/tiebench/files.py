@@ -1,12 +1,16 @@
 """Files are there whole or not at all, and stay there: written aside, synced to the disk, renamed into place."""
 
+import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tiebench.errors import TiebenchError
+
+WRITTEN_ASIDE = re.compile(r"\..+\.\d+-[0-9a-f]{8}")
 
 
 def cache_folder() -> Path:
@@ -30,7 +34,7 @@ def open_atomic(file: Path) -> Iterator[Path]:
 
     After the block, content and name survive a power cut: file and folder are synced.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     temporary = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         yield temporary
@@ -47,6 +51,14 @@ def write_text(text: str, *, file: Path) -> None:
         temporary.write_text(text, "utf-8", newline="\n")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; the names of new ones survive a power cut."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync(path.parent)
+
+
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
     if os.name == "nt" and path.is_dir():
@@ -56,3 +68,18 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sweep_folder(folder: Path) -> None:
+    """Remove what killed processes wrote aside. Only who holds the folder's lock may: others may be writing."""
+    for file in folder.iterdir():
+        if WRITTEN_ASIDE.fullmatch(file.name):
+            file.unlink(missing_ok=True)
+
+
+def compute_digest(content: bytes | memoryview | Path) -> str:
+    """The SHA-256 of bytes or of a file, as 64 hex digits."""
+    if not isinstance(content, Path):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -8,7 +8,7 @@ from shell import Outcome, Shell
 from tally import Tally
 from truth import copy_folder, count_table_rows, list_differences, list_strays, read_figures, write_experiment
 
-TRAIN = ("train", "tiny.yaml", "--device", "cpu", "--quiet")
+TRAIN = ("train", "tiny.yaml", "--device", "cpu", "--quiet", "--jobs", "1")
 FAULTS = ("kill", "full", "broken")
 
 

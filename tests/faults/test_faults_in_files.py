@@ -87,7 +87,7 @@ def test_a_bad_record_stops_no_comparison_of_others(shell, start):
     answer = shell.run(*COMPARE, folder=start)
     assert answer.exit_code == 0, answer.stderr
     assert f"{TIED}/record.json" in answer.stderr
-    assert json.loads(answer.stdout)[0]["seeds"] == [2]
+    assert json.loads(answer.stdout)[0]["seeds"] == {"untied": [1, 2], "tied": [2]}
 
 
 def test_a_bad_record_stops_nothing_with_several_jobs(shell, start):
@@ -157,7 +157,7 @@ def test_a_changed_digit_in_a_record_is_found_when_it_is_read(shell, copy_of):
     folder = copy_of("finished")
     file = folder / TIED / "record.json"
     text = file.read_text("utf-8")
-    nats = str(json.loads(text)["evaluations"]["valid"]["nats"])
+    nats = str(json.loads(text)["evaluations"]["valid"]["nll"])
     file.write_text(text.replace(nats, ("8" if nats[0] == "9" else "9") + nats[1:]), "utf-8")
     answer = shell.run(*COMPARE, folder=folder)
     assert answer.find_complaint() == ""
@@ -318,8 +318,8 @@ def test_time_stopped_is_no_training_time(shell, start):
     started.kill(signal.SIGCONT)
     assert shell.wait(started).exit_code == 0
     elapsed = time.monotonic() - before
-    cost = json.loads((start / TIED / "record.json").read_text("utf-8"))["cost"]
-    assert cost["train_seconds"] + cost["evaluation_seconds"] <= elapsed - stopped
+    usage = json.loads((start / TIED / "record.json").read_text("utf-8"))["usage"]
+    assert usage["train_seconds"] + usage["evaluation_seconds"] <= elapsed - stopped
 
 
 def test_a_module_in_the_working_directory_is_never_imported(tmp_path):

@@ -10,7 +10,7 @@ from tiebench.claims.papers import PaperClaims
 from tiebench.experiment.loading import Experiment, load_experiment
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.measurements import Measurement, is_current, name_sampling_error, read_measurements
-from tiebench.results.record import RECORD_FILE, CurvePoint, Record, read_record
+from tiebench.results.record import RECORD_FILE, CurvePoint, Record
 from tiebench.results.store import Store
 
 BySeed = dict[int, float]
@@ -43,7 +43,8 @@ class Evidence:
         """The records and the measurements of an experiment (by the name that claims use) or of a study."""
         if place not in self.kept:
             folder = self.store.root / (place if is_study else self._find_experiment(place).name)
-            records = [read_record(file.parent) for file in sorted(folder.glob(f"*/seed-*/{RECORD_FILE}"))]
+            files = sorted(folder.glob(f"*/seed-*/{RECORD_FILE}"))
+            records = self.store.read_all(file.parent for file in files)
             records = [record for record in records if self._wants(record.seed)]
             measurements = [measurement for measurement in read_measurements(folder) if self._wants(measurement.seed)]
             current = [measurement for measurement in measurements if is_current(measurement, records)]

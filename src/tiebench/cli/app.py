@@ -10,7 +10,7 @@ from tiebench.cli.allocator import tune_allocator
 from tiebench.cli.bench import bench
 from tiebench.cli.check import check
 from tiebench.cli.compare import compare
-from tiebench.cli.failures import report_failures
+from tiebench.cli.failures import keep_streams_open, report_failures
 from tiebench.cli.list_ import list_things
 from tiebench.cli.reproduce import reproduce
 from tiebench.cli.sample import sample
@@ -44,6 +44,8 @@ def start(
 
 def main() -> None:
     """The entry point of the `tiebench` command."""
+    keep_streams_open()
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # for processes that are started: no module of the working directory
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is imported
     tune_allocator()
     app()

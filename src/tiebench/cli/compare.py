@@ -22,6 +22,7 @@ from tiebench.cli.options import (
     Quiet,
     Results,
     Seeds,
+    Wait,
 )
 from tiebench.cli.output import print_comparisons
 from tiebench.cli.until_decided import add_seeds
@@ -55,6 +56,7 @@ def compare(
     data_dir: DataDir = None,
     force: Force = False,
     jobs: Jobs = "auto",
+    wait: Wait = False,
     no_train: Annotated[bool, typer.Option("--no-train", help="Compare the runs that are finished.")] = False,
     allow: Annotated[
         list[str], typer.Option("--allow", metavar="KEY", help="Compare across this difference; may be repeated.")
@@ -79,7 +81,7 @@ def compare(
     check_output(format, plot=plot)
     percent = read_margin(margin)
     check_rule(seeds_as, until_decided=until_decided)
-    settings = gather_settings(results, device=device, data_dir=data_dir, force=force)
+    settings = gather_settings(results, device=device, data_dir=data_dir, force=force, wait=wait)
     if len(names) < 2 and (names or config is None):
         named = f"only '{names[0]}' was named" if names else "no arm was named"
         raise UsageError(named, "name at least two arms (tiebench compare tied untied), or --config CONFIG")

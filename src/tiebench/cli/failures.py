@@ -1,9 +1,13 @@
 """Every failure that a user can cause ends in a message and an exit code, never in a traceback."""
 
 import functools
+import io
+import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import typer
@@ -17,24 +21,68 @@ def report_failures(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapped(*arguments: Any, **keywords: Any) -> None:
+        _show_warnings()
         try:
             command(*arguments, **keywords)
             sys.stdout.flush()
         except TiebenchError as error:
             fail(error.message, hint=error.hint, exit_code=error.exit_code)
         except KeyboardInterrupt as interrupt:
-            fail(
-                f"interrupted{f': {interrupt}' if interrupt.args else ''}",
-                hint="the same command goes on",
-                exit_code=130,
-            )
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            said = f": {interrupt}" if str(interrupt) else ""
+            number = getattr(interrupt, "number", signal.SIGINT)
+            fail(f"interrupted{said}", hint="the same command goes on", exit_code=128 + number)
         except OSError as error:
             place = f": {error.filename}" if error.filename else ""
             fail(f"{error.strerror or error}{place}", hint="check the disk and the permissions", exit_code=1)
 
     return wrapped
+
+
+def keep_streams_open() -> None:
+    """Nobody has to listen: what is written to a closed stream, or to a pipe without a reader, is dropped."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # else the next file to be opened would be taken for this stream
+            os.open(os.devnull, os.O_RDWR)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        with suppress(AttributeError, OSError, ValueError):  # no stream at all, or none of a file
+            if stream.fileno() != descriptor:
+                continue
+            stream.flush()
+        encoding, errors = getattr(stream, "encoding", "utf-8"), getattr(stream, "errors", "backslashreplace")
+        raw = _PatientFile(descriptor, "w", closefd=False)
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding, errors, line_buffering=name == "stderr" or raw.isatty(), write_through=False
+        )
+        setattr(sys, name, stream)
+
+
+class _PatientFile(io.FileIO):
+    """Where the reader of a pipe has gone, nothing is written any more, and nobody is stopped by that."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(data)
+
+
+class _WarningHandler(logging.Handler):
+    """What the library warns of, as a line on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_line(f"{record.levelname.lower()}: {record.getMessage()}", to_stderr=True)
+
+
+def _show_warnings() -> None:
+    logger = logging.getLogger("tiebench")
+    if not any(isinstance(handler, _WarningHandler) for handler in logger.handlers):
+        logger.addHandler(_WarningHandler(logging.WARNING))
 
 
 def fail(message: str, *, hint: str = "", exit_code: int) -> NoReturn:

@@ -9,7 +9,6 @@ from tiebench.experiment.bundled import list_claim_files, list_configs
 from tiebench.experiment.documentation import BLOCKS
 from tiebench.experiment.schema import ARCHITECTURES, CORPORA, TIES
 from tiebench.experiment.yaml_file import read_document
-from tiebench.results.record import read_record
 from tiebench.results.store import Store, find_state
 
 
@@ -28,10 +27,14 @@ def _describe_files(files: dict[str, Path]) -> dict[str, str]:
 
 def _describe_runs(results: Path) -> dict[str, str]:
     found = {}
-    for folder in Store(results).folders():
-        state = find_state(folder)
-        test = read_record(folder).evaluations.get("test") if state == "finished" else None
-        found[str(folder)] = f"{state}, test perplexity {test.perplexity:.2f}" if test else state
+    store = Store(results)
+    for folder in store.folders():
+        state, record = find_state(folder), store.read(folder)
+        test = record.evaluations.get("test") if record else None
+        if state == "finished" and record is None:
+            found[str(folder)] = "finished, but its record cannot be read"
+        else:
+            found[str(folder)] = f"{state}, test perplexity {test.perplexity:.2f}" if test else state
     return found
 
 

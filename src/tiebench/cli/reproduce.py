@@ -17,6 +17,7 @@ from tiebench.cli.options import (
     Quiet,
     Results,
     Seeds,
+    Wait,
 )
 from tiebench.cli.output import print_claims, print_costs
 from tiebench.cli.workflow import check_output, choose_format, complete_runs, gather_settings
@@ -33,6 +34,7 @@ def reproduce(
     results: Results = RESULTS,
     data_dir: DataDir = None,
     jobs: Jobs = "auto",
+    wait: Wait = False,
     no_train: Annotated[bool, typer.Option("--no-train", help="Judge what is there already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost on this machine.")] = False,
     format: Format = "text",
@@ -47,7 +49,7 @@ def reproduce(
 
     format = choose_format(format, as_json=as_json)
     check_output(format)
-    settings = gather_settings(results, device=device, data_dir=data_dir, force=False)
+    settings = gather_settings(results, device=device, data_dir=data_dir, force=False, wait=wait)
     papers = load_papers(paper, only=only)
     plans = plan_papers(papers, only=only, seeds=seeds, overrides=overrides)
     evidence = Evidence(settings.store, plans, tuple(seeds))

@@ -14,6 +14,7 @@ from tiebench.cli.options import (
     Quiet,
     Results,
     Seeds,
+    Wait,
 )
 from tiebench.cli.output import print_runs
 from tiebench.cli.workflow import complete_runs, gather_settings, suggest_next
@@ -28,7 +29,8 @@ def train(
     results: Results = RESULTS,
     data_dir: DataDir = None,
     force: Force = False,
-    jobs: Jobs = "1",
+    jobs: Jobs = "auto",
+    wait: Wait = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -37,7 +39,7 @@ def train(
 
     experiment = load_experiment(config, overrides=overrides)
     runs = experiment.list_runs(arms=arms, seeds=seeds)
-    settings = gather_settings(results, device=device, data_dir=data_dir, force=force)
+    settings = gather_settings(results, device=device, data_dir=data_dir, force=force, wait=wait)
     records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
     print_runs(records, as_json=as_json)
     if not quiet and not as_json:

@@ -1,28 +1,32 @@
 """What the commands have in common: from arms and seeds to records; what is missing is trained."""
 
-import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 from tiebench.cli.options import NO_LIST
 from tiebench.cli.output import print_counts, print_note
-from tiebench.errors import UsageError
+from tiebench.errors import TiebenchError, UsageError
 
 if TYPE_CHECKING:
+    from tiebench.execution.plan import Plan
     from tiebench.execution.settings import Settings
     from tiebench.experiment.loading import Experiment
     from tiebench.experiment.run_spec import RunSpec
     from tiebench.results.record import Record
 
 
-def gather_settings(results: Path, *, device: str, data_dir: Path | None, force: bool) -> "Settings":
+def gather_settings(
+    results: Path, *, device: str, data_dir: Path | None, force: bool, wait: bool = False
+) -> "Settings":
     from tiebench.execution.settings import Settings
     from tiebench.results.store import Store
 
     if results.exists() and not results.is_dir():
         raise UsageError(f"--results {results} is a file", "name a folder")
-    return Settings(store=Store(results), device=device, data_dir=data_dir, force=force)
+    return Settings(store=Store(results), device=device, data_dir=data_dir, force=force, wait=wait)
 
 
 def complete_runs(
@@ -34,36 +38,58 @@ def complete_runs(
     if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
         raise UsageError(f"--jobs {jobs} is no number of runs", "give a number of at least 1, or auto")
     plan = plan_runs(runs, settings=settings)
-    if not plan.pending:
+    with keep_tables(settings):
+        if not plan.pending:
+            if not quiet:
+                print_note(f"all {len(runs)} runs of {experiment.name} are there already")
+            return [plan.finished[run.name] for run in runs]
         if not quiet:
-            print_note(f"all {len(runs)} runs of {experiment.name} are there already")
-        return [plan.finished[run.name] for run in runs]
-    if not quiet:
-        print_counts(plan.counts, title=experiment.name, caption=experiment.description, to_stderr=True)
-        for arm, remarks in {run.arm: run.remarks for run in plan.runs}.items():
-            for remark in remarks:
-                print_note(f"{arm}: {remark}")
+            print_counts(plan.counts, title=experiment.name, caption=experiment.description, to_stderr=True)
+            for arm, remarks in {run.arm: run.remarks for run in plan.runs}.items():
+                for remark in remarks:
+                    print_note(f"{arm}: {remark}")
+        return _train_runs(plan, settings=settings, jobs=jobs, quiet=quiet)
+
+
+def _train_runs(plan: "Plan", *, settings: "Settings", jobs: str, quiet: bool) -> list["Record"]:
+    """With progress on the screen; the tables are written anew with every record."""
     from tiebench.cli.progress import Display
     from tiebench.execution.execute import execute
-    from tiebench.reporting.pages import refresh_tables
+    from tiebench.training.signals import handle_stopping, raise_interrupted
 
     display = Display(plan, quiet=quiet)
-    signal.signal(signal.SIGTERM, raise_interrupt)
+    handle_stopping(raise_interrupted)
     try:
         return execute(
             plan,
             settings=settings,
             watch=display.watch,
             jobs=jobs,
-            on_record=lambda record: refresh_tables(settings.store),
+            on_record=lambda record: refresh(settings),
         )
     finally:
         display.close()
 
 
-def raise_interrupt(number: int, frame: Any) -> NoReturn:
-    """Where no checkpoint is due, SIGTERM ends the command as Ctrl-C does."""
-    raise KeyboardInterrupt
+@contextmanager
+def keep_tables(settings: "Settings") -> Iterator[None]:
+    """However the block ends, the tables then follow from the records."""
+    try:
+        yield
+    finally:
+        refresh(settings)
+
+
+def refresh(settings: "Settings") -> None:
+    """Write the tables anew where they differ. Where they cannot be written, the records are there all the same."""
+    from filelock import Timeout
+
+    from tiebench.reporting.pages import refresh_tables
+
+    try:
+        refresh_tables(settings.store)
+    except (OSError, TiebenchError, Timeout) as error:
+        print_note(f"warning: the tables in {settings.store.root} could not be written: {error}")
 
 
 def train_arms(

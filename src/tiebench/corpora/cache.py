@@ -1,18 +1,17 @@
 """A kept folder can always be made again: built in a temporary folder with a manifest of its files, renamed into place.
 
-Opening one verifies it against its manifest, under a lock, and builds it again when anything is missing or damaged.
+Opening one verifies it against its manifest; when anything is missing or damaged it is built again, under a lock.
 """
 
-import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from tiebench.errors import TiebenchError
-from tiebench.files import cache_folder, sync, write_text
+from tiebench.files import cache_folder, compute_digest, make_folder, sync, write_text
 
 MANIFEST = "manifest.json"
 FULLY_VERIFIED_BYTES = 64 * 2**20
@@ -22,16 +21,18 @@ def keep_folder(name: str, *, build: Callable[[Path], None]) -> Path:
     """The intact folder `name` of the cache, built by `build(folder)` when there is none.
 
     Files up to 64 MiB are read and compared with their digest at every opening. A larger file is taken as intact
-    when its size and its modification time are those of the manifest, and read in full when the time differs. Of two
-    processes, one builds and the other waits for it.
+    when its size and its modification time are those of the manifest, and read in full when the time differs. An intact
+    folder needs no right to write. Of two processes, one builds and the other waits for it.
 
     Raises TiebenchError when the cache cannot be read or written.
     """
+    folder = cache_folder() / name
+    if is_intact(folder):
+        return folder
     from filelock import FileLock
 
-    folder = cache_folder() / name
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         with FileLock(folder.with_name(f"{folder.name}.lock")):
             if not is_intact(folder):
                 _build_folder(folder, build=build)
@@ -46,7 +47,7 @@ def is_intact(folder: Path) -> bool:
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         return bool(manifest) and all(_matches_manifest(folder / name, entry) for name, entry in manifest.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
@@ -54,10 +55,12 @@ def _build_folder(folder: Path, *, build: Callable[[Path], None]) -> None:
     """Only the owner of the lock comes here, so folders temporary are what killed processes left behind."""
     for abandoned in folder.parent.glob(f"{folder.name}.temporary-*"):
         shutil.rmtree(abandoned)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.temporary-"))
+    temporary = folder.with_name(f"{folder.name}.temporary-{secrets.token_hex(4)}")
     try:
+        temporary.mkdir()
         build(temporary)
         _write_manifest(temporary)
+        sync(temporary)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)
@@ -75,7 +78,7 @@ def _write_manifest(folder: Path) -> None:
 
 def _describe_file(file: Path) -> dict[str, int | str]:
     status = file.stat()
-    return {"num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": _digest_file(file)}
+    return {"num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": compute_digest(file)}
 
 
 def _matches_manifest(file: Path, entry: dict[str, int | str]) -> bool:
@@ -84,9 +87,4 @@ def _matches_manifest(file: Path, entry: dict[str, int | str]) -> bool:
         return False
     if status.st_size > FULLY_VERIFIED_BYTES and status.st_mtime_ns == entry["mtime_ns"]:
         return True
-    return _digest_file(file) == entry["sha256"]
-
-
-def _digest_file(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return compute_digest(file) == entry["sha256"]

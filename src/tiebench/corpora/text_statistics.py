@@ -3,11 +3,13 @@
 import hashlib
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tiebench.corpora.reading import read_pieces
-from tiebench.files import cache_folder, write_text
+from tiebench.files import cache_folder, compute_digest, write_text
 
 END_OF_LINE = "<eos>"
 SETTLED_SECONDS = 2.0
@@ -37,14 +39,18 @@ def read_statistics(file: Path, *, distinct: bool = False) -> TextStatistics:
     """Count a file, or recall its counts when path, size and modification time are those of an earlier count.
 
     `distinct` also counts the different words, whose set is held in memory meanwhile. A file changed within the
-    last two seconds is counted but not remembered, since it might change again within one tick of its clock.
+    last two seconds is counted but not remembered, since it might change again within one tick of its clock. Where the
+    memory cannot be written, counting again is all that is lost.
 
     Raises TiebenchError when the file is not UTF-8.
     """
     memory = _find_memory(file, distinct=distinct)
-    statistics = _recall_statistics(memory) or _count_file(file, distinct=distinct)
-    if time.time() - file.stat().st_mtime > SETTLED_SECONDS:
-        write_text(json.dumps(asdict(statistics)), file=memory)
+    statistics = _recall_statistics(memory)
+    if statistics is None:
+        statistics = _count_file(file, distinct=distinct)
+        if time.time() - file.stat().st_mtime > SETTLED_SECONDS:
+            with suppress(OSError):
+                _remember_statistics(statistics, memory)
     return statistics
 
 
@@ -54,11 +60,23 @@ def _find_memory(file: Path, *, distinct: bool) -> Path:
     return cache_folder() / "text-statistics" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
+def _remember_statistics(statistics: TextStatistics, memory: Path) -> None:
+    """The counts and a digest over them."""
+    counts = asdict(statistics)
+    write_text(json.dumps(counts | {"digest": _digest_counts(counts)}), file=memory)
+
+
 def _recall_statistics(memory: Path) -> TextStatistics | None:
+    """None where nothing is remembered, or something damaged."""
     try:
-        return TextStatistics(**json.loads(memory.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+        counts = json.loads(memory.read_text("utf-8"))
+        return TextStatistics(**counts) if counts.pop("digest") == _digest_counts(counts) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _digest_counts(counts: dict[str, Any]) -> str:
+    return compute_digest(json.dumps(counts, sort_keys=True).encode())
 
 
 def _count_file(file: Path, *, distinct: bool) -> TextStatistics:

@@ -164,8 +164,8 @@ def save_vocabulary(vocabulary: Vocabulary, file: Path) -> None:
     write_text(json.dumps(vocabulary.describe(), ensure_ascii=False, sort_keys=True), file=file)
 
 
-def load_vocabulary(file: Path) -> Vocabulary:
-    """Raises TiebenchError when the file is missing or is not a vocabulary."""
+def load_vocabulary(file: Path, *, identity: str | None = None) -> Vocabulary:
+    """Raises TiebenchError when the file is missing, is not a vocabulary or not the one with this identity."""
     try:
         content = json.loads(file.read_text("utf-8"))
         makers = {
@@ -173,8 +173,11 @@ def load_vocabulary(file: Path) -> Vocabulary:
             "bpe": lambda: BPEVocabulary(content["tokenizer"]),
             "bytes": ByteVocabulary,
         }
-        return makers[content["type"]]()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        vocabulary = makers[content["type"]]()
+        if identity is not None and vocabulary.identity != identity:
+            raise ValueError(f"its identity is {vocabulary.identity}, not {identity}")
+        return vocabulary
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TiebenchError(
             f"{file} is not a vocabulary ({error!r})",
             "It is written when a run starts: delete the run's folder and train it again.",

@@ -29,7 +29,7 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.language_model import build_on_meta, count_flops_per_token
 from tiebench.results.record import RECORD_FILE
 from tiebench.training.batches import build_batches
-from tiebench.training.trainer import Trainer, plan_steps
+from tiebench.training.trainer import Trainer, plan_evaluations, plan_steps
 
 TIMING_SECONDS = 60.0
 STEP_SECONDS = 1.0
@@ -141,7 +141,7 @@ def weigh_operations(
     training = cost.run.spec.training
     num_steps = plan_steps(training, steps_per_epoch=steps_per_epoch)
     num_trained = num_steps * training.batch_size * training.window
-    num_evaluations = num_steps // (training.evaluate_every or steps_per_epoch) + 1
+    num_evaluations = num_steps // plan_evaluations(training, num_steps=num_steps, steps_per_epoch=steps_per_epoch) + 1
     num_scored = num_evaluations * tokens["valid"] + tokens["test"]
     num_scored += tokens["train"] if cost.run.spec.evaluation.train else 0
     per_step = flops_per_token * training.batch_size * training.window

@@ -8,20 +8,20 @@ from tiebench.execution.settings import Settings
 from tiebench.experiment.corpus_config import TextConfig
 from tiebench.experiment.differences import find_differences
 from tiebench.experiment.run_spec import RunSpec
-from tiebench.results.record import RECORD_FILE, Record, read_record
+from tiebench.results.record import Record
 
 REMEDY = "keep both with --results DIR or --set name=NAME, or replace the old one: tiebench train CONFIG --force"
 
 
 def find_finished(run: RunSpec, *, settings: Settings) -> Record | None:
-    """The record of this very run, if there is one.
+    """The record of this very run, if there is one; one that cannot be read is none (see `Store.read`).
 
     Raises UsageError when its folder holds another run, or one on a text that has changed since.
     """
     folder = settings.store.folder(run.experiment, run.arm, run.seed)
-    if settings.force or not (folder / RECORD_FILE).exists():
+    found = None if settings.force else settings.store.read(folder)
+    if found is None:
         return None
-    found = read_record(folder)
     if found.signature != run.signature:
         raise UsageError(
             f"{folder} holds another run ({found.signature}) than the one asked for ({run.signature}): "

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tiebench.execution.finished import find_finished
+from tiebench.execution.run_folder import tidy_finished
 from tiebench.execution.settings import Settings
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import Record
@@ -40,10 +41,18 @@ def plan_runs(runs: list[RunSpec], *, settings: Settings) -> Plan:
         from tiebench.execution.matching import match_runs
 
         runs = match_runs(runs, data_dir=settings.data_dir)
-    found = {run.name: find_finished(run, settings=settings) for run in runs}
+    found = {run.name: _find_and_tidy(run, settings=settings) for run in runs}
     plan = Plan(tuple(runs), {name: record for name, record in found.items() if record is not None})
     if not plan.pending:
         return plan
     from tiebench.execution.counting import count_arms
 
     return Plan(plan.runs, plan.finished, tuple(count_arms(plan.pending, data_dir=settings.data_dir)))
+
+
+def _find_and_tidy(run: RunSpec, *, settings: Settings) -> Record | None:
+    """What `train --force` left undone stays: it goes on there."""
+    folder = settings.store.folder(run.experiment, run.arm, run.seed)
+    if not settings.force:
+        tidy_finished(folder, is_finished=lambda: settings.store.read(folder) is not None)
+    return find_finished(run, settings=settings)

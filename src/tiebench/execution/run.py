@@ -1,26 +1,28 @@
 """One run from its spec to its record: prepared, trained, scored once on the test split, written down last."""
 
 import math
-import os
-import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import yaml
-from filelock import FileLock, Timeout
 
 from tiebench.corpora.vocabulary import save_vocabulary
-from tiebench.errors import TiebenchError, UsageError
+from tiebench.errors import TiebenchError
 from tiebench.execution import environment
+from tiebench.execution.failures import explain_failures
 from tiebench.execution.finished import find_finished
 from tiebench.execution.matching import match_runs
 from tiebench.execution.run_data import RunData, load_data
+from tiebench.execution.run_folder import (
+    VOCABULARY_FILE,
+    finish_replacing,
+    lock_run_dir,
+    prepare_folder,
+    remove_failed,
+    remove_leftovers,
+)
 from tiebench.execution.settings import Settings
-from tiebench.experiment.run_file import describe_run, read_signature
 from tiebench.experiment.run_spec import RunSpec
-from tiebench.files import write_text
+from tiebench.files import compute_digest
 from tiebench.models.language_model import (
     LanguageModel,
     build_model,
@@ -30,15 +32,10 @@ from tiebench.models.language_model import (
 )
 from tiebench.results import record as records
 from tiebench.results.record import Record
-from tiebench.results.store import LOCK_FILE
 from tiebench.training.callbacks import Callback
-from tiebench.training.checkpoints import read_weights, remove_checkpoint
+from tiebench.training.checkpoints import CHECKPOINT_FILE, WEIGHTS_FILE, read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
 from tiebench.training.trainer import SURPRISING_FIRST_LOSS, Trainer, TrainState
-
-SPEC_FILE = "spec.yaml"
-VOCABULARY_FILE = "vocabulary.json"
-OWNER_FILE = ".owner"
 
 
 def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None = None) -> Record:
@@ -55,42 +52,35 @@ def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None =
             callback.finish_run(found, reused=True)
             return found
         folder = settings.store.folder(run.experiment, run.arm, run.seed)
-        with lock_run_dir(folder, run=run):
-            found = find_finished(run, settings=settings)  # by another process, in the meantime
-            if found is None:
-                _clear_folder(folder, run=run, force=settings.force)
-                record = _train(run, folder=folder, settings=settings, callback=callback)
-                remove_checkpoint(folder)
-                callback.finish_run(record, reused=False)
-                return record
-        callback.finish_run(found, reused=True)
-        return found
+        with explain_failures(run, data_dir=settings.data_dir):
+            with lock_run_dir(folder, run=run, wait=settings.wait, say=callback.say):
+                finish_replacing(folder)
+                found = find_finished(run, settings=settings)  # by another process, in the meantime
+                record = found or _make_record(run, folder=folder, settings=settings, callback=callback)
+        callback.finish_run(record, reused=found is not None)
+        return record
 
 
 def open_model(run_record: Record, folder: Path) -> LanguageModel:
     """The trained model of a finished run, on the CPU, with its best weights."""
     model = build_model(run_record.spec, vocabulary_size=run_record.vocabulary.size)
-    read_weights(model, folder)
+    read_weights(
+        model, folder, digest=run_record.provenance.files.get(WEIGHTS_FILE), signature=run_record.signature
+    )
     return model.eval()
 
 
-@contextmanager
-def lock_run_dir(folder: Path, *, run: RunSpec) -> Iterator[None]:
-    """Two processes never write one run. Raises TiebenchError that says who holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK_FILE, timeout=0)
-    owner = folder / OWNER_FILE
+def _make_record(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback) -> Record:
+    """Train in the run's folder, or aside while an old record stands there."""
     try:
-        lock.acquire()
-    except Timeout:
-        who = owner.read_text("utf-8").strip() if owner.exists() else "another process"
-        raise TiebenchError(f"{run.name} is being trained by {who}", "wait for it, or use --results DIR") from None
-    try:
-        write_text(f"process {os.getpid()} on {platform.node()}\n", file=owner)
-        yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
+        place = prepare_folder(folder, run=run, force=settings.force)
+        record = _train(run, folder=place, settings=settings, callback=callback)
+    except BaseException:
+        remove_failed(folder)
+        raise
+    finish_replacing(folder)
+    remove_leftovers(folder)
+    return record
 
 
 def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback) -> Record:
@@ -107,10 +97,15 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     parameters = count_parameters(model)
     callback.start_run(run, parameters=parameters)
     save_vocabulary(data.vocabulary, folder / VOCABULARY_FILE)
-    trainer = Trainer(run, model, streams=data.streams, folder=folder, callback=callback)
+    trainer = _open_trainer(run, model, data=data, folder=folder, settings=settings, callback=callback)
     state = trainer.fit()
-    read_weights(model, folder)
+    hint = f"remove {folder / CHECKPOINT_FILE} to begin the run again"
+    read_weights(model, folder, digest=state.kept_digest, signature=run.signature, hint=hint)
     scores = _score_splits(trainer, data)
+    curve = records.write_curve([records.CurvePoint(**point) for point in state.curve], folder)
+    token_nll = records.write_token_nll(scores["test"].token_nll, folder)
+    provenance = environment.describe_provenance(started=started, device=device, precision=state.precision)
+    files = {file.name: compute_digest(file) for file in (curve, token_nll, folder / WEIGHTS_FILE)}
     record = Record(
         experiment=run.experiment,
         arm=run.arm,
@@ -133,11 +128,26 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         ),
         usage=_describe_usage(state, model, run=run, device=device),
         warnings=[*run.remarks, *list_warnings(state, vocabulary_size=data.vocabulary.size)],
-        provenance=environment.describe_provenance(started=started, device=device, precision=state.precision),
+        provenance=provenance.model_copy(update={"files": files}),
     )
-    records.write_token_nll(scores["test"].token_nll, folder)
     records.write_record(record, folder)
     return record
+
+
+def _open_trainer(
+    run: RunSpec, model: LanguageModel, *, data: RunData, folder: Path, settings: Settings, callback: Callback
+) -> Trainer:
+    """With what was checkpointed; with `force`, a checkpoint that cannot be gone on from is dropped."""
+    text = {"corpus": data.corpus.checksum, "vocabulary": data.vocabulary.identity}
+    options = {"streams": data.streams, "folder": folder, "callback": callback, "text": text}
+    try:
+        return Trainer(run, model, **options)
+    except TiebenchError as error:
+        if not settings.force or not (folder / CHECKPOINT_FILE).exists():
+            raise
+        callback.say(f"{error.message}: beginning again")
+        remove_checkpoint(folder)
+        return Trainer(run, model, **options)
 
 
 def _score_splits(trainer: Trainer, data: RunData) -> dict[str, Score]:
@@ -195,19 +205,3 @@ def _describe_usage(
         ),
         first_loss_nats=state.first_loss_nats,
     )
-
-
-def _clear_folder(folder: Path, *, run: RunSpec, force: bool) -> None:
-    """Begin with what this run itself left behind; what another spec left is refused, or removed with --force."""
-    file = folder / SPEC_FILE
-    signature = read_signature(file)
-    if signature is not None and signature != run.signature and not force:
-        raise UsageError(
-            f"{folder} holds an unfinished run of another spec ({signature}, not {run.signature})",
-            "keep both with --results DIR, or replace the old one with --force",
-        )
-    if force:
-        for name in (records.RECORD_FILE, records.CURVE_FILE, records.TOKEN_NLL_FILE):
-            (folder / name).unlink(missing_ok=True)
-        remove_checkpoint(folder)
-    write_text(yaml.safe_dump(describe_run(run), sort_keys=False), file=file)

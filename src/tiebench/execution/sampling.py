@@ -7,7 +7,8 @@ from torch import Tensor
 
 from tiebench.corpora.vocabulary import load_vocabulary
 from tiebench.errors import UsageError
-from tiebench.execution.run import VOCABULARY_FILE, open_model
+from tiebench.execution.run import open_model
+from tiebench.execution.run_folder import VOCABULARY_FILE
 from tiebench.models.language_model import LanguageModel
 from tiebench.results.record import read_record
 
@@ -21,7 +22,7 @@ def sample_text(folder: Path, *, prompt: str, num_tokens: int, temperature: floa
     """
     record = read_record(folder)
     model = open_model(record, folder)
-    vocabulary = load_vocabulary(folder / VOCABULARY_FILE)
+    vocabulary = load_vocabulary(folder / VOCABULARY_FILE, identity=record.vocabulary.identity)
     ids = [vocabulary.boundary, *encode_prompt(vocabulary, prompt)]
     generator = torch.Generator().manual_seed(seed)
     longest = model.architecture.max_context or len(ids) + num_tokens

@@ -8,10 +8,13 @@ from tiebench.results.store import Store
 
 @dataclass(frozen=True)
 class Settings:
-    """`num_threads` is for each run; None leaves torch's own number."""
+    """`num_threads` is for each run; None leaves torch's own number. With `wait`, a run that another process trains is
+    waited for, and is an error without.
+    """
 
     store: Store
     device: str = "auto"
     data_dir: Path | None = None
     force: bool = False
     num_threads: int | None = None
+    wait: bool = False

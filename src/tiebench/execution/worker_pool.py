@@ -23,9 +23,10 @@ from tiebench.errors import TiebenchError
 from tiebench.execution.run import execute_run
 from tiebench.execution.settings import Settings
 from tiebench.experiment.run_spec import RunSpec
-from tiebench.results.record import Record
+from tiebench.results.record import CurvePoint, Parameters, Record
+from tiebench.results.store import has_checkpoint
 from tiebench.training.callbacks import Callback
-from tiebench.training.signals import Interrupted, catch_signals
+from tiebench.training.signals import Interrupted, catch_signals, handle_stopping, raise_interrupted
 
 Watch = Callable[[RunSpec, int], Callback]
 POLL_SECONDS = 0.2
@@ -58,6 +59,7 @@ class WorkerPool:
         self.records: dict[str, Record] = {}
         self.failures: list[BaseException] = []
         self.stopping = False
+        self.num_checkpointed = self.num_lost = 0
 
     def execute(self, pending: list[tuple[int, RunSpec]]) -> dict[str, Record]:
         """The records by run name. Raises the first failure when all runs have ended, Interrupted when told to stop."""
@@ -70,10 +72,17 @@ class WorkerPool:
                 worker.events.close()
                 worker.process.join()
         if self.stopping:
-            raise Interrupted("all runs were checkpointed")
+            raise Interrupted(self._describe_stop())
         if self.failures:
             raise self.failures[0]
         return self.records
+
+    def _describe_stop(self) -> str:
+        """What became of the runs that were at work."""
+        if not self.num_lost:
+            return "all runs were checkpointed" if self.num_checkpointed else "no run was at work"
+        number = self.num_checkpointed + self.num_lost
+        return f"{self.num_checkpointed} of {number} runs at work were checkpointed; the others begin again"
 
     def _run_all(self, pending: list[tuple[int, RunSpec]]) -> None:
         while self.workers or (pending and not self.stopping):
@@ -118,6 +127,7 @@ class WorkerPool:
             self.failures.append(content)
             worker.callback.say(f"{name} failed: {content}")
         elif event == "interrupted":
+            self._book_stop(worker)
             self._stop()
         else:
             positional, keywords = content
@@ -128,10 +138,22 @@ class WorkerPool:
     def _on_crash(self, worker: _Worker) -> None:
         """A process that was killed closed its pipe without a last message."""
         self._dismiss(worker)
-        if not self.stopping:
+        if self.stopping:
+            self._book_stop(worker)
+        else:
             what = f"the process of {worker.run.name} ended with exit code {worker.process.exitcode}"
-            self.failures.append(TiebenchError(what, "train again: it goes on from its last checkpoint"))
+            hint = "train again: it goes on from its last checkpoint"
+            if worker.process.exitcode == -signal.SIGKILL:
+                hint += "; where memory was short, with --jobs 1"
+            self.failures.append(TiebenchError(what, hint))
             worker.callback.say(f"{worker.run.name} failed: {what}")
+
+    def _book_stop(self, worker: _Worker) -> None:
+        run = worker.run
+        if has_checkpoint(self.settings.store.folder(run.experiment, run.arm, run.seed)):
+            self.num_checkpointed += 1
+        else:
+            self.num_lost += 1
 
     def _dismiss(self, worker: _Worker) -> None:
         worker.process.join()
@@ -153,29 +175,29 @@ class PipeCallback(Callback):
         self.events = events
         self.num_tokens, self.sent_at = 0, 0.0
 
-    def start_run(self, *positional: Any, **keywords: Any) -> None:
-        self._send("start_run", positional, keywords)
+    def start_run(self, spec: RunSpec, *, parameters: Parameters) -> None:
+        self._send("start_run", spec, parameters=parameters)
 
-    def start_stage(self, *positional: Any, **keywords: Any) -> None:
+    def start_stage(self, name: str, *, total_tokens: int, done_tokens: int = 0) -> None:
         self.num_tokens = 0
-        self._send("start_stage", positional, keywords)
+        self._send("start_stage", name, total_tokens=total_tokens, done_tokens=done_tokens)
 
     def advance(self, num_tokens: int, *, nll_per_token: float | None = None) -> None:
         self.num_tokens += num_tokens
         if time.monotonic() - self.sent_at > self.SEND_SECONDS:
-            self._send("advance", (self.num_tokens,), {"nll_per_token": nll_per_token})
+            self._send("advance", self.num_tokens, nll_per_token=nll_per_token)
             self.num_tokens, self.sent_at = 0, time.monotonic()
 
-    def report_evaluation(self, *positional: Any) -> None:
-        self._send("report_evaluation", positional, {})
+    def report_evaluation(self, point: CurvePoint) -> None:
+        self._send("report_evaluation", point)
 
-    def finish_run(self, *positional: Any, **keywords: Any) -> None:
-        self._send("finish_run", positional, keywords)
+    def finish_run(self, record: Record, *, reused: bool) -> None:
+        self._send("finish_run", record, reused=reused)
 
-    def say(self, *positional: Any) -> None:
-        self._send("say", positional, {})
+    def say(self, message: str) -> None:
+        self._send("say", message)
 
-    def _send(self, event: str, positional: tuple, keywords: dict[str, Any]) -> None:
+    def _send(self, event: str, *positional: Any, **keywords: Any) -> None:
         """Where the parent is gone, the run is checkpointed and ends, as on SIGTERM."""
         try:
             self.events.send((event, (positional, keywords)))
@@ -185,6 +207,9 @@ class PipeCallback(Callback):
 
 def _run_in_child(run: RunSpec, settings: Settings, events: connection.Connection) -> None:
     """What a child process does: one run."""
+    handle_stopping(raise_interrupted)
+    event: str
+    content: Record | BaseException | None
     try:
         event, content = "done", execute_run(run, settings=settings, callback=PipeCallback(events))
     except Interrupted:
@@ -193,6 +218,7 @@ def _run_in_child(run: RunSpec, settings: Settings, events: connection.Connectio
         event, content = "failed", _portable(error)
     except Exception:
         event, content = "failed", RuntimeError(f"{run.name} failed:\n{traceback.format_exc()}")
+    handle_stopping(lambda number, frame: None)  # what is left to do is to say so
     with suppress(OSError):  # the parent is gone
         events.send((event, content))
 

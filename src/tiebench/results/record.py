@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from tiebench.errors import TiebenchError
 from tiebench.experiment.block import Block
 from tiebench.experiment.schema import ArmSpec
-from tiebench.files import open_atomic, write_text
+from tiebench.files import compute_digest, open_atomic, write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,7 @@ Runs of different versions are never pooled or compared."""
 RECORD_FILE = "record.json"
 TOKEN_NLL_FILE = "test-nll.npy"
 CURVE_FILE = "curve.jsonl"
+DIGEST_KEY = "sha256"
 SPLITS = ("train", "valid", "test")
 
 Precision = Literal["fp32", "bf16"]
@@ -140,7 +141,8 @@ class ResourceUsage(Block):
 class Provenance(Block):
     """Where the figures come from. Times are ISO 8601 in UTC; `commit` is None outside a git checkout.
 
-    `precision` is that of the products in training, also where the spec says `auto`; older records leave it out.
+    `precision` is that of the products in training, also where the spec says `auto`; older records leave it out. `files`
+    holds the SHA-256 of what lies beside the record, by name. In the file, `sha256` is that of the record's own content.
     """
 
     command: str
@@ -151,6 +153,7 @@ class Provenance(Block):
     versions: dict[str, str] = {}
     hardware: dict[str, str | int] = {}
     precision: Precision | None = None
+    files: dict[str, str] = {}
 
 
 class Record(Block):
@@ -199,32 +202,44 @@ class CurvePoint(Block):
 
 
 def write_record(record: Record, folder: Path) -> Path:
-    """Write `record.json`: sorted keys, full precision, renamed into place. Returns the file.
+    """Write `record.json`: sorted keys, full precision, a digest over the content, renamed into place. Returns the file.
 
     Raises ValueError for a figure that is no number: it would come back as something else.
     """
     file = folder / RECORD_FILE
-    content = json.dumps(record.model_dump(), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(content + "\n", file=file)
+    content = record.model_dump()
+    content["provenance"][DIGEST_KEY] = compute_record_digest(content)
+    text = json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(text + "\n", file=file)
     return file
+
+
+def compute_record_digest(content: dict[str, Any]) -> str:
+    """The SHA-256 over a record's values, however they are laid out in the file. Raises ValueError for NaN."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return compute_digest(text.encode("utf-8", "surrogatepass"))
 
 
 def read_record(folder: Path) -> Record:
     """The record of a finished run.
 
-    Raises TiebenchError, naming the file, when it is missing, damaged, or of another schema version.
+    Raises TiebenchError, naming the file, when it is missing, damaged, or of another schema version. Records older than
+    the digest are taken as they are.
     """
     file = folder / RECORD_FILE
     try:
         content = json.loads(file.read_text("utf-8"))
     except FileNotFoundError as error:
         raise TiebenchError(f"{folder} has no {RECORD_FILE}", "the run is not finished: train it again") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(file, str(error)) from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version is not None and version != SCHEMA_VERSION:
         hint = f"this tiebench reads version {SCHEMA_VERSION}: install the one that wrote it, or train the run again"
         raise TiebenchError(f"{file} has the unknown schema version {version!r}", hint)
+    provenance = content.get("provenance") if isinstance(content, dict) else None
+    if isinstance(provenance, dict) and DIGEST_KEY in provenance:
+        _check_digest(provenance.pop(DIGEST_KEY), content, file=file)
     return _validated(Record, content, file=file)
 
 
@@ -241,13 +256,15 @@ def write_token_nll(token_nll: "np.ndarray", folder: Path) -> Path:
 def read_token_nll(record: Record, folder: Path) -> "np.ndarray | None":
     """The test split's nats, shape (tokens,), float32; None when they were not kept.
 
-    Raises TiebenchError when they do not belong to the record: another length, or another sum (beyond 1e-4).
+    Raises TiebenchError when they do not belong to the record: another digest, another length, or another sum (beyond
+    1e-4).
     """
     import numpy as np
 
     file, evaluation = folder / TOKEN_NLL_FILE, record.evaluations.get("test")
     if evaluation is None or not file.exists():
         return None
+    check_file(record, file)
     try:
         token_nll = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -267,18 +284,43 @@ def write_curve(points: list[CurvePoint], folder: Path) -> Path:
     return file
 
 
-def read_curve(folder: Path) -> list[CurvePoint]:
-    """The learning curve, in order; empty when nothing was evaluated yet. Raises TiebenchError when damaged."""
+def read_curve(folder: Path, *, record: Record | None = None) -> list[CurvePoint]:
+    """The learning curve, in order; empty when nothing was evaluated yet.
+
+    Raises TiebenchError when it is damaged, or not the one of `record`.
+    """
     file = folder / CURVE_FILE
     if not file.exists():
         return []
+    if record is not None:
+        check_file(record, file)
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise _damaged(file, str(error)) from error
     points = []
-    for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             points.append(CurvePoint.model_validate_json(line))
         except ValidationError as error:
             raise _damaged(file, f"line {number}: {_first_problem(error)}") from error
     return points
+
+
+def check_file(record: Record, file: Path) -> None:
+    """Raises TiebenchError when a file beside a record is not the one that its run wrote."""
+    digest = record.provenance.files.get(file.name)
+    if digest is not None and compute_digest(file) != digest:
+        raise _damaged(file, "its SHA-256 is not the one in the record")
+
+
+def _check_digest(digest: Any, content: dict[str, Any], *, file: Path) -> None:
+    try:
+        found = compute_record_digest(content)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(file, str(error)) from error
+    if found != digest:
+        raise _damaged(file, "its content does not have the SHA-256 that stands in it")
 
 
 def _validated(model: type[Record], content: Any, *, file: Path) -> Record:

@@ -1,21 +1,33 @@
 """Where runs lie: `<root>/<experiment>/<arm>/seed-<n>/`, readable by a person and by nothing but the folder names."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import errno
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tiebench.errors import UsageError, did_you_mean
+from tiebench.errors import TiebenchError, UsageError, did_you_mean
 from tiebench.experiment.schema import NAME
+from tiebench.files import make_folder
 from tiebench.results.record import RECORD_FILE, CurvePoint, Record, read_curve, read_record, read_token_nll
 
 if TYPE_CHECKING:
     import numpy as np
+    from filelock import BaseFileLock
 
 LOCK_FILE = ".lock"
 CHECKPOINT_PATTERN = "checkpoint*"
+REPLACEMENT_FOLDER = "replacement"
+"""Inside the folder of a run with a record: what is trained to take the record's place (`train --force`)."""
+NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
+LOOKING_SECONDS = 1.0  # who only asks whether a run is being trained is in the way for an instant
 
 State = Literal["finished", "running", "interrupted", "empty"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,7 @@ class Store:
     """
 
     root: Path
+    warned: set[str] = field(default_factory=set, compare=False, repr=False)
 
     def folder(self, experiment: str, arm: str, seed: int) -> Path:
         """Where this run lies, whether or not it exists. Raises UsageError for a name that cannot be a folder."""
@@ -45,8 +58,32 @@ class Store:
         return sorted(found, key=lambda folder: (folder.parts[-3], folder.parts[-2], _seed(folder)))
 
     def records(self) -> list[Record]:
-        """All finished runs, by experiment, arm and seed. Raises TiebenchError for a damaged record."""
-        return [read_record(folder) for folder in self.folders() if (folder / RECORD_FILE).exists()]
+        """All finished runs, by experiment, arm and seed; without those whose record cannot be read (see `read`)."""
+        return self.read_all(self.folders())
+
+    def read_all(self, folders: Iterable[Path]) -> list[Record]:
+        """The records in these folders; a folder without a good one is left out (see `read`)."""
+        return [record for folder in folders if (record := self.read(folder)) is not None]
+
+    def read(self, folder: Path) -> Record | None:
+        """The record in a run's folder; None without one.
+
+        None as well, with a warning that names the file, for a record that is damaged, of another schema version or of
+        another run than the folder is for: one bad record stops no other, and training makes it again.
+        """
+        if not (folder / RECORD_FILE).exists():
+            return None
+        try:
+            record = read_record(folder)
+            if folder.parts[-3:] != (record.experiment, record.arm, f"seed-{record.seed}"):
+                name = f"{record.experiment}/{record.arm} seed {record.seed}"
+                raise TiebenchError(f"{folder / RECORD_FILE} is the record of another run, {name}")
+        except TiebenchError as error:
+            if error.message not in self.warned:
+                self.warned.add(error.message)
+                logger.warning("%s; the run counts as not finished, and training makes it again", error.message)
+            return None
+        return record
 
     def experiments(self) -> list[str]:
         """The names of all experiments that have a run folder."""
@@ -70,7 +107,7 @@ class Store:
             _require(arm, known, kind="arm", place=experiment or str(self.root))
         chosen = (folder for folder in self.folders() if folder.parts[-3] in names)
         chosen = (folder for folder in chosen if arm in (None, folder.parts[-2]))
-        return [read_record(folder) for folder in chosen if (folder / RECORD_FILE).exists()]
+        return self.read_all(chosen)
 
     def token_nll(self, record: Record) -> "np.ndarray | None":
         """The nats of every token of the test split, shape (tokens,); None when they were not kept."""
@@ -78,29 +115,80 @@ class Store:
 
     def curve(self, record: Record) -> list[CurvePoint]:
         """The learning curve of a run."""
-        return read_curve(self.folder_of(record))
+        return read_curve(self.folder_of(record), record=record)
 
 
 def find_state(folder: Path) -> State:
     """How far the run in this folder is: `finished` has a record, `running` is locked by a process."""
     if (folder / RECORD_FILE).exists():
         return "finished"
-    if _is_locked(folder / LOCK_FILE):
+    if is_locked(folder / LOCK_FILE):
         return "running"
-    return "interrupted" if any(folder.glob(CHECKPOINT_PATTERN)) else "empty"
+    return "interrupted" if has_checkpoint(folder) else "empty"
 
 
-def _is_locked(file: Path) -> bool:
-    """Asks for the lock without waiting; leaves no file where there was none."""
-    from filelock import FileLock, Timeout
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run, or one to replace it, would go on from a checkpoint."""
+    return any(any(place.glob(CHECKPOINT_PATTERN)) for place in (folder, folder / REPLACEMENT_FOLDER))
 
-    if not file.exists():
+
+@contextmanager
+def hold_lock(file: Path, *, timeout_s: float = LOOKING_SECONDS) -> Iterator[None]:
+    """Nobody else holds the lock on `file` within the block; a negative timeout waits for ever.
+
+    Raises filelock.Timeout when another process has it, TiebenchError where the file system has no locks: better none
+    than two writers.
+    """
+    lock = _acquire_lock(file, timeout_s=timeout_s)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire_lock(file: Path, *, timeout_s: float) -> "BaseFileLock":
+    from filelock import FileLock
+
+    for last in (False,) * 20 + (True,):
+        make_folder(file.parent)
+        lock = FileLock(file, timeout=timeout_s, fallback_to_soft=False)
+        try:
+            lock.acquire()
+        except FileNotFoundError:  # who held it has removed the folder, in which nothing had come about
+            if last:
+                raise
+        except (OSError, NotImplementedError) as error:
+            if not isinstance(error, NotImplementedError) and error.errno not in NO_LOCKS:
+                raise
+            hint = "without a lock two processes could write the same files: name a folder on another file system"
+            reason = getattr(error, "strerror", None) or error
+            raise TiebenchError(f"cannot lock {file}: its file system has no locks ({reason})", hint) from error
+        else:
+            break
+    return lock
+
+
+def is_locked(file: Path) -> bool:
+    """Whether another process holds the lock. Writes nothing and needs no right to; false where it cannot be known.
+
+    A lock of many readers is asked for and given back at once, which the lock library cannot do on a file that may only
+    be read.
+    """
+    try:
+        import fcntl
+
+        descriptor = os.open(file, os.O_RDONLY)
+    except (ImportError, OSError):
         return False
     try:
-        with FileLock(file, timeout=0):
-            return False
-    except Timeout:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _seed(folder: Path) -> int | None:

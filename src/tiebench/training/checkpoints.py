@@ -2,17 +2,18 @@
 
 import hashlib
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from tiebench.errors import TiebenchError
-from tiebench.files import open_atomic
+from tiebench.files import compute_digest, open_atomic
 
 CHECKPOINT_FILE = "checkpoint.pt"
 WEIGHTS_FILE = "weights.safetensors"
@@ -41,38 +42,49 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
         return None
     content = file.read_bytes()
     if hashlib.sha256(content[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
-        hint = f"remove {file} to begin the run again, or train with --force"
-        raise TiebenchError(f"{file} is damaged: its checksum does not match", hint)
-    return torch.load(io.BytesIO(content[DIGEST_BYTES:]), map_location="cpu", weights_only=True)
+        raise TiebenchError(f"{file} is damaged: its checksum does not match", _begin_again(folder))
+    try:
+        return torch.load(io.BytesIO(content[DIGEST_BYTES:]), map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TiebenchError(f"{file} is no checkpoint: {reason}", _begin_again(folder)) from error
 
 
 def remove_checkpoint(folder: Path) -> None:
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
 
 
-def write_weights(model: nn.Module, folder: Path, *, signature: str) -> None:
-    """The parameters as safetensors, with the run's signature in the header. Raises TiebenchError on a full disk."""
+def write_weights(model: nn.Module, folder: Path, *, signature: str) -> str:
+    """The parameters as safetensors, with the run's signature in the header. Returns the file's SHA-256."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    content = save(tensors, metadata={"signature": signature})
     with open_atomic(folder / WEIGHTS_FILE) as aside:
-        try:
-            save_file(tensors, aside, metadata={"signature": signature})
-        except SafetensorError as error:
-            hint = "make room on the disk and train again: the run goes on from its last checkpoint"
-            raise TiebenchError(f"cannot write {folder / WEIGHTS_FILE}: {error}", hint) from None
+        aside.write_bytes(content)
+    return compute_digest(content)
 
 
-def read_weights(model: nn.Module, folder: Path) -> None:
+def read_weights(
+    model: nn.Module, folder: Path, *, digest: str | None = None, signature: str | None = None, hint: str = ""
+) -> None:
     """Load the best weights into a model.
 
-    Raises TiebenchError when they are missing, damaged, or those of a model with other tables (another tie, say).
+    Raises TiebenchError, with `hint` as the way out, when they are missing, damaged, not the ones with this SHA-256 or
+    of this run, or those of a model with other tables (another tie, say).
     """
     file = folder / WEIGHTS_FILE
+    hint = hint or "train the run again with --force"
     if not file.exists():
         raise TiebenchError(f"{folder} has no weights", "published records come without them: train the run again")
+    if digest is not None and compute_digest(file) != digest:
+        raise TiebenchError(f"{file} is damaged, or of another run: its SHA-256 is not the one that was noted", hint)
     try:
         tensors = load_file(file)
+        with safe_open(file, framework="pt") as opened:
+            found_signature = (opened.metadata() or {}).get("signature")
     except SafetensorError as error:
-        raise TiebenchError(f"{file} is damaged: {error}", "train the run again with --force") from None
+        raise TiebenchError(f"{file} is damaged: {error}", hint) from None
+    if signature is not None and found_signature != signature:
+        raise TiebenchError(f"{file} is of another run ({found_signature}, not {signature})", hint)
     own = {name: tensor.shape for name, tensor in model.state_dict().items()}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if own != found:
@@ -82,3 +94,7 @@ def read_weights(model: nn.Module, folder: Path) -> None:
             "a checkpoint of one tie cannot be read into another; train this run with --force",
         )
     model.load_state_dict(tensors)
+
+
+def _begin_again(folder: Path) -> str:
+    return f"remove {folder / CHECKPOINT_FILE} to begin the run again"

@@ -1,25 +1,72 @@
-"""Ctrl-C and SIGTERM ask for a checkpoint; they do not break a step in the middle."""
+"""Ctrl-C, SIGTERM and SIGHUP ask for a checkpoint; they do not break a step in the middle. Stopped time is not counted."""
 
+import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
+
+STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+_last_number = int(signal.SIGINT)
+_stopped_seconds = 0.0
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM came; the run was checkpointed and goes on when it is trained again."""
+    """Ctrl-C, SIGTERM or SIGHUP came; the run was checkpointed and goes on when it is trained again.
+
+    `number` is the signal's, by default that of the last one that was caught.
+    """
+
+    def __init__(self, *message: object, number: int | None = None) -> None:
+        super().__init__(*message)
+        self.number = _last_number if number is None else number
 
 
 @contextmanager
 def catch_signals(notice: Callable[[], None]) -> Iterator[None]:
-    """Call `notice` whenever Ctrl-C or SIGTERM comes; after the block they do what they did before."""
+    """Call `notice` whenever Ctrl-C, SIGTERM or SIGHUP comes; after the block they do what they did before.
 
-    def handle(number: int, frame: Any) -> None:
+    A SIGHUP that is ignored, as under nohup, stays so.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        global _last_number
+        _last_number = number
         notice()
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [number for number in STOPPING if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, handle) for number in numbers}
+    if hasattr(signal, "SIGTSTP"):
+        previous[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, _stop_the_clock)
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def raise_interrupted(number: int, frame: FrameType | None) -> None:
+    """A handler for where no checkpoint is due: the signal ends the command as Ctrl-C does."""
+    raise Interrupted(number=number)
+
+
+def handle_stopping(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Set a handler for SIGTERM and SIGHUP, but where they are ignored."""
+    for number in STOPPING:
+        if number != signal.SIGINT and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def read_clock() -> float:
+    """Seconds since some moment, without those in which the process was stopped (Ctrl-Z) in `catch_signals`."""
+    return time.perf_counter() - _stopped_seconds
+
+
+def _stop_the_clock(number: int, frame: FrameType | None) -> None:
+    """Stop as asked; whoever is in the terminal continues the process."""
+    global _stopped_seconds
+    stopped_at = time.perf_counter()
+    os.kill(os.getpid(), signal.SIGSTOP)
+    _stopped_seconds += time.perf_counter() - stopped_at

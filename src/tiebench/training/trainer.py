@@ -1,7 +1,6 @@
 """The training loop: batches in, a learning curve and the best weights out, able to stop and go on at any step."""
 
 import math
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tiebench.training.objective import choose_scale, compute_loss, compute_pena
 from tiebench.training.optimizers import build_optimizer
 from tiebench.training.precision import choose_precision
 from tiebench.training.schedules import scale_learning_rate
-from tiebench.training.signals import Interrupted, catch_signals
+from tiebench.training.signals import Interrupted, catch_signals, read_clock
 
 CHECKPOINT_SECONDS = 60.0
 SURPRISING_FIRST_LOSS = 1.3
@@ -39,6 +38,7 @@ class TrainState:
     step: int = 0
     evaluated_step: int = 0
     kept_step: int = 0
+    kept_digest: str | None = None
     best_perplexity: float = math.inf
     kept_training_perplexity: float | None = None
     num_plateaus: int = 0
@@ -67,8 +67,11 @@ class Trainer:
         streams: dict[str, TokenStream],
         folder: Path,
         callback: Callback,
+        text: dict[str, str] | None = None,
     ) -> None:
+        """`text` says which corpus and vocabulary the streams were made from; a checkpoint of others is refused."""
         self.run, self.model, self.folder, self.callback = run, model, folder, callback
+        self.text = text or {}
         self.training = run.spec.training
         self.streams = streams
         self.device = next(model.parameters()).device
@@ -97,27 +100,29 @@ class Trainer:
 
     @property
     def evaluate_every(self) -> int:
-        return self.training.evaluate_every or self.batches.steps_per_epoch
+        return plan_evaluations(
+            self.training, num_steps=self.num_steps, steps_per_epoch=self.batches.steps_per_epoch
+        )
 
     def fit(self) -> TrainState:
         """Train to the end of the budget."""
         self.model.train()
         self._announce()
-        saved_at = time.perf_counter()
+        saved_at = read_clock()
         with catch_signals(self.interrupt):
             while True:
                 if self._owes_evaluation():
                     self._evaluate()
                     self.save()
-                    saved_at = time.perf_counter()
+                    saved_at = read_clock()
                 if self.state.step >= self.num_steps or self._has_lost_patience():
                     return self.state
-                started = time.perf_counter()
+                started = read_clock()
                 self.train_step()
-                self.state.train_seconds += time.perf_counter() - started
-                if self.interrupted or time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
+                self.state.train_seconds += read_clock() - started
+                if self.interrupted or read_clock() - saved_at > CHECKPOINT_SECONDS:
                     self.save()
-                    saved_at = time.perf_counter()
+                    saved_at = read_clock()
                 self.stop_if_interrupted()
 
     def train_step(self) -> Tensor:
@@ -212,10 +217,10 @@ class Trainer:
 
     def _evaluate(self) -> None:
         """Score the validation split, keep the weights if they are the best so far, extend the curve."""
-        started, state = time.perf_counter(), self.state
+        started, state = read_clock(), self.state
         self._read_nll()  # waits for the steps that a GPU has still to make
-        state.train_seconds += time.perf_counter() - started
-        started = time.perf_counter()
+        state.train_seconds += read_clock() - started
+        started = read_clock()
         stream = self.streams["valid"]
         self.callback.start_stage("valid", total_tokens=stream.num_tokens)
         score = score_stream(
@@ -234,8 +239,8 @@ class Trainer:
         if gained or self.run.spec.evaluation.checkpoint == "last":
             state.kept_step = state.step
             state.kept_training_perplexity = math.exp(train_nll) if train_nll <= MAX_NLL else None
-            write_weights(self.model, self.folder, signature=self.run.signature)
-        state.evaluation_seconds += time.perf_counter() - started
+            state.kept_digest = write_weights(self.model, self.folder, signature=self.run.signature)
+        state.evaluation_seconds += read_clock() - started
         self._extend_curve(score.perplexity, train_nll, learning_rate)
 
     def _extend_curve(self, perplexity: float, train_nll: float, learning_rate: float) -> None:
@@ -273,6 +278,7 @@ class Trainer:
         self._read_nll()
         state = {
             "signature": self.run.signature,
+            "text": self.text,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "recurrent_states": self.recurrent_states,
@@ -291,13 +297,38 @@ class Trainer:
                 f"{self.folder} holds a checkpoint of another run ({state['signature']}, not {self.run.signature})",
                 "train with --force to begin again, or with --results to keep both",
             )
+        self._check_text(state.get("text", {}))
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.recurrent_states = _move(state["recurrent_states"], self.device)
         self.dropout_generator.set_state(state["dropout"])
         self.state = TrainState(**state["train_state"])
-        torch.set_num_threads(self._check_threads(state["num_threads"]))  # another number would round differently
+        num_threads = self._check_threads(state["num_threads"])
         self.callback.say(f"{self.run.name}: going on from step {self.state.step:,} of {self.num_steps:,}")
+        self._share_threads(num_threads)
+
+    def _check_text(self, before: dict[str, str]) -> None:
+        """Raises TiebenchError when the checkpoint was trained on other text than there is now."""
+        changed = [name for name in self.text if before.get(name, self.text[name]) != self.text[name]]
+        if changed:
+            what = " and ".join(f"the {name} was {before[name]} and is {self.text[name]}" for name in changed)
+            raise TiebenchError(
+                f"{self.run.name}: the text has changed since the checkpoint was written: {what}",
+                "put the old text back to go on, or train with --force to begin again with the new one",
+            )
+
+    def _share_threads(self, before: int) -> None:
+        """Go on with as many threads as before, since another number rounds differently; with fewer only where this
+        command has no more for this run, which is said.
+        """
+        share = torch.get_num_threads()
+        if before <= share:
+            torch.set_num_threads(before)
+        else:
+            self.callback.say(
+                f"{self.run.name}: going on with {share} of the {before} threads that it began with, "
+                "so the figures may differ by rounding from those of an uninterrupted run"
+            )
 
     def _check_threads(self, number: Any) -> int:
         """Raises TiebenchError for a number that torch would not survive."""
@@ -323,6 +354,13 @@ def plan_steps(training: Any, *, steps_per_epoch: int) -> int:
     if training.steps is not None:
         return training.steps
     return -(-training.tokens // (training.batch_size * training.window))
+
+
+def plan_evaluations(training: Any, *, num_steps: int, steps_per_epoch: int) -> int:
+    """Steps from one evaluation to the next: an epoch; where the budget is below one, about a tenth of the budget."""
+    if training.evaluate_every is not None:
+        return training.evaluate_every
+    return steps_per_epoch if num_steps >= steps_per_epoch else max(1, num_steps // 10)
 
 
 def _detach(state: Any) -> Any:

@@ -1,0 +1,156 @@
+"""The folder of a run: one process at a time, the old record until the new one is there, nothing left behind. No torch."""
+
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import yaml
+
+from tiebench.errors import TiebenchError, UsageError
+from tiebench.experiment.run_file import describe_run
+from tiebench.experiment.run_spec import RunSpec
+from tiebench.files import WRITTEN_ASIDE, make_folder, sweep_folder, sync, write_text
+from tiebench.results.record import CURVE_FILE, RECORD_FILE, TOKEN_NLL_FILE
+from tiebench.results.store import (
+    CHECKPOINT_PATTERN,
+    LOCK_FILE,
+    REPLACEMENT_FOLDER,
+    hold_lock,
+)
+
+SPEC_FILE = "spec.yaml"
+VOCABULARY_FILE = "vocabulary.json"
+OWNER_FILE = ".owner"
+OF_A_FAILED_RUN = (SPEC_FILE, VOCABULARY_FILE, CURVE_FILE, TOKEN_NLL_FILE, "weights.safetensors")
+
+
+@contextmanager
+def lock_run_dir(
+    folder: Path, *, run: RunSpec, wait: bool = False, say: Callable[[str], None] = lambda message: None
+) -> Iterator[None]:
+    """Two processes never write one run. Raises TiebenchError that says who holds it, or with `wait` waits for it.
+
+    What killed processes wrote aside is swept at the beginning; a folder in which nothing came about is removed.
+    """
+    from filelock import Timeout
+
+    lock, owner = folder / LOCK_FILE, folder / OWNER_FILE
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold_lock(lock))
+        except Timeout:
+            who = _read_owner(owner)
+            if not wait:
+                hint = "wait for it with --wait, or use --results DIR"
+                raise TiebenchError(f"{run.name} is being trained by {who}", hint) from None
+            say(f"{run.name} is being trained by {who}: waiting")
+            held.enter_context(hold_lock(lock, timeout_s=-1))
+        held.callback(_remove_empty, folder)
+        held.callback(owner.unlink, missing_ok=True)
+        sweep_folder(folder)
+        write_text(f"process {os.getpid()} on {platform.node()}\n", file=owner)
+        yield
+
+
+def prepare_folder(folder: Path, *, run: RunSpec, force: bool) -> Path:
+    """Where to train: the run's folder, or one inside it when there is something to be replaced.
+
+    Raises UsageError when an unfinished run of another spec is there; with `force` that one is removed.
+    """
+    aside = folder / REPLACEMENT_FOLDER
+    goes_on = any(aside.glob(CHECKPOINT_PATTERN)) and _read_signature(aside) == run.signature
+    place = aside if force or goes_on or (folder / RECORD_FILE).exists() else folder
+    signature = _read_signature(place)
+    if signature not in (None, run.signature):
+        if not force:
+            raise UsageError(
+                f"{place} holds an unfinished run of another spec ({signature}, not {run.signature})",
+                "keep both with --results DIR, or replace the old one with --force",
+            )
+        shutil.rmtree(place)
+    make_folder(place)
+    sweep_folder(place)
+    write_text(yaml.safe_dump(describe_run(run), sort_keys=False), file=place / SPEC_FILE)
+    return place
+
+
+def finish_replacing(folder: Path) -> None:
+    """Move a run that was trained aside over the one that it replaces, its record last; killed halfway, it goes on."""
+    aside = folder / REPLACEMENT_FOLDER
+    if not (aside / RECORD_FILE).exists():
+        return
+    for file in sorted(aside.iterdir(), key=lambda file: file.name == RECORD_FILE):
+        if not file.match(CHECKPOINT_PATTERN) and not WRITTEN_ASIDE.fullmatch(file.name):
+            os.replace(file, folder / file.name)
+    sync(folder)
+    remove_leftovers(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """What a finished run needs no more."""
+    for file in folder.glob(CHECKPOINT_PATTERN):
+        file.unlink()
+    if (folder / REPLACEMENT_FOLDER).exists():
+        shutil.rmtree(folder / REPLACEMENT_FOLDER)
+
+
+def remove_failed(folder: Path) -> None:
+    """What a run left that ended before its first checkpoint: there is nothing to go on with."""
+    for place in (folder, folder / REPLACEMENT_FOLDER):
+        if not any(place.glob(CHECKPOINT_PATTERN)) and not (place / RECORD_FILE).exists():
+            for name in OF_A_FAILED_RUN:
+                (place / name).unlink(missing_ok=True)
+            with suppress(OSError):  # it is not there, or holds something else
+                place.rmdir()
+
+
+def tidy_finished(folder: Path, *, is_finished: Callable[[], bool]) -> None:
+    """Finish what killed processes left undone in the folder of a finished run, unless somebody is at work there or it
+    may not be written.
+    """
+    from filelock import Timeout
+
+    left = (OWNER_FILE, REPLACEMENT_FOLDER)
+    names = [file.name for file in folder.iterdir()] if (folder / RECORD_FILE).exists() else []
+    if not (any(name in left or WRITTEN_ASIDE.fullmatch(name) for name in names) or _has_own_checkpoint(folder, names)):
+        return
+    with suppress(Timeout, OSError, TiebenchError), hold_lock(folder / LOCK_FILE):
+        finish_replacing(folder)
+        sweep_folder(folder)
+        (folder / OWNER_FILE).unlink(missing_ok=True)
+        if is_finished():
+            remove_leftovers(folder)
+
+
+def _has_own_checkpoint(folder: Path, names: list[str]) -> bool:
+    return bool(names) and any(folder.glob(CHECKPOINT_PATTERN))
+
+
+def _read_owner(file: Path) -> str:
+    with suppress(OSError):
+        return file.read_text("utf-8", "replace").strip() or "another process"
+    return "another process"
+
+
+def _read_signature(folder: Path) -> str | None:
+    """Of the run that was begun here; None where it is not known."""
+    try:
+        content = yaml.safe_load((folder / SPEC_FILE).read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return None
+    signature = content.get("signature") if isinstance(content, dict) else None
+    return signature if isinstance(signature, str) else None
+
+
+def _remove_empty(folder: Path) -> None:
+    """While the lock is held: who waits for it finds out that its file is gone and makes a new one."""
+    if [file.name for file in folder.iterdir()] != [LOCK_FILE]:
+        return
+    (folder / LOCK_FILE).unlink()
+    with suppress(OSError):  # other runs, or somebody who has come in between
+        for place in (folder, folder.parent, folder.parent.parent):
+            place.rmdir()
+
