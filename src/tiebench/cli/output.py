@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tiebench.execution.settings import Settings
     from tiebench.results.record import Record
 
+MAX_NAMED = 5
+
 
 def print_comparisons(
     groups: list[dict[str, list["Record"]]], *, settings: "Settings", format: str, plot: Path | None
@@ -69,7 +71,9 @@ def print_claims(outcomes: list["ClaimResult"], papers: list["PaperClaims"], *, 
     contradicted = [outcome.id for outcome in outcomes if outcome.verdict == "contradicted"]
     if contradicted:
         hint = "the table shows by how much; --json has the notes on what is ambiguous"
-        raise CheckFailed(f"contradicted: {', '.join(contradicted)}", hint)
+        more = len(contradicted) - MAX_NAMED
+        named = ", ".join(contradicted[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+        raise CheckFailed(f"contradicted: {named}", hint)
 
 
 def print_runs(records: list["Record"], *, as_json: bool) -> None:
