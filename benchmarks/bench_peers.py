@@ -251,7 +251,7 @@ def read_other_work() -> tuple[float, float] | None:
     if not stat.exists():
         return None
     seconds = [int(field) / os.sysconf("SC_CLK_TCK") for field in stat.read_text("ascii").split("\n")[0].split()[1:9]]
-    user, nice, system, idle, waiting, *rest = seconds
+    user, nice, system, _idle, _waiting, *rest = seconds
     own = os.times()
     own_seconds = own.user + own.system + own.children_user + own.children_system
     return user + nice + system + sum(rest) - own_seconds, sum(seconds)

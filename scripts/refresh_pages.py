@@ -22,7 +22,7 @@ from tiebench.results.store import Store
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```\n\$ (tiebench .*)\n(?:.*\n)*?```\n")
-WIDTH = 160
+WIDTH = 120
 
 
 def list_published(root: Path) -> list[Path]:
@@ -63,7 +63,7 @@ def render_results(results: Path) -> str:
     plans = plan_papers(papers, only=[], seeds=[], overrides=[])
     outcomes = judge_papers(papers, evidence=Evidence(store, plans), only=[])
     opening = render_claims(outcomes, papers=papers)
-    return render_results_readme(store.records(), token_nll=store.token_nll, opening=opening)
+    return render_results_readme(store.records(), token_nll=store.token_nll, curve=store.curve, opening=opening)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,8 @@ def make_record():
 @pytest.fixture
 def three_seeds(make_record):
     """Three seeds of two arms: the tied one is better in each."""
-    untied = [make_record("untied", seed, test=test) for seed, test in zip((1, 2, 3), (114.0, 115.0, 114.6))]
-    tied = [make_record("tied", seed, test=test) for seed, test in zip((1, 2, 3), (110.0, 110.4, 110.9))]
+    untied = [
+        make_record("untied", seed, test=test) for seed, test in zip((1, 2, 3), (114.0, 115.0, 114.6), strict=True)
+    ]
+    tied = [make_record("tied", seed, test=test) for seed, test in zip((1, 2, 3), (110.0, 110.4, 110.9), strict=True)]
     return {"untied": untied, "tied": tied}

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,7 +30,9 @@ from tiebench.results.store import Store
 RUNNING = {"--set", "--seed", "--device", "--results", "--data-dir", "--jobs", "--json", "--quiet", "-q"}
 OPTIONS = {
     "train": RUNNING | {"--arm", "--force"},
-    "compare": RUNNING | {"--config", "--force", "--format", "--plot"},
+    "compare": RUNNING
+    | {"--config", "--force", "--format", "--plot", "--no-train", "--allow"}
+    | {"--seeds-as", "--margin", "--until-decided", "--max-seeds"},
     "reproduce": RUNNING | {"--only", "--no-train", "--dry-run", "--format"},
     "check": {"--set", "--arm", "--data-dir", "--json"},
     "list": {"--results", "--json"},
@@ -68,9 +71,11 @@ def test_the_options_are_frozen():
         for name, command in commands.items()
     }
     assert found == OPTIONS
+    program = {option for parameter in typer.main.get_command(app).params for option in parameter.opts}
+    assert program == {"--version", "--install-completion", "--show-completion"}
 
 
-@pytest.mark.parametrize("command, jobs", [("train", "1"), ("compare", "auto"), ("reproduce", "auto")])
+@pytest.mark.parametrize(("command", "jobs"), [("train", "1"), ("compare", "auto"), ("reproduce", "auto")])
 def test_what_needs_many_runs_takes_all_cores_unless_told_otherwise(command, jobs):
     options = typer.main.get_command(app).commands[command].params
     assert next(option.default for option in options if option.name == "jobs") == jobs
@@ -100,6 +105,7 @@ def test_help_names_every_command_and_nothing_asked_is_help(run):
         ("list",),
         ("compare", "untied", "tied", "--results", "RESULTS"),
         ("compare", "untied", "tied", "--results", "RESULTS", "--config", "CONFIG"),
+        ("compare", "--results", "RESULTS", "--config", "CONFIG", "--seed", "1", "--no-train"),
         ("train", "CONFIG", "--results", "RESULTS"),
         ("show", "RESULTS/tiny/tied/seed-1"),
     ],
@@ -207,17 +213,178 @@ def test_compare_says_how_far_the_arms_are_apart(run, trained_once):
         for seed in (1, 2)
     ]
     (contrast,) = found["contrasts"]
-    assert (contrast["arm"], contrast["baseline"], found["seeds"]) == ("tied", "untied", [1, 2])
+    assert (contrast["arm"], contrast["baseline"]) == ("tied", "untied")
+    assert found["seeds"] == {"untied": [1, 2], "tied": [1, 2]}
     assert contrast["differences"]["test"]["ln_ratio"] == pytest.approx(sum(gaps) / 2)
-    assert contrast["differences"]["test"]["source"] == "seeds"
+    assert contrast["differences"]["test"]["covers"] == ["seeds"], "a text of one block says nothing of other texts"
+    assert contrast["sentence"] + "." in " ".join(answer.stdout.split())
     assert contrast["differences"]["test"]["percent"] == pytest.approx(math.expm1(sum(gaps) / 2) * 100)
 
 
-def test_one_seed_is_judged_by_its_tokens(run, trained_once):
+def test_one_seed_decides_nothing(run, trained_once):
     arguments = ("compare", "untied", "tied", "--results", trained_once / "results", "--seed", "1", "--json")
     (found,) = json.loads(run(*arguments).stdout)
-    difference = found["contrasts"][0]["differences"]["test"]
-    assert difference["source"] == "text" and difference["low"] < difference["ln_ratio"] < difference["high"]
+    assert found["contrasts"][0]["differences"]["test"]["p"] is None
+    assert found["contrasts"][0]["outcome"] == "undecided"
+    assert "One seed decides nothing" in found["contrasts"][0]["sentence"]
+
+
+def compare_finished(run, trained_once, *arguments, **keywords):
+    return run("compare", *arguments, "--results", trained_once / "results", **keywords)
+
+
+def test_an_experiment_without_names_is_compared_in_all_its_arms(run, trained_once):
+    config = trained_once / "tiny.yaml"
+    (found,) = json.loads(compare_finished(run, trained_once, "--config", config, "--json").stdout)
+    assert [arm["arm"] for arm in found["arms"]] == ["untied", "tied"]
+    answer = compare_finished(run, trained_once, exit_code=2)
+    assert "no arm was named" in answer.stderr and "--config CONFIG" in answer.stderr
+
+
+def test_how_seeds_are_looked_at_is_chosen_before(run, trained_once):
+    def find(*arguments):
+        (found,) = json.loads(compare_finished(run, trained_once, "untied", "tied", "--json", *arguments).stdout)
+        return found["contrasts"][0]
+
+    rules = {rule: find("--seeds-as", rule)["differences"]["test"] for rule in ("welch", "pooled", "paired")}
+    assert [found["seed_rule"] for found in rules.values()] == ["welch", "pooled", "paired"]
+    assert rules["pooled"]["degrees_of_freedom"] == 2 and rules["paired"]["degrees_of_freedom"] == 1
+    assert find("--margin", "60%")["margin"] == 60.0 and find()["within_margin"] is None
+    answer = compare_finished(run, trained_once, "untied", "tied", "--seeds-as", "welhc", exit_code=2)
+    assert "did you mean 'welch'" in answer.stderr
+    assert "--margin 1x" in compare_finished(run, trained_once, "untied", "tied", "--margin", "1x", exit_code=2).stderr
+
+
+def test_no_train_compares_what_is_there_at_any_seed_and_says_what_is_not(run, trained):
+    config, results = trained / "tiny.yaml", trained / "results"
+    (results / "tiny" / "tied" / "seed-2" / "record.json").unlink()
+    before = read_times(results)
+    answer = run("compare", "--config", config, "--results", results, "--no-train", "--json")
+    assert json.loads(answer.stdout)[0]["seeds"] == {"untied": [1, 2], "tied": [1]}
+    assert "1 of 4 runs of tiny are not finished" in answer.stderr
+    assert read_times(results) == before
+    run("train", config, "--results", results, "--seed", "7", "-q")
+    run("train", config, "--results", results, "-q")
+    (found,) = json.loads(run("compare", "--config", config, "--results", results, "--json").stdout)
+    assert found["seeds"] == {"untied": [1, 2, 7], "tied": [1, 2, 7]}, "seeds beyond the file's count too"
+    assert (
+        "no experiment in nowhere"
+        in run("compare", "tied", "untied", "--no-train", "--results", "nowhere", exit_code=2).stderr
+    )
+
+
+def test_a_difference_may_be_allowed(run, write_experiment, tmp_path):
+    run("train", write_experiment("with.yaml", arms=None, tie=True), "-q")
+    longer = {"epochs": 1, "batch_size": 4, "window": 10, "optimizer": {"type": "sgd", "learning_rate": 1.0}}
+    longer["optimizer"]["clip_norm"] = 5.0
+    run("train", write_experiment("without.yaml", arms=None, tie=False, training=longer), "-q")
+    run("compare", "tied", "untied", exit_code=2)
+    answer = run("compare", "results/without/untied", "results/with/tied", exit_code=2)
+    assert "training.epochs differs" in answer.stderr and "--allow training.epochs" in answer.stderr
+    text = " ".join(run("compare", "tied", "untied", "--allow", "training.epochs").stdout.split())
+    assert "Compared across training.epochs, which the arms do not declare (--allow)." in text
+
+
+def test_what_could_not_be_compared_is_not_trained_first(run, write_experiment, tmp_path):
+    arms = {"untied": {"tie": False}, "tied": {"tie": True, "evaluation": {"batch_size": 2}}}
+    answer = run("compare", "--config", write_experiment(arms=arms), exit_code=2)
+    assert "not comparable: evaluations.batch_size differs (untied: 1; tied: 2)" in answer.stderr
+    assert "--allow evaluations" in answer.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_arms_with_different_vocabularies_are_trained_and_compared_on_bits_per_byte(run, write_experiment):
+    arms = {
+        "bytes": {"tie": True, "vocabulary": {"type": "bytes"}},
+        "bpe": {"tie": True, "vocabulary": {"type": "bpe", "size": 300}},
+    }
+    config = write_experiment(arms=arms, seeds=[1, 2])
+    (found,) = json.loads(run("compare", "--config", config, "--jobs", "1", "--json", "-q").stdout)
+    records = {(record.arm, record.seed): record for record in Store(Path("results")).records()}
+    tests = {arm: [records[arm, seed].evaluations["test"] for seed in (1, 2)] for arm in arms}
+    bits = {arm: sum(test.nll / math.log(2) / test.bytes for test in found) / 2 for arm, found in tests.items()}
+    assert found["unit"] == "byte"
+    assert found["contrasts"][0]["differences"]["test"]["percent"] == pytest.approx(
+        100 * (bits["bpe"] / bits["bytes"] - 1)
+    )
+    text = run("compare", "--config", config, "-q").stdout
+    assert "bits per byte by arm" in text and "test bits/byte" in text
+
+
+def test_several_experiments_in_csv_have_a_column_that_names_them(run, write_experiment):
+    for name in ("one", "two"):
+        run("train", write_experiment(f"{name}.yaml"), "-q")
+    rows = list(csv.DictReader(io.StringIO(run("compare", "tied", "untied", "--format", "csv").stdout)))
+    assert [(row["experiment"], row["arm"]) for row in rows] == [
+        (name, arm) for name in ("one", "two") for arm in ("untied", "tied")
+    ]
+
+
+# compare --until-decided
+
+
+def find_looks(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "tiny" / "comparison-untied-tied.json").read_text("utf-8"))
+
+
+def test_seeds_are_added_until_it_is_decided_or_there_are_enough(run, write_experiment, tmp_path):
+    config = write_experiment(seeds=[4])
+    arguments = ("compare", "tied", "untied", "--config", config, "--until-decided", "--jobs", "1", "--max-seeds")
+    answer = run(*arguments, 3, "--json")
+    (found,) = json.loads(answer.stdout)
+    decision = found["contrasts"][0]["decision"]
+    looks = find_looks(tmp_path / "results")
+    assert looks["arms"] == ["untied", "tied"] and looks["decision"] == decision
+    assert looks["seeds"] == [4, 1, 2][: len(decision["looks"]) + 1], "the file's seeds first, then the next free ones"
+    assert answer.stderr.count("seeds per arm: change") == len(decision["looks"])
+    assert found["contrasts"][0]["outcome"] == decision["outcome"]
+    before = read_times(tmp_path / "results")
+    again = run(*arguments, 3, "--json")
+    assert json.loads(again.stdout) == json.loads(answer.stdout), "asked again it answers the same and trains nothing"
+    trained = {file for file, time in read_times(tmp_path / "results").items() if before.get(file) != time}
+    assert {file.name for file in trained} <= {"comparison-untied-tied.json"}
+
+
+def test_looks_go_on_where_they_stopped(run, trained, monkeypatch):
+    config, results = trained / "tiny.yaml", trained / "results"
+    arguments = ("compare", "tied", "untied", "--config", config, "--results", results, "--until-decided")
+    run(*arguments, "--no-train", "-q")
+    first = find_looks(results)
+    assert first["seeds"] == [1, 2] and first["decision"]["outcome"] == "undecided", "two pairs cannot decide"
+    answer = run(*arguments, "--max-seeds", "3", "--jobs", "1")
+    then = find_looks(results)
+    assert then["seeds"] == [1, 2, 3] and then["runs"][:2] == first["runs"]
+    assert then["decision"]["looks"][0] == first["decision"]["looks"][0]
+    assert "after 2 seeds per arm" in answer.stderr and "after 3 seeds per arm" in answer.stderr
+    sentence = " ".join(answer.stdout.split())
+    assert "however often one looks, 3 seeds per arm, on this text" in sentence
+    run(*arguments, "--max-seeds", "2", "-q")
+    assert find_looks(results) == then, "what was looked at stays looked at"
+
+
+def test_looks_begin_anew_when_runs_were_trained_again(run, trained):
+    config, results = trained / "tiny.yaml", trained / "results"
+    arguments = ("compare", "tied", "untied", "--config", config, "--results", results, "--until-decided", "--no-train")
+    assert "anew" not in run(*arguments).stderr
+    file = results / "tiny" / "tied" / "seed-2" / "record.json"
+    content = json.loads(file.read_text("utf-8"))
+    content["provenance"]["finished"] = "2030-01-01T00:00:00+00:00"
+    file.write_text(json.dumps(content), "utf-8")
+    assert "the looks begin anew" in run(*arguments).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("tied", "untied", "--until-decided"), "no experiment was named"),
+        (("--config", "CONFIG", "--until-decided", "--seeds-as", "paired"), "unpaired seeds"),
+        (("--config", "CONFIG", "--until-decided", "--seed", "1"), "fewer than two finished pairs"),
+        (("--config", "CONFIG", "--no-train", "--force"), "exclude each other"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_refused(run, trained_once, arguments, says):
+    typed = [str(trained_once / "tiny.yaml") if part == "CONFIG" else part for part in arguments]
+    assert says in compare_finished(run, trained_once, *typed, exit_code=2).stderr
 
 
 def test_every_format_is_what_it_is_called(run, trained_once):
@@ -291,6 +458,67 @@ def test_check_counts_every_arm_and_trains_nothing(run, write_experiment, tmp_pa
     assert not (tmp_path / "results").exists()
 
 
+def test_check_foretells_time_memory_and_what_will_surprise(run, write_experiment, tiny_corpus):
+    config = write_experiment(
+        arms={"words": {"tie": True}, "pieces": {"tie": True, "vocabulary": {"type": "bpe", "size": 50_000}}},
+    )
+    same = ("--set", f"corpus.valid={tiny_corpus['train']}")
+    answer = run("check", config, *same)
+    assert re.search(r"on one core of this machine: words about \d+ seconds?, pieces about \d+", answer.stdout)
+    assert "memory MiB" in answer.stdout and "2 arms x 1 seed." in answer.stdout
+    warnings = [line for line in answer.stdout.splitlines() if line.startswith("warning: ")]
+    for fragment in (
+        "the validation text is the training text",
+        "vocabulary.size is 50,000, but the training text fills a bpe vocabulary of",
+        "different vocabularies: they will be compared on bits per byte",
+    ):
+        assert len([line for line in warnings if fragment in line]) == 1, answer.stdout
+    found = json.loads(run("check", config, *same, "--json").stdout)
+    assert [f"warning: {line}" for line in found["warnings"]] == warnings
+    assert all(arm["time"]["timed"] and arm["time"]["seconds"] > 0 for arm in found["arms"])
+
+
+def test_check_has_nothing_to_warn_of_where_nothing_is_odd(run, write_experiment):
+    assert "warning" not in run("check", write_experiment()).output
+
+
+def test_check_says_what_does_not_fit_and_trains_no_step_of_it(run, write_experiment):
+    config = write_experiment(architecture={"type": "lstm", "layers": 2, "width": 500_000})
+    answer = run("check", config)
+    assert "warning: untied needs about" in answer.stdout and "GiB of memory, and there are" in answer.stdout
+    assert "untied at least" in answer.stdout
+
+
+def test_a_run_is_repeated_from_its_record(run, trained, tmp_path):
+    folder = trained / "results" / "tiny" / "tied" / "seed-2"
+    for place in (folder, folder / "spec.yaml"):
+        answer = run("train", place, "--results", trained / "results")
+        assert "all 1 run" in answer.stderr, "the record is found: it is the same run"
+    run("train", folder, "--results", tmp_path / "again", "-q")
+    (again,) = Store(tmp_path / "again").records()
+    record = read_record(folder)
+    assert (again.signature, again.evaluations, again.declared) == (
+        record.signature,
+        record.evaluations,
+        record.declared,
+    )
+
+
+def test_one_text_is_split_by_its_lines_and_trained(run, write_experiment, tiny_corpus, tmp_path):
+    parts = [Path(tiny_corpus[split]).read_bytes() for split in ("train", "valid", "test")]
+    (tmp_path / "all.txt").write_bytes(b"".join(parts))
+    config = write_experiment()
+    content = yaml.safe_load(config.read_text("utf-8"))
+    content["corpus"] = {"type": "text", "file": "all.txt", "split": [0.6, 0.2, 0.2]}
+    config.write_text(yaml.safe_dump(content), "utf-8")
+    run("train", config, "--arm", "tied", "-q")
+    (record,) = Store(tmp_path / "results").records()
+    assert record.corpus.facts["split"].startswith("train lines 1 to ")
+    assert "all 1 run" in run("train", config, "--arm", "tied").stderr
+    (tmp_path / "all.txt").write_text("another text\n" * 100, "utf-8")
+    assert "was trained on other text than all.txt has now" in run("train", config, "--arm", "tied", exit_code=2).output
+
+
 def test_bench_says_what_it_is_at_before_it_is(run):
     answer = run("bench", "lstm-200-ptb", "--seconds", "0.1", "--threads", "1", "--json")
     first, second = answer.stderr.splitlines()
@@ -316,6 +544,15 @@ def test_lists_are_complete(run, trained_once):
             assert description, f"{kind}: {name} is not described"
 
 
+def test_list_of_one_documents_its_keys(run):
+    text = run("list", "architectures", "lstm").stdout
+    assert "layers" in text and "whole number, from 1 to 1,000 (needed)" in text and "Zaremba et al. 2014" in text
+    found = json.loads(run("list", "ties", "tied", "--json").stdout)
+    assert found["keys"] == [{"name": "type", "values": "tied", "default": None}]
+    assert "arms:" in run("list", "configs", "quickstart").stdout
+    assert {"sgd", "adamw"} <= json.loads(run("list", "optimizers", "--json").stdout)["optimizers"].keys()
+
+
 def test_list_tells_a_run_that_is_not_finished(run, trained):
     folder = trained / "results" / "tiny" / "tied" / "seed-1"
     (folder / "record.json").unlink()
@@ -334,8 +571,8 @@ def test_show_tells_all_of_a_run(run, trained_once):
         "spec:",
         f"layers: {record.spec.architecture.layers},",
         "evaluations:",
-        "best:",
-        "cost:",
+        "checkpoint:",
+        "usage:",
         "corpus:",
         "provenance:",
         record.corpus.checksum,

@@ -8,6 +8,7 @@ import yaml
 
 from tiebench.errors import UsageError
 from tiebench.experiment.bundled import bundled_folder, find_config, list_claim_files, list_configs
+from tiebench.experiment.differences import find_differences
 from tiebench.experiment.loading import Experiment, load_experiment
 from tiebench.models.language_model import build_on_meta, count_parameters
 
@@ -82,3 +83,38 @@ def test_the_quickstart_compares_tied_with_untied_at_several_seeds():
     assert list(experiment.arms) == ["untied", "tied"] and len(experiment.seeds) >= 3
     assert experiment.arms["tied"].corpus.type == "pydocs", "what every machine has"
     assert experiment.declared == ("tie",)
+
+
+def test_the_authors_program_of_2017_is_the_text_with_their_switches():
+    """What `ptb_word_lm_WT_PR.py` does otherwise than the paper says, and nothing else."""
+    text, program = (load(CONFIGS / f"press-wolf-2017-small{end}.yaml").arms for end in ("", "-as-coded"))
+    assert list(text) == list(program)
+    for arm in program:
+        differences = find_differences(
+            {"text": text[arm].model_dump(), "program": program[arm].model_dump()}, spell_out=True
+        )
+        found = {path: values["program"] for path, values in differences}
+        penalty = found.pop("embedding.output_projection.penalty", None)
+        projection = {
+            "embedding.output_projection.form": "code",
+            "embedding.output_projection.bias": True,
+            "embedding.output_projection.bias_init.uniform": 0.1,
+        }
+        expected = {
+            "architecture.biases": "one",
+            "embedding.output_bias_init.uniform": 0.1,
+            "evaluation.valid_batch_size": 20,
+            "training.drop_partial_window": True,
+            "training.optimizer.clip_lookups": "unsummed",
+            "training.schedule.hold_epochs": 5,
+        }
+        assert found == expected | (projection if "projected" in arm else {}), arm
+        assert penalty == (1 / 6.5 if "projected" in arm else None)
+        assert (program[arm].evaluation.checkpoint, program[arm].training.random_offset) == ("last", False)
+    totals = {arm: count_parameters(build_on_meta(spec, vocabulary_size=10_000)).total for arm, spec in program.items()}
+    assert {arm: round(total / 1e6, 2) for arm, total in totals.items()} == {
+        "untied": 4.65,
+        "tied": 2.65,
+        "untied-projected": 4.69,
+        "tied-projected": 2.69,
+    }, "as the paper prints them"

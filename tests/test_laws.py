@@ -167,8 +167,8 @@ SURVIVED = [by_deepcopy, by_saving_and_loading, by_assigning, by_meta_and_empty,
 
 
 def test_there_is_something_to_test():
-    assert {"tied", "untied"} <= set(list(TIES))
-    assert {"lstm", "gpt2", "llama"} <= set(list(ARCHITECTURES))
+    assert {"tied", "untied"} <= set(TIES)
+    assert {"lstm", "gpt2", "llama"} <= set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize(("tie", "architecture"), GRID)
@@ -234,7 +234,7 @@ def test_the_weights_file_brings_back_the_same_model(tie, architecture, make_arm
     assert torch.equal(twin(draw_batch()[0]), model(draw_batch()[0]))
 
 
-@pytest.mark.parametrize("ours, theirs", [("tied", "untied"), ("untied", "tied")])
+@pytest.mark.parametrize(("ours", "theirs"), [("tied", "untied"), ("untied", "tied")])
 def test_weights_of_another_tie_are_refused(ours, theirs, make_arm, tmp_path: Path):
     write_weights(build(make_arm(theirs)), tmp_path, signature="00000000")
     reader = build(make_arm(ours))
@@ -258,7 +258,7 @@ def test_the_fused_loss_is_the_cross_entropy_of_the_logits(tie, switch, make_arm
     for name in expected:
         limit = max(1.0, float(expected[name].abs().max())) * GRADIENTS
         torch.testing.assert_close(
-            fused[name], expected[name], rtol=0.0, atol=limit, msg=lambda text: f"{name}: {text}"
+            fused[name], expected[name], rtol=0.0, atol=limit, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 

@@ -83,7 +83,8 @@ def compare(
     records = [plan.finished[run.name] for run in plan.runs]
     names = list(arms) or list(experiment.arms)
     by_arm = {name: [record for record in records if record.arm == name] for name in names}
-    return compare_arms(put_baseline_first(by_arm), token_nll=settings.store.token_nll)
+    store = settings.store
+    return compare_arms(put_baseline_first(by_arm), token_nll=store.token_nll, curve=store.curve)
 
 
 def reproduce(

@@ -6,13 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tiebench.errors import TiebenchError
+
 
 def cache_folder() -> Path:
-    """The folder for everything that can be made again: `TIEBENCH_CACHE`, else the user's cache folder."""
+    """The folder for everything that can be made again: `TIEBENCH_CACHE`, else the user's cache folder.
+
+    Raises TiebenchError for a user who has no home, as in a container that runs under an unknown number.
+    """
     chosen = os.environ.get("TIEBENCH_CACHE")
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tiebench"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tiebench"
+    except RuntimeError as error:
+        hint = "name a folder for the cache: export TIEBENCH_CACHE=/path/to/folder"
+        raise TiebenchError("this user has no home folder", hint) from error
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def name(request):
 
 
 def test_there_are_architectures():
-    assert {"gpt2", "llama", "lstm"} <= set(list(ARCHITECTURES))
+    assert {"gpt2", "llama", "lstm"} <= set(ARCHITECTURES)
 
 
 def test_vectors_keep_their_shape(name):

@@ -313,3 +313,46 @@ def test_impossible_options_are_refused():
     ):  # fmt: skip
         with pytest.raises(ValidationError, match=next(iter(wrong))):
             LSTMConfig.model_validate({"type": "lstm", "layers": 2, "width": 4} | wrong)
+
+
+ONE_BIAS = pytest.mark.parametrize(
+    "options", [{}, {"variational": True, "dropout": 0.5}, GAL], ids=["plain", "variational", "per gate"]
+)
+
+
+@ONE_BIAS
+def test_one_bias_for_each_gate_from_zero_and_the_other_parameters_as_with_two(options):
+    two, one = make_lstm(**options), make_lstm(biases="one", **options)
+    found, wanted = dict(one.named_parameters()), dict(two.named_parameters())
+    assert found.keys() == {name for name in wanted if "bias_hh" not in name} == one.state_dict().keys()
+    for name, values in found.items():
+        assert torch.equal(values, torch.zeros_like(values) if "bias" in name else wanted[name]), name
+
+
+@ONE_BIAS
+def test_the_only_bias_has_the_gradient_of_either_of_two_and_nothing_moves_the_other(options):
+    one, two = make_lstm(biases="one", **options), make_lstm(**options)
+    with torch.no_grad():
+        for index, layer in enumerate(one.layers):
+            layer.bias_ih_l0.uniform_(-0.1, 0.1, generator=torch.Generator().manual_seed(5))
+            for name, values in layer.named_parameters():
+                getattr(two.layers[index], name).copy_(values)
+            two.layers[index].bias_hh_l0.zero_()
+    inputs = torch.randn(3, 7, WIDTH, generator=torch.Generator().manual_seed(4))
+    outputs = []
+    for body in (one, two):
+        set_generator(body, torch.Generator().manual_seed(9))
+        outputs.append(body(inputs)[0])
+        outputs[-1].square().sum().backward()
+    torch.testing.assert_close(*outputs, **VECTORS)
+    for mine, theirs in zip(one.layers, two.layers, strict=True):
+        torch.testing.assert_close(mine.bias_ih_l0.grad, theirs.bias_ih_l0.grad, **GRADIENTS)
+        torch.testing.assert_close(mine.bias_ih_l0.grad, theirs.bias_hh_l0.grad, **GRADIENTS)
+    torch.optim.SGD(one.parameters(), lr=0.1).step()
+    assert all(not layer.bias_hh_l0.any() for layer in one.layers)
+
+
+def test_one_bias_takes_a_forget_bias_and_is_counted_once():
+    body = make_lstm(biases="one", forget_bias=1.5)
+    assert all(layer.bias_ih_l0.sum() == 1.5 * WIDTH for layer in body.layers)
+    assert sum(parameter.numel() for parameter in make_lstm(width=200, biases="one").parameters()) == 643_200 - 2 * 800

@@ -33,7 +33,7 @@ def simulate(*, seeds, by_seed, by_block=0.03, rest=0.02, ratio=1.0, lengths=Non
     for _ in range(num):
         text = random.normal(scale=by_block, size=len(lengths))
         arms = []
-        for count, deviation, by_text in zip(seeds, (by_seed, by_seed * ratio), (text, 0.0)):
+        for count, deviation, by_text in zip(seeds, (by_seed, by_seed * ratio), (text, 0.0), strict=True):
             by_run = random.normal(scale=deviation, size=(count, 1))
             of_rest = random.normal(scale=rest, size=(count, len(lengths)))
             arms.append(np.repeat(by_run + by_text + of_rest, lengths, axis=1))

@@ -39,7 +39,7 @@ def test_the_planned_number_settles_four_of_five_comparisons():
     plan = plan_seeds(-0.02, deviation=0.012, num_seeds=3)
     random = np.random.default_rng(2)
     ours, baseline = (random.normal(mean, 0.012, (1_000, 3 + plan.sign)).tolist() for mean in (4.68, 4.70))
-    outcomes = [decide(replay_looks(x, y)).outcome for x, y in zip(ours, baseline)]
+    outcomes = [decide(replay_looks(x, y)).outcome for x, y in zip(ours, baseline, strict=True)]
     assert outcomes.count("better") / 1_000 >= 0.8 - 3 * 0.4 / math.sqrt(1_000)
     assert compute_power(-0.02, deviation=0.012, num_seeds=2 + plan.sign) < 0.8
     assert plan.equivalence is None

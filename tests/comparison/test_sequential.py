@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -193,7 +194,7 @@ def test_every_look_is_kept_and_p_never_rises():
     looks = replay_looks(ours[0].tolist(), baseline[0].tolist())
     decision = decide(looks, margin=0.1)
     assert list(decision.looks) == looks and len(looks) == MOST_PAIRS - 1
-    assert all(later.p <= sooner.p for sooner, later in zip(looks, looks[1:]))
+    assert all(later.p <= sooner.p for sooner, later in itertools.pairwise(looks))
     assert all(look.p <= 1 / look.e_value + 1e-12 for look in looks)
     assert Decision.model_validate_json(decision.model_dump_json()) == decision
 
@@ -246,7 +247,7 @@ def test_seeds_and_text_together_err_at_most_as_often_as_promised():
     text = random.normal(scale=0.8, size=(2_000, 1))
     reach = 0.8 * stats.norm.ppf(1 - 0.025 / 2)
     wrong = 0
-    for x, y in zip((ours + text).tolist(), baseline.tolist()):
+    for x, y in zip((ours + text).tolist(), baseline.tolist(), strict=True):
         looks = replay_looks(x[:8], y[:8], alpha=0.025)
         wrong += decide(looks, text_reach=reach).outcome != "undecided"
     assert wrong / 2_000 <= 0.05

@@ -40,10 +40,10 @@ def test_bpe_and_bytes_streams_decode_to_the_file(options, write_corpus):
         assert (stream.num_bytes, stream.num_words) == (len(text.encode()), len(text.split()))
 
 
-def test_unknown_words_are_counted_but_not_those_of_the_text(write_corpus):
+def test_lost_words_are_counted_those_of_the_text_too(write_corpus):
     corpus = open_block(write_corpus(train="a <unk> b\n", valid="a dog <unk> dog\n", test="a\n"))
     streams = open_streams(corpus, vocabulary=fit_vocabulary(WORDS, corpus=corpus))
-    assert [streams[split].num_unknown for split in SPLITS] == [0, 2, 0]
+    assert [streams[split].num_unknown for split in SPLITS] == [1, 3, 0]
     assert (streams["valid"].num_words, streams["valid"].num_tokens, streams["valid"].num_bytes) == (4, 5, 16)
 
 
@@ -83,7 +83,7 @@ def test_large_files_are_trusted_by_size_and_time_only(tmp_path, monkeypatch):
 
 
 def test_what_failed_or_was_killed_leaves_nothing(cache):
-    (cache / "streams" / "some.aside-killed").mkdir(parents=True)
+    (cache / "streams" / "some.temporary-killed").mkdir(parents=True)
 
     def fail(folder):
         (folder / "half").write_text("half")

@@ -12,7 +12,7 @@ WORDS, BYTES, SMALL_BPE = WordsConfig(type="words"), BytesConfig(type="bytes"), 
 TRICKY = ["", "  two  spaces ", "naïve 北京 🙂", "tab\tand \x00 and \r", "'s n't @-@ <unk>", "\u2028"]
 
 
-@pytest.mark.parametrize("name, size", [("ptb", 10_000), ("wikitext-2", 33_278)])
+@pytest.mark.parametrize(("name", "size"), [("ptb", 10_000), ("wikitext-2", 33_278)])
 def test_words_of_the_real_corpora(name, size, open_real):
     corpus = open_real(name)
     vocabulary = fit_vocabulary(WORDS, corpus=corpus)

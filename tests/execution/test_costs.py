@@ -42,7 +42,7 @@ def test_every_arm_is_timed_or_scaled_from_one_of_its_kind(write_experiment, set
         timed.append(found.run.name)
         return found.flops_per_step / 1e9
 
-    monkeypatch.setattr(costs_module, "_time_step", time_step)
+    monkeypatch.setattr(costs_module, "time_step", time_step)
     costs = estimate_costs([*large.runs, *small.runs], settings=settings)
     assert timed == ["tiny/untied/seed-1", "large/tied/seed-1"], "smallest first; the tie does not change the speed"
     assert all(found.timed for found in costs)
@@ -63,7 +63,7 @@ def test_a_real_step_is_timed(write_experiment, settings):
 
 
 def test_a_study_has_its_cost(settings, monkeypatch):
-    monkeypatch.setattr(costs_module, "_time_step", lambda found, *, device: 1.0)
+    monkeypatch.setattr(costs_module, "time_step", lambda found, *, device: 1.0)
     found = estimate_costs([], settings=settings, others=[count_study("beta-1", seed=1)])[0]
     assert (found.run.name, found.num_runs) == ("subspace-alignment/beta-1/seed-1", 1)
     assert found.tokens == 120 * 20_000 and found.seconds == pytest.approx(6000)
@@ -77,7 +77,7 @@ def test_finished_runs_cost_nothing(trained):
 
 
 def test_text_that_is_not_there_is_left_out_and_said(settings, monkeypatch):
-    monkeypatch.setattr(costs_module, "_time_step", lambda found, *, device: 1.0)
+    monkeypatch.setattr(costs_module, "time_step", lambda found, *, device: 1.0)
     papers = load_papers("press-wolf-2017", only=["bbc-tied-test", "small-tied-test"])
     only = ["bbc-tied-test", "small-tied-test"]
     plans = list(plan_papers(papers, only=only, seeds=[1], overrides=[]).values())

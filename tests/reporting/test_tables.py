@@ -7,7 +7,7 @@ import pytest
 from tiebench.comparison.pairing import compare_arms
 from tiebench.errors import UsageError
 from tiebench.reporting.render import FORMATS, format_cell, format_number, render_table
-from tiebench.reporting.tables import Column, Table, comparison_table, runs_table
+from tiebench.reporting.tables import Column, Table, comparison_table, runs_table, stack_comparisons
 
 
 @pytest.fixture
@@ -22,18 +22,43 @@ def awkward():
     return Table("R&D_1", columns, rows, caption="100 % of #1", notes=("a_b < c",))
 
 
-def test_only_roles_that_differ_have_a_column(table):
+def test_the_verdict_stands_near_the_name_and_roles_that_differ_below(table):
     names = [column.name for column in table.columns]
-    assert names == ["arm", "input", "output", "shared", "parameters", "train", "valid", "test", "test change", "p"]
+    assert names == ["arm", "test change", "p", "test", "valid", "parameters", "epoch"]
+    roles = "untied 2,000,000 input, 2,000,000 output; tied 2,000,000 shared"
+    assert f"Parameters in the roles that differ: {roles}." in table.notes
+    assert "Train perplexity: untied 38.0, tied 38.0." in table.notes
+    assert table.notes[0].startswith("tied lowers test perplexity by 3.6 % (")
+
+
+def test_the_epoch_of_the_scored_checkpoint_is_shown(three_seeds, make_record):
+    early = make_record("tied", 3, test=110.9, changes=[("checkpoint.epoch", 6.0)])
+    mixed = three_seeds | {"tied": [*three_seeds["tied"][:2], early]}
+    table = comparison_table(compare_arms(mixed, token_nll=lambda record: None))
+    assert [row[-1] for row in table.rows] == ["13", "6 to 13"]
+    runs = runs_table([record for found in mixed.values() for record in found])
+    place = [column.name for column in runs.columns].index("epoch")
+    assert [row[place] for row in runs.rows] == ["13", "6 to 13"]
+
+
+def test_several_experiments_stand_under_one_heading_each_named(three_seeds, make_record):
+    other = {arm: [make_record(arm, seed, changes=[("experiment", "other")]) for seed in (1, 2)] for arm in three_seeds}
+    comparisons = [compare_arms(arms, token_nll=lambda record: None) for arms in (three_seeds, other)]
+    rows = list(csv.DictReader(io.StringIO(render_table(stack_comparisons(comparisons), format="csv"))))
+    names = ["ptb-lstm-small", "other"]
+    assert [(row["experiment"], row["arm"]) for row in rows] == [
+        (name, arm) for name in names for arm in ("untied", "tied")
+    ]
+    assert float(rows[1]["test_change_percent"]) == comparisons[0].contrasts[0].headline.percent
 
 
 def test_text_is_what_a_person_reads(table):
     text = render_table(table, width=200)
     row = next(line for line in text.splitlines() if line.startswith("tied"))
     assert row.split("  ")[0] == "tied"
-    assert "2,653,200" in row and "110.4 ± 0.5 (3)" in row and "-3.6 % [-4.5, -2.6]" in row and "0.004" in row
+    assert "2,653,200" in row and "110.4 ± 0.5 (3)" in row and "-3.6 % [-4.5, -2.6]" in row and "< 0.001" in row
     untied = next(line for line in text.splitlines() if line.startswith("untied"))
-    assert untied.rstrip().endswith("–"), "what is missing is a dash"
+    assert untied.split()[1:3] == ["–", "–"], "what is missing is a dash"
     assert "\x1b" not in text
     assert "\x1b" in render_table(table, colour=True)
 
@@ -43,7 +68,7 @@ def test_a_narrow_terminal_cuts_no_cell(table, width):
     lines = render_table(table, width=width).splitlines()
     assert max(map(len, lines)) <= width
     for row in table.rows:
-        for cell, column in zip(row, table.columns):
+        for cell, column in zip(row, table.columns, strict=True):
             assert any(format_cell(cell, column) in line for line in lines)
 
 
@@ -52,7 +77,6 @@ def test_csv_holds_every_digit_and_parses_back(table, three_seeds):
     expected = compare_arms(three_seeds, token_nll=lambda record: None)
     assert float(tied["test"]) == expected.arms[1].perplexity["test"].mean
     assert float(tied["test_change_percent_low"]) == expected.contrasts[0].differences["test"].percent_interval[0]
-    assert tied["input"] == "0", "a true zero is a zero"
     assert untied["test_change_percent"] == untied["p"] == "", "what is missing is empty"
 
 
@@ -109,7 +133,7 @@ def test_runs_have_a_row_per_arm(three_seeds):
     records = [record for found in three_seeds.values() for record in found]
     untied, tied = csv.DictReader(io.StringIO(render_table(runs_table(records), format="csv")))
     assert (untied["arm"], untied["seeds"], tied["arm"]) == ("untied", "3", "tied")
-    assert [tied[role] for role in ("input", "output", "shared", "total")] == ["0", "0", "2000000", "2653200"]
+    assert [tied[role] for role in ("input", "output", "shared", "parameters")] == ["0", "0", "2000000", "2653200"]
     assert float(tied["test_by_word"]) > float(tied["test"])
     assert tied["bits_per_byte"] == "", "a lossy vocabulary has none"
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from tiebench.errors import TiebenchError
 from tiebench.results.record import (
+    NUMERICS,
     CurvePoint,
     Evaluation,
     read_curve,
@@ -39,7 +40,15 @@ def test_figures_follow_from_nats_and_counts():
     assert evaluation.bits_per_byte == pytest.approx(0.75)
 
 
-def test_a_lossy_vocabulary_has_no_bits_per_byte():
+def test_the_version_of_the_mathematics_is_written_and_old_records_are_of_the_first(make_record, tmp_path):
+    file = write_record(make_record(), tmp_path)
+    content = json.loads(file.read_text("utf-8"))
+    assert content.pop("numerics") == NUMERICS
+    file.write_text(json.dumps(content), "utf-8")
+    assert read_record(tmp_path).numerics == 1
+
+
+def test_words_that_are_lost_leave_no_bits_per_byte():
     evaluation = Evaluation(split="test", nll=60.0, tokens=20, words=15, bytes=80, unknown=1)
     assert evaluation.bits_per_byte is None
 
@@ -83,7 +92,7 @@ def test_an_unfinished_run_has_no_record(tmp_path):
 
 
 def test_a_record_that_is_no_json_is_not_written(make_record, tmp_path):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="spec"):
         write_record(make_record(changes=[("spec.corpus", float("nan"))]), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

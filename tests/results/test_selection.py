@@ -63,3 +63,11 @@ def test_an_unknown_arm_is_answered_with_what_there_is(keep, tmp_path):
     keep("tied", 1, experiment="one")
     error = explain_nothing(["tyed", "tied"], store=Store(tmp_path))
     assert "'tyed'" in error.message and "did you mean 'tied'" in error.hint
+
+
+def test_arms_from_separate_files_may_differ_in_what_is_allowed(keep, tmp_path):
+    keep("tied", 1, experiment="one")
+    keep("untied", 1, experiment="other", changes=[("spec.training.epochs", 99)])
+    assert select_arms(["tied", "untied"], store=Store(tmp_path)) == []
+    (group,) = select_arms(["tied", "untied"], store=Store(tmp_path), allow=["training.epochs"])
+    assert [group[arm][0].experiment for arm in group] == ["one", "other"]

@@ -94,7 +94,9 @@ def test_every_step_is_that_of_plain_torch(tie, name, make_arm):
         num_elements = sum(parameter.numel() for parameter in model.parameters())
         assert norm == pytest.approx(expected, abs=num_elements**0.5 * (index + 1) * GRADIENTS)
         for (key, found), wanted in zip(model.named_parameters(), plain.parameters(), strict=True):
-            torch.testing.assert_close(found, wanted, **PARAMETERS, msg=lambda text: f"{index} {key}: {text}")
+            torch.testing.assert_close(
+                found, wanted, **PARAMETERS, msg=lambda text, index=index, key=key: f"{index} {key}: {text}"
+            )
 
 
 def test_adamw_at_its_default_epsilon_is_torchs_given_the_same_gradients(make_arm):

@@ -1,5 +1,7 @@
 """Learning rates worked out by hand."""
 
+import itertools
+
 import pytest
 
 from tiebench.experiment.training_config import ConstantConfig, CosineConfig, PlateauConfig, StepConfig
@@ -37,7 +39,7 @@ def test_cosine_warms_up_passes_the_middle_and_ends():
     factors = list_factors(schedule, num_steps=14)
     assert factors[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert factors[9] == pytest.approx(0.55)  # half way between 1 and 0.1
-    assert all(earlier > later for earlier, later in zip(factors[4:], factors[5:], strict=False))
+    assert all(earlier > later for earlier, later in itertools.pairwise(factors[4:]))
     beyond = scale_learning_rate(schedule, step=14, num_steps=14, steps_per_epoch=1, num_plateaus=0)
     assert beyond == pytest.approx(0.1)
 

@@ -87,7 +87,18 @@ def assert_moved_as(
     furthest = max(float((tensor - start[name]).abs().max()) for name, tensor in expected.items())
     for name, tensor in expected.items():
         limit = bound_error(NUM_ROUNDINGS, size=4 * furthest)
-        torch.testing.assert_close(found[name], tensor, rtol=0.0, atol=limit, msg=lambda text: f"{name}: {text}")
+        torch.testing.assert_close(
+            found[name], tensor, rtol=0.0, atol=limit, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def test_validation_may_have_rows_of_its_own(train):
+    record, curve = train(training={"epochs": 1, "optimizer": SGD}, evaluation={"valid_batch_size": 3, "train": True})
+    rows = {split: found.protocol["batch_size"] for split, found in record.evaluations.items()}
+    assert rows == {"train": 1, "valid": 3, "test": 1}
+    assert curve[-1].valid_perplexity == pytest.approx(record.evaluations["valid"].perplexity, rel=1e-12), (
+        "while training too"
+    )
 
 
 # Against a plain loop
@@ -98,7 +109,14 @@ def test_training_is_that_of_a_plain_loop(tie, open_trainer, tmp_path):
     """Two epochs of an LSTM in plain torch: rows, carried states, Zaremba's schedule, clipping, SGD."""
     schedule = {"type": "step", "hold_epochs": 1, "factor": 0.5}
     trainer = open_trainer(
-        tie=tie, training={"epochs": 2, "optimizer": SGD, "schedule": schedule, "reduction": "window_sum"}
+        tie=tie,
+        training={
+            "epochs": 2,
+            "optimizer": SGD,
+            "schedule": schedule,
+            "reduction": "window_sum",
+            "random_offset": False,
+        },
     )
     weights = {name: torch.nn.Parameter(tensor) for name, tensor in list_weights(trainer).items()}
     body = torch.nn.LSTM(16, 16, batch_first=True)
@@ -136,7 +154,7 @@ def test_training_is_that_of_a_plain_loop(tie, open_trainer, tmp_path):
     for name, tensor in list_weights(trainer).items():
         limit = bound_error(NUM_ROUNDINGS, size=4 * float(moved[name].max()))  # what moved it may cancel to a fourth
         torch.testing.assert_close(
-            tensor, weights[name].detach(), rtol=0.0, atol=limit, msg=lambda text: f"{name}: {text}"
+            tensor, weights[name].detach(), rtol=0.0, atol=limit, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 

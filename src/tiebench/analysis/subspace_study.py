@@ -88,6 +88,7 @@ def describe_run(study: Study, *, subject: str, seed: int) -> RunSpec:
         "tie": False,
         "training": {
             "epochs": study.num_passes,
+            "random_offset": False,
             "batch_size": study.batch_size,
             "window": study.window,
             "optimizer": {"type": "adamw", "learning_rate": study.learning_rate, "weight_decay": 0.0},

@@ -7,6 +7,7 @@ below and another one for the state.
 """
 
 import math
+from typing import cast
 
 import torch
 from torch import nn
@@ -14,18 +15,20 @@ from torch.nn import functional
 
 from tiebench.experiment.architecture_config import LSTMConfig
 from tiebench.experiment.block import InitConfig
+from tiebench.layers.architecture import Architecture
 from tiebench.layers.dropout import Dropout, choose_probability
 from tiebench.layers.initialisation import fill_from
 
 LayerState = tuple[torch.Tensor, torch.Tensor]
 NUM_GATES = 4
+NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
 def build(config: LSTMConfig) -> "LSTM":
     return LSTM(config)
 
 
-class LSTM(nn.Module):
+class LSTM(Architecture):
     """Vectors (batch, time, width) to vectors of the same shape, with a state to carry on from.
 
     The state is a list with (hidden, cell) per layer, each (batch, width); hidden is never masked.
@@ -38,7 +41,9 @@ class LSTM(nn.Module):
         super().__init__()
         self.config = config
         self.width = config.width
-        self.layers = nn.ModuleList(nn.LSTM(config.width, config.width, batch_first=True) for _ in range(config.layers))
+        self.layers = nn.ModuleList(
+            LSTMLayer(config.width, one_bias=config.biases == "one") for _ in range(config.layers)
+        )
         self.input_dropout = Dropout(_choose_input_dropout(config), shared_over_time=config.variational)
         self.layer_dropouts = nn.ModuleList(
             Dropout(probability, shared_over_time=config.variational) for probability in _list_layer_dropouts(config)
@@ -51,10 +56,12 @@ class LSTM(nn.Module):
         """`vectors` are (batch, time, width); a state of None is all zeros. Gradients flow into a given state."""
         vectors = self.input_dropout(vectors)
         new_state = []
-        for index, (layer, dropout) in enumerate(zip(self.layers, self.layer_dropouts, strict=True)):
+        dropouts = cast("list[Dropout]", list(self.layer_dropouts))
+        gates = cast("list[GateDropout]", list(self.gate_dropouts))
+        for index, (layer, dropout) in enumerate(zip(self.list_layers(), dropouts, strict=True)):
             before = state[index] if state else None
-            if self.gate_dropouts and self.training:
-                vectors, after = _run_per_gate(layer, vectors, state=before, masks=self.gate_dropouts[index])
+            if gates and self.training:
+                vectors, after = _run_per_gate(layer, vectors, state=before, masks=gates[index])
                 vectors = dropout(vectors)
             else:
                 run = _run_variational if dropout.active and dropout.shared_over_time else _run_plain
@@ -62,18 +69,44 @@ class LSTM(nn.Module):
             new_state.append(after)
         return vectors, new_state
 
+    def list_layers(self) -> list["LSTMLayer"]:
+        """From the lowest to the highest."""
+        return cast("list[LSTMLayer]", list(self.layers))
+
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Fill every parameter from `generator`, in the order of `named_parameters`."""
+        """Fill every parameter from `generator`, layer by layer in the order of `NAMES`.
+
+        Biases that start at zero are drawn all the same, so that the weights do not depend on them.
+        """
         init = self.config.init or InitConfig(uniform=1 / math.sqrt(self.width))
-        for parameter in self.parameters():
-            fill_from(parameter, init, generator=generator)
-        for layer in self.layers:
+        for layer in self.list_layers():
+            for name in NAMES:
+                fill_from(getattr(layer, name), init, generator=generator)
+            if self.config.biases == "one":
+                layer.bias_ih_l0.zero_()
+                layer.bias_hh_l0.zero_()
             layer.bias_ih_l0[self.width : 2 * self.width] += self.config.forget_bias
 
     def count_flops(self, num_tokens_context: int) -> int:
         """Forward operations per token: 4 gates times 2 square matrices a layer, whatever the context."""
         return 2 * 8 * self.width**2 * len(self.layers)
+
+
+class LSTMLayer(nn.LSTM):
+    """torch's layer, whose kernels want two biases: with one, the other is a buffer of zeros that nothing moves."""
+
+    weight_ih_l0: torch.Tensor
+    weight_hh_l0: torch.Tensor
+    bias_ih_l0: torch.Tensor
+    bias_hh_l0: torch.Tensor
+
+    def __init__(self, width: int, *, one_bias: bool = False) -> None:
+        super().__init__(width, width, batch_first=True)
+        if one_bias:
+            del self.bias_hh_l0
+            self.register_buffer("bias_hh_l0", None, persistent=False)
+            self.bias_hh_l0 = torch.zeros(NUM_GATES * width)  # set, not registered: so torch's kernels hear of it
 
 
 class GateDropout(nn.Module):
@@ -120,7 +153,7 @@ def _list_gate_dropouts(config: LSTMConfig) -> list[tuple[float, float]]:
 
 
 def _run_plain(
-    layer: nn.LSTM, vectors: torch.Tensor, *, state: LayerState | None, dropout: Dropout
+    layer: LSTMLayer, vectors: torch.Tensor, *, state: LayerState | None, dropout: Dropout
 ) -> tuple[torch.Tensor, LayerState]:
     """One layer by torch's own kernel (oneDNN on a CPU, cuDNN on a GPU), then dropout."""
     initial = (state[0].unsqueeze(0), state[1].unsqueeze(0)) if state else None
@@ -129,7 +162,7 @@ def _run_plain(
 
 
 def _run_variational(
-    layer: nn.LSTM, vectors: torch.Tensor, *, state: LayerState | None, dropout: Dropout
+    layer: LSTMLayer, vectors: torch.Tensor, *, state: LayerState | None, dropout: Dropout
 ) -> tuple[torch.Tensor, LayerState]:
     """One layer step by step: what the next step sees and what the next layer sees is the same masked vector."""
     mask = dropout.draw_mask(vectors).squeeze(1)
@@ -145,7 +178,7 @@ def _run_variational(
 
 
 def _run_per_gate(
-    layer: nn.LSTM, vectors: torch.Tensor, *, state: LayerState | None, masks: GateDropout
+    layer: LSTMLayer, vectors: torch.Tensor, *, state: LayerState | None, masks: GateDropout
 ) -> tuple[torch.Tensor, LayerState]:
     """One layer step by step: each gate reads through masks of its own (Gal & Ghahramani 2016, equation 5)."""
     input_masks, hidden_masks = masks.draw(vectors)

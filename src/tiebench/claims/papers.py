@@ -76,7 +76,7 @@ def read_claims(file: Path) -> PaperClaims:
         content = TypeAdapter(ClaimFile).validate_python(document.data)
     except ValidationError as error:
         hint = f"`tiebench reproduce {file} --dry-run` tries the file without training"
-        raise_problems(explain_problems(error, model=ClaimFile), document, hint=hint)
+        raise_problems(explain_problems(error, model=ClaimFile, data=document.data), document, hint=hint)
         raise
     for id, claim in content.claims.items():
         if claim.same_as is not None and "/" not in claim.same_as and claim.same_as not in content.claims:

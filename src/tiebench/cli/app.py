@@ -21,7 +21,6 @@ from tiebench.cli.train import train
 app = typer.Typer(
     help="Should I tie my embeddings? Controlled experiments on weight tying in language models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 SPINS = "20000"  # a waiting thread soon lets go of its core: as fast on a quiet machine, and far faster on a busy one

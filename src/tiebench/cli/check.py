@@ -1,9 +1,8 @@
 """`tiebench check`: validate an experiment without training it."""
 
-import typer
-
 from tiebench.cli.options import NO_LIST, ArmNames, AsJson, Config, DataDir, Overrides
-from tiebench.cli.output import print_counts, print_json, print_table, show_value
+from tiebench.cli.output import print_counts, print_json, print_line, print_table, show_value
+from tiebench.cli.progress import format_duration
 
 
 def check(
@@ -13,18 +12,24 @@ def check(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Validate an experiment: build every arm without memory, count it, and show in what the arms differ."""
+    """Validate an experiment: count every arm, show in what the arms differ, and say what will surprise."""
     from tiebench.comparison.pairing import difference_table
     from tiebench.execution.counting import count_arms
+    from tiebench.execution.forecast import estimate_times, list_surprises
+    from tiebench.execution.matching import match_runs
     from tiebench.experiment.loading import load_experiment
 
     experiment = load_experiment(config, overrides=overrides)
-    runs = experiment.list_runs(arms=arms, seeds=[experiment.seeds[0]])
+    runs = match_runs(experiment.list_runs(arms=arms, seeds=[experiment.seeds[0]]), data_dir=data_dir)
     counts = count_arms(runs, data_dir=data_dir)
     differences = difference_table({run.arm: run.resolved for run in runs}) if len(runs) > 1 else []
+    surprises = list_surprises(runs, counts, data_dir=data_dir)
+    times = estimate_times(runs, counts, data_dir=data_dir)
     if as_json:
         rows = [{"path": path, **values} for path, values in differences]
-        print_json({"experiment": experiment.name, "arms": [vars(found) for found in counts], "differences": rows})
+        found_arms = [{**vars(found), "time": vars(times[found.arm])} for found in counts]
+        content = {"experiment": experiment.name, "arms": found_arms, "differences": rows, "warnings": surprises}
+        print_json(content | {"remarks": {run.arm: list(run.remarks) for run in runs if run.remarks}})
         return
     from tiebench.reporting.tables import Column, Table
 
@@ -33,6 +38,19 @@ def check(
         columns = (Column("what differs"), *(Column(run.arm) for run in runs))
         rows = tuple((path, *(show_value(values.get(run.arm)) for run in runs)) for path, values in differences)
         print_table(Table("arms", columns, rows))
-    typer.echo(
-        f"{len(experiment.arms)} arms x {len(experiment.seeds)} seeds. Nothing is wrong with {experiment.source}."
-    )
+    for run in runs:
+        for remark in run.remarks:
+            print_line(f"{run.arm}: {remark}")
+    said = [
+        f"{arm} {'about' if time.timed else 'at least'} {format_duration(time.seconds)}" for arm, time in times.items()
+    ]
+    print_line(f"A run takes, on one core of this machine: {', '.join(said)}.")
+    for line in surprises:
+        print_line(f"warning: {line}")
+    numbers = f"{count_things(len(experiment.arms), 'arm')} x {count_things(len(experiment.seeds), 'seed')}"
+    print_line(f"{numbers}. Nothing is wrong with {experiment.source}.")
+
+
+def count_things(number: int, name: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{number:,} {name}{'' if number == 1 else 's'}"

@@ -1,7 +1,11 @@
-"""`tiebench compare`: compare arms, seed by seed; missing runs are trained first."""
+"""`tiebench compare`: compare arms over their seeds; missing runs are trained first.
+
+How seeds are looked at (`--seeds-as`, `--margin`, `--allow`) is an option and no key of an experiment file: it belongs
+to one look at finished runs, which may be of several experiments or named as folders, and changes no run.
+"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -20,18 +24,30 @@ from tiebench.cli.options import (
     Seeds,
 )
 from tiebench.cli.output import print_comparisons
-from tiebench.cli.workflow import announce_quickstart, check_output, gather_settings, keep_seeds, train_arms
-from tiebench.errors import UsageError
+from tiebench.cli.until_decided import add_seeds
+from tiebench.cli.workflow import (
+    announce_quickstart,
+    check_output,
+    choose_format,
+    gather_settings,
+    keep_seeds,
+    train_arms,
+)
+from tiebench.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from tiebench.results.record import Record
 
 
 def compare(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="ARM ARM...", help="Arms, or folders of runs. The first is the baseline; of two, the untied one."
+            metavar="[ARM ARM...]",
+            help="Arms, or folders of runs; none: all of --config. The first is the baseline; of two, the untied one.",
         ),
-    ],
-    config: Annotated[str | None, typer.Option(help="The experiment; what is missing of it is trained.")] = None,
+    ] = NO_LIST,
+    config: Annotated[str | None, typer.Option(help="The experiment; its missing runs are trained.")] = None,
     overrides: Overrides = NO_LIST,
     seeds: Seeds = NO_LIST,
     device: Device = "auto",
@@ -39,29 +55,112 @@ def compare(
     data_dir: DataDir = None,
     force: Force = False,
     jobs: Jobs = "auto",
+    no_train: Annotated[bool, typer.Option("--no-train", help="Compare the runs that are finished.")] = False,
+    allow: Annotated[
+        list[str], typer.Option("--allow", metavar="KEY", help="Compare across this difference; may be repeated.")
+    ] = NO_LIST,
+    seeds_as: Annotated[
+        str, typer.Option("--seeds-as", help="welch, pooled or paired; choose before looking.")
+    ] = "welch",
+    margin: Annotated[
+        str | None, typer.Option(help="Ask for an equivalence too: within this change, such as 1%.")
+    ] = None,
+    until_decided: Annotated[
+        bool, typer.Option("--until-decided", help="Add seeds to two arms until the comparison is decided.")
+    ] = False,
+    max_seeds: Annotated[int, typer.Option("--max-seeds", min=2, help="At most this many seeds per arm.")] = 20,
     format: Format = "text",
     plot: Annotated[Path | None, typer.Option(help="Draw the learning curves: FILE.svg, .png or .pdf.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare arms, seed by seed; what is missing is trained first. Without runs, the quickstart is trained."""
-    from tiebench.results.selection import explain_nothing, select_arms
-
-    format = "json" if as_json else format
+    """Compare arms over their seeds; missing runs are trained first. Without runs, the quickstart is trained."""
+    format = choose_format(format, as_json=as_json)
     check_output(format, plot=plot)
+    percent = read_margin(margin)
+    check_rule(seeds_as, until_decided=until_decided)
     settings = gather_settings(results, device=device, data_dir=data_dir, force=force)
-    if len(names) < 2:
-        raise UsageError(f"only '{names[0]}' was named", "name at least two arms: tiebench compare tied untied")
-    if config is None and (overrides or force):
-        raise UsageError("--set and --force change what is trained", "say which experiment: --config CONFIG")
-    if config is None and not settings.store.records():
+    if len(names) < 2 and (names or config is None):
+        named = f"only '{names[0]}' was named" if names else "no arm was named"
+        raise UsageError(named, "name at least two arms (tiebench compare tied untied), or --config CONFIG")
+    if config is None and (overrides or force or until_decided):
+        what = "--set, --force and --until-decided train"
+        raise UsageError(f"{what}, and no experiment was named", "say which: --config CONFIG")
+    if no_train and force:
+        raise UsageError("--no-train and --force exclude each other", "choose one")
+    if config is None and not no_train and not settings.store.records():
         config = announce_quickstart(names, quiet=quiet)
-    if config is None:
-        groups = select_arms(names, store=settings.store)
-        if not groups:
-            raise explain_nothing(names, store=settings.store)
+    judging: dict[str, Any] = {"seed_rule": seeds_as, "margin": percent, "allow": allow}
+    if config is not None and until_decided:
+        arms, judging["decision"] = add_seeds(
+            config,
+            names,
+            overrides,
+            seeds,
+            settings=settings,
+            jobs=jobs,
+            margin=percent,
+            max_seeds=max_seeds,
+            allow=allow,
+            train=not no_train,
+            quiet=quiet,
+        )
+        groups = [arms]
+    elif config is not None:
+        options = {"settings": settings, "jobs": jobs, "quiet": quiet, "train": not no_train, "allow": allow}
+        groups = [train_arms(config, names, overrides, seeds, **options)]
     else:
-        groups = [train_arms(config, names, overrides, seeds, settings=settings, jobs=jobs, quiet=quiet)]
+        groups = _select(names, settings=settings, allow=allow)
     if seeds:
         groups = [keep_seeds(group, seeds) for group in groups]
-    print_comparisons(groups, settings=settings, format=format, plot=plot)
+    if plot is not None and len(groups) > 1:
+        found = ", ".join(next(iter(group.values()))[0].experiment for group in groups)
+        raise UsageError(f"--plot draws one experiment, and there are {len(groups)}: {found}", "choose with --config")
+    _judge_and_print(groups, judging, settings=settings, format=format, plot=plot)
+
+
+def read_margin(text: str | None) -> float | None:
+    """`1%` or `1` as percent. Raises UsageError for anything else than an amount between 0 and 100."""
+    if text is None:
+        return None
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        percent = 0.0
+    if not 0 < percent < 100:
+        raise UsageError(f"--margin {text} is no margin", "give a change in percent, such as 1%")
+    return percent
+
+
+def check_rule(rule: str, *, until_decided: bool) -> None:
+    """Raises UsageError for an unknown rule, and for paired seeds where looks are taken at unpaired ones."""
+    from tiebench.comparison.sources import SeedRule
+
+    if rule not in get_args(SeedRule):
+        raise UsageError(f"--seeds-as {rule} is unknown", did_you_mean(rule, get_args(SeedRule)))
+    if until_decided and rule == "paired":
+        raise UsageError("--until-decided looks at unpaired seeds", "leave --seeds-as paired out")
+
+
+def _select(names: list[str], *, settings: Any, allow: list[str]) -> list[dict[str, list["Record"]]]:
+    from tiebench.results.selection import explain_nothing, select_arms
+
+    groups = select_arms(names, store=settings.store, allow=allow)
+    if not groups:
+        raise explain_nothing(names, store=settings.store)
+    return groups
+
+
+def _judge_and_print(
+    groups: list[dict[str, list["Record"]]], judging: dict[str, Any], *, settings: Any, format: str, plot: Path | None
+) -> None:
+    from tiebench.comparison.pairing import compare_arms
+    from tiebench.results.selection import put_baseline_first
+
+    store = settings.store
+    groups = [put_baseline_first(group) for group in groups]
+    single = any(len(records) == 1 for group in groups for records in group.values())
+    others = store.records() if single else ()
+    read = {"token_nll": store.token_nll, "curve": store.curve}
+    comparisons = [compare_arms(group, **read, others=others, **judging) for group in groups]
+    print_comparisons(comparisons, groups, settings=settings, format=format, plot=plot)

@@ -31,7 +31,7 @@ def _add_up(costs: Sequence[CostEstimate]) -> str:
     num_runs = sum(cost.num_runs for cost in costs)
     known = [cost for cost in costs if cost.flops is not None]
     tokens = sum(cost.tokens * cost.num_runs for cost in known)
-    teraflops = sum(cost.flops * cost.num_runs for cost in known) / 1e12
+    teraflops = sum((cost.flops or 0.0) * cost.num_runs for cost in known) / 1e12
     hours = sum(cost.total_seconds or 0.0 for cost in known) / HOUR
     runs = "1 run" if num_runs == 1 else f"{num_runs} runs"
     return f"{runs} to do: {tokens:,} tokens, {teraflops:,.0f} TFLOP, about {hours:,.1f} hours"
@@ -42,4 +42,4 @@ def _describe_row(cost: CostEstimate) -> tuple[Any, ...]:
     total = None if hours is None else hours * cost.num_runs
     speed = "timed" if cost.timed else None if hours is None else "scaled"
     flops = None if cost.flops is None else cost.flops / 1e12
-    return cost.run.experiment, cost.run.arm, cost.num_runs, cost.tokens, flops, hours, total, speed
+    return cost.run.experiment, cost.run.arm, cost.num_runs, cost.tokens or None, flops, hours, total, speed

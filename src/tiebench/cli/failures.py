@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from tiebench.cli.output import print_line
 from tiebench.errors import TiebenchError
 
 
@@ -38,7 +39,7 @@ def report_failures(command: Callable[..., None]) -> Callable[..., None]:
 
 def fail(message: str, *, hint: str = "", exit_code: int) -> NoReturn:
     """Say what is wrong and what to do next on stderr, and end."""
-    typer.echo(f"error: {message}", err=True)
+    print_line(f"error: {message}", to_stderr=True)
     if hint:
-        typer.echo(f"hint: {hint}", err=True)
+        print_line(f"hint: {hint}", to_stderr=True)
     raise typer.Exit(exit_code)

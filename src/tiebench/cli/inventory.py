@@ -6,6 +6,7 @@ from pathlib import Path
 from tiebench.claims.papers import describe_paper
 from tiebench.experiment.block import Block
 from tiebench.experiment.bundled import list_claim_files, list_configs
+from tiebench.experiment.documentation import BLOCKS
 from tiebench.experiment.schema import ARCHITECTURES, CORPORA, TIES
 from tiebench.experiment.yaml_file import read_document
 from tiebench.results.record import read_record
@@ -13,8 +14,8 @@ from tiebench.results.store import Store, find_state
 
 
 def take_inventory(kind: str, *, results: Path) -> dict[str, str]:
-    """Name to description of everything of a kind (one of `KINDS`), in order."""
-    return KINDS[kind](results)
+    """Name to description of everything of a kind (one of `KINDS` or `BLOCKS`), in order."""
+    return KINDS[kind](results) if kind in KINDS else _describe_entries(BLOCKS[kind])
 
 
 def _describe_entries(entries: dict[str, type[Block]]) -> dict[str, str]:
@@ -34,6 +35,7 @@ def _describe_runs(results: Path) -> dict[str, str]:
     return found
 
 
+FILES: dict[str, Callable[[], dict[str, Path]]] = {"configs": list_configs, "claims": list_claim_files}
 KINDS: dict[str, Callable[[Path], dict[str, str]]] = {
     "corpora": lambda results: _describe_entries(CORPORA),
     "architectures": lambda results: _describe_entries(ARCHITECTURES),

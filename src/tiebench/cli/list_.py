@@ -7,25 +7,63 @@ import typer
 from tiebench.cli.options import RESULTS, AsJson, Results
 from tiebench.cli.output import print_json
 from tiebench.errors import UsageError
+from tiebench.reporting.escaping import escape
 
 
 def list_things(
-    kind: Annotated[str, typer.Argument(help="corpora, architectures, ties, configs, claims or runs.")] = "",
+    kind: Annotated[
+        str, typer.Argument(metavar="[TYPE]", help="corpora, architectures, ties, configs, claims, runs, or blocks.")
+    ] = "",
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="One of them, with all that can be set.")] = "",
     results: Results = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """List what there is: corpora, architectures, ties, bundled configs, claims, runs."""
+    """List what there is: corpora, architectures, ties, configs, claims, runs; or the keys of one of them."""
     from tiebench.cli.inventory import KINDS, take_inventory
     from tiebench.errors import did_you_mean
+    from tiebench.experiment.documentation import BLOCKS
 
-    if kind and kind not in KINDS:
-        raise UsageError(f"there is no list of '{kind}'", did_you_mean(kind, KINDS))
-    inventory = {name: take_inventory(name, results=results) for name in ([kind] if kind else KINDS)}
+    if kind and kind not in KINDS and kind not in BLOCKS:
+        raise UsageError(f"there is no list of '{kind}'", did_you_mean(kind, {**KINDS, **BLOCKS}))
+    if name:
+        print_one(kind, name, as_json=as_json)
+        return
+    inventory = {kind: take_inventory(kind, results=results) for kind in ([kind] if kind else KINDS)}
     if as_json:
         print_json(inventory)
         return
-    for name, entries in inventory.items():
-        typer.echo(f"{name}:" if entries else f"{name}: none")
+    for kind, entries in inventory.items():
+        typer.echo(f"{kind}:" if entries else f"{kind}: none")
         width = max((len(entry) for entry in entries), default=0)
         for entry, description in entries.items():
-            typer.echo(f"  {entry.ljust(width)}  {description}")
+            typer.echo(escape(f"  {entry.ljust(width)}  {description}"))
+
+
+def print_one(kind: str, name: str, *, as_json: bool) -> None:
+    """All that can be set in a block, or the text of a bundled file. Raises UsageError for a name that there is not."""
+    from tiebench.cli.inventory import FILES
+    from tiebench.errors import did_you_mean
+    from tiebench.experiment.documentation import BLOCKS, describe_block, list_keys
+
+    if kind == "runs":
+        raise UsageError(f"a run is shown by another command, not by `list runs {name}`", "tiebench show RUN")
+    known = BLOCKS[kind] if kind in BLOCKS else FILES[kind]()
+    if name not in known:
+        raise UsageError(f"no '{name}' among the {kind}", did_you_mean(name, known))
+    if kind in FILES:
+        text = FILES[kind]()[name].read_text("utf-8")
+        if as_json:
+            print_json({"name": name, "text": text})
+        else:
+            typer.echo(escape(text.rstrip("\n")))
+        return
+    block = BLOCKS[kind][name]
+    keys = list_keys(block)
+    if as_json:
+        print_json({"name": name, "description": describe_block(block), "keys": [vars(key) for key in keys]})
+        return
+    typer.echo(f"{name}: {describe_block(block)}\n")
+    width = max(len(key.name) for key in keys)
+    for key in keys:
+        default = "needed" if key.default is None else f"default {key.default}"
+        typer.echo(f"  {key.name.ljust(width)}  {key.values} ({default})")

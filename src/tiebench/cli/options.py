@@ -5,13 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
+from tiebench.experiment.block import LARGEST_SEED
+
 Config = Annotated[
     str, typer.Argument(help="An experiment file, or the name of a bundled one (tiebench list configs).")
 ]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value: training.epochs=1.")
 ]
-Seeds = Annotated[list[int], typer.Option("--seed", min=0, help="Only this seed; may be repeated.")]
+Seeds = Annotated[list[int], typer.Option("--seed", min=0, max=LARGEST_SEED, help="Only this seed; may be repeated.")]
 ArmNames = Annotated[list[str], typer.Option("--arm", help="Only this arm; may be repeated.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Results = Annotated[Path, typer.Option(help="The folder of runs and tables.")]

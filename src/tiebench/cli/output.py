@@ -3,17 +3,20 @@
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tiebench.errors import CheckFailed, UsageError
+from tiebench.errors import CheckFailed
+from tiebench.reporting.escaping import escape, escape_json
 
 if TYPE_CHECKING:
     from tiebench.claims.papers import PaperClaims
     from tiebench.claims.verdicts import ClaimResult
+    from tiebench.comparison.pairing import Comparison
     from tiebench.execution.costs import CostEstimate
     from tiebench.execution.counting import ArmCount
     from tiebench.execution.settings import Settings
@@ -23,24 +26,29 @@ MAX_NAMED = 5
 
 
 def print_comparisons(
-    groups: list[dict[str, list["Record"]]], *, settings: "Settings", format: str, plot: Path | None
+    comparisons: Sequence["Comparison"],
+    groups: Sequence[dict[str, list["Record"]]],
+    *,
+    settings: "Settings",
+    format: str,
+    plot: Path | None,
 ) -> None:
-    from tiebench.comparison.pairing import compare_arms
-    from tiebench.reporting.plots import plot_curves
-    from tiebench.reporting.tables import comparison_table
-    from tiebench.results.selection import put_baseline_first
+    """Comparisons of groups of arms. CSV has one heading, and with several experiments a column that names them."""
+    from tiebench.reporting.intervals import draw_intervals
+    from tiebench.reporting.tables import comparison_table, stack_comparisons
 
-    groups = [put_baseline_first(group) for group in groups]
-    if plot is not None and len(groups) > 1:
-        names = ", ".join(next(iter(group.values()))[0].experiment for group in groups)
-        raise UsageError(f"--plot draws one experiment, and there are {len(groups)}: {names}", "choose with --config")
-    comparisons = [compare_arms(group, token_nll=settings.store.token_nll) for group in groups]
     if format == "json":
         print_json([comparison.model_dump(mode="json") for comparison in comparisons])
+    elif format == "csv" and len(comparisons) > 1:
+        print_table(stack_comparisons(comparisons), format=format)
     else:
         for comparison in comparisons:
             print_table(comparison_table(comparison), format=format)
+            if format == "text" and (lines := draw_intervals(comparison, width=find_width())):
+                typer.echo("\n" + "\n".join(lines))
     if plot is not None:
+        from tiebench.reporting.plots import plot_curves
+
         curves = {arm: [settings.store.curve(record) for record in records] for arm, records in groups[0].items()}
         file = plot_curves(curves, file=plot, title=comparisons[0].experiment)
         print_note(f"drew {file}")
@@ -90,7 +98,7 @@ def print_counts(counts: Sequence["ArmCount"], *, title: str, caption: str, to_s
     from tiebench.reporting.tables import ROLES, Column, Table
 
     columns = [Column("arm"), *(Column(role, "count") for role in ROLES)]
-    columns += [Column("MFLOP/token", "number"), Column("training memory MB", "number"), Column("steps", "count")]
+    columns += [Column("MFLOP/token", "number"), Column("memory MiB", "number"), Column("steps", "count")]
     print_table(Table(title, tuple(columns), tuple(found.row() for found in counts), caption), to_stderr=to_stderr)
 
 
@@ -101,13 +109,29 @@ def print_table(table: Any, *, format: str = "text", to_stderr: bool = False) ->
     typer.echo(render_table(table, format=format, width=find_width(), colour=colour), err=to_stderr)
 
 
+def print_line(text: str, *, to_stderr: bool = False) -> None:
+    """A sentence, or several lines of them; on a terminal no word is cut at its edge."""
+    text = escape(text)
+    if (sys.stderr if to_stderr else sys.stdout).isatty():
+        text = "\n".join(wrap_line(line) for line in text.split("\n"))
+    typer.echo(text, err=to_stderr)
+
+
+def wrap_line(line: str) -> str:
+    """The line in pieces that fit the terminal, cut between words; what follows is indented."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    options = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": indent}
+    return textwrap.fill(line, find_width(), **options) if len(line) > find_width() else line
+
+
 def print_note(text: str) -> None:
     """Something to know that is no result."""
-    typer.echo(text, err=True)
+    print_line(text, to_stderr=True)
 
 
 def print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, default=lambda value: value.model_dump(mode="json")))
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=lambda value: value.model_dump(mode="json"))
+    typer.echo(escape_json(text))
 
 
 def show_value(value: Any) -> str:

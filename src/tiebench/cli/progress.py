@@ -1,24 +1,34 @@
-"""What a person sees while runs are at work: a bar for each, on stderr; without a terminal, a line per evaluation."""
+"""What a person sees while runs train: a bar for each, on stderr; without a terminal, a line per evaluation."""
 
 import math
 import sys
+import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from tqdm import tqdm
 
+from tiebench.cli.output import wrap_line
+from tiebench.execution.plan import Plan
 from tiebench.experiment.run_spec import RunSpec
+from tiebench.reporting.escaping import escape
 from tiebench.results.record import CurvePoint, Parameters, Record
 from tiebench.training.callbacks import Callback
+
+BAR = "{desc} {percentage:3.0f}% |{bar}| {rate_noinv_fmt}, {remaining} left{postfix}"
+SHOWN_NAME = 14  # a bar has room for so much of an arm's name at 80 columns
 
 
 @dataclass
 class Display:
-    """The bars of all runs of a command. `watch` is what a fleet asks for; `quiet` shows only warnings."""
+    """The bars of all runs of a command. `watch` is what `execute` asks for; `quiet` shows only warnings."""
 
-    num_runs: int
+    plan: Plan
     quiet: bool = False
     slots: list["RunBar | None"] = field(default_factory=list)
+    records: dict[tuple[str, int], Record] = field(default_factory=dict)
+    trained_tokens: dict[str, int] = field(default_factory=dict)
+    known_tokens: dict[str, int] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
 
     def watch(self, run: RunSpec, index: int) -> "RunBar":
         return RunBar(self, run, index)
@@ -30,7 +40,8 @@ class Display:
     def write(self, text: str, *, important: bool = False) -> None:
         """A line above the bars."""
         if not self.quiet or important:
-            tqdm.write(text, file=sys.stderr)
+            line = escape(text)
+            tqdm.write(wrap_line(line) if sys.stderr.isatty() else line, file=sys.stderr)
 
     def close(self) -> None:
         """Take all bars off the screen."""
@@ -50,17 +61,43 @@ class Display:
     def free_slot(self, bar: "RunBar") -> None:
         self.slots[self.slots.index(bar)] = None
 
+    def describe_time_left(self) -> str:
+        """How long all runs together will still take, by the tokens that were trained so far; empty at the start."""
+        totals = {count.arm: count.num_tokens for count in self.plan.counts}
+        wanted = sum(totals.get(run.arm, 0) for run in self.plan.pending)
+        done, before = sum(self.trained_tokens.values()), sum(self.known_tokens.values())
+        if done <= before:
+            return ""
+        seconds = (wanted - done) * (time.monotonic() - self.started) / (done - before)
+        return f", all runs in {format_duration(max(0.0, seconds))}"
+
+    def enter(self, record: Record) -> None:
+        """Say how the arms of a seed compare as soon as all of them are finished."""
+        self.records[record.arm, record.seed] = record
+        arms = list(dict.fromkeys(run.arm for run in self.plan.runs if run.seed == record.seed))
+        found = [self.records.get((arm, record.seed)) for arm in arms]
+        scored = [each.evaluations["test"] for each in found if each is not None and "test" in each.evaluations]
+        if len(arms) < 2 or len(scored) < len(arms):
+            return
+        first, *others = zip(arms, scored, strict=True)
+        changes = [f"{arm} {_show_change(first[1].nll_per_token, each.nll_per_token)}" for arm, each in others]
+        base = f"{first[0]} {first[1].perplexity:.2f}"
+        self.write(f"seed {record.seed}: test perplexity of {base}, {', '.join(changes)} (one seed decides nothing)")
+
 
 class RunBar(Callback):
-    """One run's line: which of how many, the stage, tokens/s, time left, loss and perplexity."""
+    """One run's line: which of how many, the stage, tokens/s, time left, perplexity so far and on validation."""
 
     def __init__(self, display: Display, run: RunSpec, index: int) -> None:
         self.display = display
-        self.label = f"[{index + 1}/{display.num_runs}] {run.arm} seed {run.seed}"
+        place, name = f"[{index + 1}/{len(display.plan.runs)}]", run.arm
+        self.label = f"{place} {name} seed {run.seed}"
+        self.short_label = f"{place} {name[: SHOWN_NAME - 1] + '…' if len(name) > SHOWN_NAME else name} {run.seed}"
         self.name = run.name
         self.bar: tqdm | None = None
         self.slot: int | None = None
         self.valid: float | None = None
+        self.stage = ""
 
     def start_run(self, spec: RunSpec, *, parameters: Parameters) -> None:
         self.display.write(f"{self.label}: {parameters.total:,} parameters")
@@ -68,57 +105,79 @@ class RunBar(Callback):
 
     def start_stage(self, name: str, *, total_tokens: int, done_tokens: int = 0) -> None:
         self.close_bar()
+        self.stage = name
+        if name == "train":
+            self.display.known_tokens.setdefault(self.name, done_tokens)
+            self.display.trained_tokens[self.name] = done_tokens
         if self.display.animated:
             self.bar = tqdm(
                 total=total_tokens,
                 initial=done_tokens,
-                desc=f"{self.label} {name}",
+                desc=f"{self.short_label} {name}",
                 unit="tok",
                 unit_scale=True,
                 leave=False,
                 position=self.slot or 0,
                 dynamic_ncols=True,
+                bar_format=BAR,
                 file=sys.stderr,
             )
-            self._show(valid=self.valid)
+            self._show(nll=None)
 
     def advance(self, num_tokens: int, *, nll_per_token: float | None = None) -> None:
+        if self.stage == "train":
+            self.display.trained_tokens[self.name] = self.display.trained_tokens.get(self.name, 0) + num_tokens
         if self.bar is None:
             return
         if nll_per_token is not None:
-            self._show(loss=nll_per_token, valid=self.valid)
+            self._show(nll=nll_per_token)
         self.bar.update(num_tokens)
 
     def report_evaluation(self, point: CurvePoint) -> None:
         self.valid = point.valid_perplexity
         train = "" if point.train_nll_per_token is None else f"train {_exponent(point.train_nll_per_token)}, "
         speed = f"{point.tokens / point.seconds:,.0f} tokens/s" if point.seconds else ""
-        self.display.write(f"{self.label}: epoch {point.epoch:.2f}, {train}valid {self.valid:.2f}, {speed}")
+        left = self.display.describe_time_left()
+        self.display.write(f"{self.label}: epoch {point.epoch:.2f}, {train}valid {self.valid:.2f}, {speed}{left}")
 
     def finish_run(self, record: Record, *, reused: bool) -> None:
         self.close_bar()
         if self.slot is not None:
             self.display.free_slot(self)
-        test = record.evaluations["test"].perplexity
-        how = "is there already" if reused else "finished"
-        self.display.write(f"{self.label}: {how}, test perplexity {test:.2f}")
+        test = record.evaluations.get("test")
+        found = f", test perplexity {test.perplexity:.2f}" if test else ""
+        self.display.write(f"{self.label}: {'is there already' if reused else 'finished'}{found}")
         for warning in record.warnings:
             self.display.write(f"warning: {self.name}: {warning}", important=True)
+        self.display.enter(record)
 
     def say(self, message: str) -> None:
         self.display.write(message)
 
-    def _show(self, **figures: Any) -> None:
-        shown = {name: f"{value:.3f}" if name == "loss" else f"{value:.1f}" for name, value in figures.items() if value}
-        if "loss" in shown:
-            shown["ppl"] = _exponent(figures["loss"])
-        self.bar.set_postfix(shown, refresh=False)
+    def _show(self, *, nll: float | None) -> None:
+        if self.bar is None:
+            return
+        parts = [f"ppl {_exponent(nll)}"] if nll is not None else []
+        parts += [f"valid {self.valid:.1f}"] if self.valid else []
+        self.bar.set_postfix_str(", ".join(parts), refresh=False)
 
     def close_bar(self) -> None:
         """Take this run's bar off the screen."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+            sys.stderr.write("\r")  # a bar on a lower line leaves the cursor behind its blanks
+
+
+def format_duration(seconds: float) -> str:
+    """`40 seconds`, `12 minutes`, `3.5 hours`."""
+    if seconds < 90:
+        return "1 second" if round(seconds) == 1 else f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:,.1f} hours"
+
+
+def _show_change(baseline: float, nll: float) -> str:
+    return f"{math.expm1(nll - baseline) * 100:+.1f} %"
 
 
 def _exponent(nats: float) -> str:

@@ -19,7 +19,7 @@ from tiebench.cli.options import (
     Seeds,
 )
 from tiebench.cli.output import print_claims, print_costs
-from tiebench.cli.workflow import check_output, complete_runs, gather_settings
+from tiebench.cli.workflow import check_output, choose_format, complete_runs, gather_settings
 
 
 def reproduce(
@@ -45,12 +45,12 @@ def reproduce(
     from tiebench.claims.papers import load_papers
     from tiebench.claims.verdicts import judge_papers
 
+    format = choose_format(format, as_json=as_json)
     check_output(format)
     settings = gather_settings(results, device=device, data_dir=data_dir, force=False)
     papers = load_papers(paper, only=only)
     plans = plan_papers(papers, only=only, seeds=seeds, overrides=overrides)
     evidence = Evidence(settings.store, plans, tuple(seeds))
-    format = "json" if as_json else format
     if dry_run or not no_train:
         from tiebench.analysis.subspace_study import count_study
         from tiebench.execution.costs import estimate_costs, list_uncountable

@@ -8,14 +8,16 @@ import typer
 from tiebench.cli.options import AsJson
 from tiebench.cli.output import print_json
 from tiebench.cli.workflow import find_run_folder
+from tiebench.experiment.block import LARGEST_SEED
+from tiebench.reporting.escaping import escape
 
 
 def sample(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run with its weights.")],
     prompt: Annotated[str, typer.Option(help="The beginning of the text.")] = "",
-    num_tokens: Annotated[int, typer.Option("--tokens", min=1, help="How many tokens.")] = 100,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Equal seeds, equal text.")] = 1,
+    num_tokens: Annotated[int, typer.Option("--tokens", min=1, max=1_000_000, help="How many tokens.")] = 100,
+    temperature: Annotated[float, typer.Option(min=0.0, max=1000.0, help="0 takes the likeliest token.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Equal seeds, equal text.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Write text with a trained model."""
@@ -25,4 +27,4 @@ def sample(
     if as_json:
         print_json({"run": str(run), "prompt": prompt, "text": text})
     else:
-        typer.echo(text)
+        typer.echo(escape(text))

@@ -8,6 +8,7 @@ import typer
 from tiebench.cli.options import AsJson
 from tiebench.cli.output import print_json, print_runs, show_value
 from tiebench.cli.workflow import find_run_folder
+from tiebench.reporting.escaping import escape
 
 
 def show(
@@ -33,6 +34,6 @@ def show(
     ):
         typer.echo(f"{name}:")
         for key, value in block.items():
-            typer.echo(f"  {key}: {show_value(value)}")
+            typer.echo(escape(f"  {key}: {show_value(value)}"))
     for warning in record.warnings:
-        typer.echo(f"warning: {warning}")
+        typer.echo(escape(f"warning: {warning}"))

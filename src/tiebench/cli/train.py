@@ -16,7 +16,7 @@ from tiebench.cli.options import (
     Seeds,
 )
 from tiebench.cli.output import print_runs
-from tiebench.cli.workflow import complete_runs, gather_settings
+from tiebench.cli.workflow import complete_runs, gather_settings, suggest_next
 
 
 def train(
@@ -40,3 +40,5 @@ def train(
     settings = gather_settings(results, device=device, data_dir=data_dir, force=force)
     records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
     print_runs(records, as_json=as_json)
+    if not quiet and not as_json:
+        suggest_next(records, settings=settings)

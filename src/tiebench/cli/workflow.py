@@ -1,9 +1,11 @@
 """What the commands have in common: from arms and seeds to records; what is missing is trained."""
 
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from tiebench.cli.options import NO_LIST
 from tiebench.cli.output import print_counts, print_note
 from tiebench.errors import UsageError
 
@@ -38,11 +40,14 @@ def complete_runs(
         return [plan.finished[run.name] for run in runs]
     if not quiet:
         print_counts(plan.counts, title=experiment.name, caption=experiment.description, to_stderr=True)
+        for arm, remarks in {run.arm: run.remarks for run in plan.runs}.items():
+            for remark in remarks:
+                print_note(f"{arm}: {remark}")
     from tiebench.cli.progress import Display
     from tiebench.execution.execute import execute
     from tiebench.reporting.pages import refresh_tables
 
-    display = Display(num_runs=len(runs), quiet=quiet)
+    display = Display(plan, quiet=quiet)
     signal.signal(signal.SIGTERM, raise_interrupt)
     try:
         return execute(
@@ -70,13 +75,53 @@ def train_arms(
     settings: "Settings",
     jobs: str,
     quiet: bool,
+    train: bool = True,
+    allow: list[str] = NO_LIST,
 ) -> dict[str, list["Record"]]:
+    """The finished runs of these arms (none: all of the experiment) at every seed there is, those of the file first
+    trained where they are missing; with `train=False` only looked for. What could not be compared is not trained.
+    """
+    from tiebench.comparison.checks import check_specs
     from tiebench.experiment.loading import load_experiment
 
     experiment = load_experiment(config, overrides=overrides)
+    names = names or list(experiment.arms)
     runs = experiment.list_runs(arms=names, seeds=seeds)
-    records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
+    check_specs({name: experiment.arms[name] for name in names}, allow=allow)
+    if train:
+        records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
+    else:
+        records = find_records(experiment, runs, settings=settings, quiet=quiet)
+    if not seeds:
+        records += find_other_seeds(experiment, records, names=names, settings=settings)
     return {name: [record for record in records if record.arm == name] for name in names}
+
+
+def find_records(
+    experiment: "Experiment", runs: list["RunSpec"], *, settings: "Settings", quiet: bool
+) -> list["Record"]:
+    """The records of the runs that are finished; how many are not is said."""
+    from tiebench.execution.finished import find_finished
+
+    found = [find_finished(run, settings=settings) for run in runs]
+    records = [record for record in found if record is not None]
+    if len(records) < len(runs) and not quiet:
+        print_note(f"{len(runs) - len(records)} of {len(runs)} runs of {experiment.name} are not finished")
+    return records
+
+
+def find_other_seeds(
+    experiment: "Experiment", records: list["Record"], *, names: list[str], settings: "Settings"
+) -> list["Record"]:
+    """Finished runs of these arms at seeds that are not among `records`; only those of the very same spec."""
+    known = {(record.arm, record.seed) for record in records}
+    found = []
+    for record in settings.store.records():
+        if record.experiment == experiment.name and record.arm in names and (record.arm, record.seed) not in known:
+            (run,) = experiment.list_runs(arms=[record.arm], seeds=[record.seed])
+            if run.signature == record.signature:
+                found.append(record)
+    return found
 
 
 def announce_quickstart(names: list[str], *, quiet: bool) -> str:
@@ -85,11 +130,18 @@ def announce_quickstart(names: list[str], *, quiet: bool) -> str:
     from tiebench.experiment.loading import load_experiment
 
     experiment = load_experiment(QUICKSTART)
-    experiment.list_runs(arms=names)
+    runs = experiment.list_runs(arms=names)
     if not quiet:
-        number = len(names) * len(experiment.seeds)
+        number = len(runs)
         print_note(f"no runs yet: training the bundled quickstart first ({number} runs, a few minutes)")
     return QUICKSTART
+
+
+def choose_format(format: str, *, as_json: bool) -> str:
+    """`--json` is short for `--format json`. Raises UsageError where both are given and differ."""
+    if as_json and format not in ("text", "json"):
+        raise UsageError(f"--format {format} and --json ask for two formats", "choose one of the two")
+    return "json" if as_json else format
 
 
 def check_output(format: str, *, plot: Path | None = None) -> None:
@@ -123,3 +175,14 @@ def find_run_folder(run: Path) -> Path:
     inside = sorted(str(file.parent) for file in run.glob(f"**/{RECORD_FILE}"))[:3] if run.is_dir() else []
     hint = f"did you mean {' or '.join(inside)}?" if inside else "`tiebench list runs` shows them"
     raise UsageError(f"{run} is not a finished run", hint)
+
+
+def suggest_next(records: list["Record"], *, settings: "Settings") -> None:
+    """On a terminal, what one would probably type now."""
+    if not sys.stderr.isatty() or not records:
+        return
+    arms, place = list(dict.fromkeys(record.arm for record in records)), settings.store.root
+    where = "" if place == Path("results") else f" --results {place}"
+    lines = [f"tiebench compare {' '.join(arms)}{where}"] if len(arms) > 1 else []
+    lines += [f"tiebench show {settings.store.folder_of(records[-1])}", f"tiebench list runs{where}"]
+    print_note("next: " + "\n      ".join(lines))

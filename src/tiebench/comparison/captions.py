@@ -1,80 +1,108 @@
-"""A comparison in plain words: the finding, what all arms share, and what the intervals mean."""
+"""A comparison in plain words: what all arms share, what the intervals mean, and what a reader should know beside."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tiebench.comparison.statistics import BLOCK_TOKENS, NUM_RESAMPLES
+from tiebench.comparison.checks import find_allowed_differences
 from tiebench.experiment.differences import find_differences
-from tiebench.results.record import SPLITS, Record
+from tiebench.results.record import SPLITS, CurvePoint, Record
 
 if TYPE_CHECKING:
-    from tiebench.comparison.pairing import Contrast, Difference
+    from tiebench.comparison.difference import Difference
 
-LEVEL = 0.05
 _SPLIT_WORDS = {"valid": "validation", "test": "test"}
-_NOTES = {
-    "seeds": (
-        "Intervals (95 %) and p: paired t over seeds, on ln perplexity. They cover how training could vary (initial "
-        "weights, order, dropout), not how the test text could."
-    ),
-    "text": (
-        "One seed: intervals (95 %) and p are normal, with the standard error of a circular block bootstrap over the "
-        f"test tokens ({NUM_RESAMPLES:,} resamples, blocks of {BLOCK_TOKENS} tokens or a twentieth of a "
-        "short text). They cover how the test text could vary, not how training could."
-    ),
-    "none": "One seed and no per-token nats of both arms: no interval can be given.",
+_RULES = {
+    "welch": "Welch's t over seeds",
+    "pooled": "a t over seeds with one variance for both arms",
+    "paired": "a paired t over seeds",
 }
 
 
-def describe_contrast(contrast: "Contrast") -> str:
-    """One sentence: how much lower or higher, how sure, with how many parameters."""
-    headline, seeds = contrast.headline, f"{contrast.num_seeds} seed{'s' if contrast.num_seeds > 1 else ''}"
-    parameters = _parameters(contrast.parameters_percent)
-    if headline is None:
-        return f"{contrast.arm}: no split was scored that both arms share ({parameters}, {seeds})"
-    change = f"{_change(headline)} with {parameters}"
-    p, scope = headline.adjusted_p, ", test text only" if headline.source == "text" else ""
-    if p is None:
-        return f"{contrast.arm}: {change} ({seeds}, no interval)"
-    if p < LEVEL:
-        return f"{contrast.arm}: {change} ({format_p(p)}, {seeds}{scope})"
-    unsure = f"not distinguishable from {contrast.baseline} with {seeds}"
-    return f"{contrast.arm}: {unsure} ({change}, {format_p(p)}{scope})"
-
-
-def describe_common(records: list[Record], *, seeds: list[int]) -> str:
-    """What all arms share: corpus, vocabulary, architecture, budget and seeds. What differs is left out."""
-    first = records[0]
-    differing = [
-        path
-        for path, _ in find_differences(
-            {str(place): each.spec.model_dump(mode="json") for place, each in enumerate(records)}
-        )
-    ]
-    architecture, training = (
-        _shared_options(first.spec.model_dump(mode="json"), name, differing) for name in ("architecture", "training")
-    )
-    parts = [_corpus(first), _architecture(architecture), _training(training)]
-    numbers = ", ".join(map(str, seeds))
-    parts.append(f"seed{'s' if len(seeds) > 1 else ''} {numbers}")
-    return "; ".join(part for part in parts if part) + "."
+def describe_common(arms: Mapping[str, Sequence[Record]], *, per_byte: bool = False, allow: Sequence[str] = ()) -> str:
+    """What all arms share: corpus, vocabulary, architecture, budget and seeds. What differs is left out, or told where
+    it is more than the arms declare: other vocabularies, and the paths that `allow` covers.
+    """
+    records = [found[0] for found in arms.values()]
+    first = records[0].spec.model_dump(mode="json")
+    specs = {str(place): record.spec.model_dump(mode="json") for place, record in enumerate(records)}
+    differing = [path for path, _ in find_differences(specs)]
+    architecture, training = (_shared_options(first, name, differing) for name in ("architecture", "training"))
+    parts = [_corpus(records[0], per_byte=per_byte), _architecture(architecture), _training(training), _seeds(arms)]
+    sentences = ["; ".join(part for part in parts if part)]
+    if per_byte:
+        vocabularies = ", ".join(f"{arm} {_vocabulary(found[0])}" for arm, found in arms.items())
+        sentences.append(f"Vocabularies differ ({vocabularies}): compared on bits per byte of the same text")
+    if across := find_allowed_differences(records, allow=allow):
+        sentences.append(f"Compared across {', '.join(across)}, which the arms do not declare (--allow)")
+    return ". ".join(sentences) + "."
 
 
 def describe_method(
-    contrasts: list["Contrast"], *, left_out: Mapping[str, list[int]], train_is_running: bool
+    headlines: Mapping[str, "Difference"],
+    *,
+    left_out: Mapping[str, list[int]],
+    train_is_running: bool,
+    while_looking: bool = False,
 ) -> list[str]:
-    """What the intervals and p values mean, and which runs were left out."""
-    headlines = [contrast.headline for contrast in contrasts if contrast.headline]
-    notes = [_NOTES[source] for source in dict.fromkeys(headline.source for headline in headlines)]
-    if sum(headline.p is not None for headline in headlines) > 1:
+    """What the intervals and p values mean, what each source gives by itself, and which runs were left out.
+
+    `while_looking` says that seeds were added until it was decided, so that p and the interval are of two kinds.
+    """
+    notes = list(dict.fromkeys(_describe_interval(headline, while_looking) for headline in headlines.values()))
+    if while_looking:
+        notes.append(
+            "p and the decision hold however often one looks, for other seeds on this text; the intervals in the table "
+            "are those of looking once."
+        )
+    notes += [_describe_sources(arm, headline) for arm, headline in headlines.items() if headline.covers]
+    if sum(headline.p is not None for headline in headlines.values()) > 1:
         notes.append(f"p is adjusted over the {len(headlines)} arms compared with the first (Holm); intervals are not.")
+    if any(headline.seed_rule == "welch" and len(set(headline.num_seeds)) > 1 for headline in headlines.values()):
+        notes.append("Arms have unequal numbers of seeds: with very few of one arm the interval is too narrow.")
     if train_is_running:
         notes.append("Train is the running perplexity over the epoch before the scored checkpoint, dropout included.")
     for arm, seeds in left_out.items():
-        if seeds:
-            numbers = ", ".join(map(str, seeds))
-            notes.append(f"Left out of {arm}, for want of a partner: seed{'s' if len(seeds) > 1 else ''} {numbers}.")
+        notes.append(f"Left out of {arm}, for want of a partner: {_number_seeds(seeds)}.")
     return notes
+
+
+def describe_versions(records: Sequence[Record]) -> list[str]:
+    """A note where the runs compared were made by several versions of the program, or by one that was changed."""
+    commits = sorted({record.provenance.commit[:12] for record in records if record.provenance.commit})
+    notes = []
+    if len(commits) > 1:
+        notes.append(f"These runs are by {len(commits)} versions of the program: commits {', '.join(commits)}.")
+    if changed := sum(bool(record.provenance.dirty) for record in records):
+        notes.append(f"{changed} of {len(records)} runs were made with uncommitted changes.")
+    return notes
+
+
+def describe_checkpoints(
+    arms: Mapping[str, Sequence[Record]], *, curve: Callable[[Record], Sequence[CurvePoint]]
+) -> list[str]:
+    """Validation perplexity at the best and at the last evaluation of the same runs, where these differ: what the other
+    rule for the checkpoint would have scored. No note where a run has no learning curve.
+    """
+    best, last = {}, {}
+    for arm, records in arms.items():
+        curves = [[point.valid_perplexity for point in curve(record)] for record in records]
+        if not all(curves):
+            return []
+        best[arm] = sum(min(points) for points in curves) / len(curves)
+        last[arm] = sum(points[-1] for points in curves) / len(curves)
+    if best == last:
+        return []
+    rules = sorted({record.spec.evaluation.checkpoint for records in arms.values() for record in records})
+    told = ", ".join(f"{arm} {last[arm]:.2f} and {best[arm]:.2f}" for arm in arms)
+    return [
+        f"Scored is the {' and the '.join(rules)} checkpoint. Valid perplexity at the last and at the best evaluation "
+        f"of the same runs: {told}."
+    ]
+
+
+def name_metric(difference: "Difference") -> str:
+    """`test perplexity`, or `test bits per byte`."""
+    return f"{_SPLIT_WORDS[difference.split]} {'perplexity' if difference.unit == 'token' else 'bits per byte'}"
 
 
 def format_p(p: float) -> str:
@@ -84,30 +112,74 @@ def format_p(p: float) -> str:
     return f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}"
 
 
-def _change(difference: "Difference") -> str:
-    """Percentages point in the direction of the words: lower by 4.1 is [3.2, 5.0]."""
-    percent, interval = difference.percent, difference.percent_interval
-    sign, word = (-1, "lower") if percent < 0 else (1, "higher")
-    decimals = 1 if abs(percent) >= 0.1 else 2
-    limits = ""
-    if interval is not None:
-        low, high = sorted(round(sign * end, decimals) + 0.0 for end in interval)  # + 0.0: no "-0.0"
-        limits = f" [{low:.{decimals}f}, {high:.{decimals}f}]"
-    return f"{sign * percent:.{decimals}f} % {word} {_SPLIT_WORDS[difference.split]} perplexity{limits}"
+def format_percent(percent: float) -> str:
+    """An amount without its sign: one decimal, two where it is small."""
+    return f"{abs(percent):.{1 if abs(percent) >= 0.1 else 2}f}"
 
 
-def _parameters(percent: float) -> str:
-    if percent == 0:
-        return "as many parameters"
-    amount = f"{abs(percent):.0f}" if abs(percent) >= 1 else f"{abs(percent):.2g}"
-    return f"{amount} % {'fewer' if percent < 0 else 'more'} parameters"
+def count_seeds(numbers: tuple[int, int]) -> str:
+    """`1 seed`, `3 seeds`, `2 against 3 seeds`."""
+    ours, baseline = numbers
+    if ours != baseline:
+        return f"{ours} against {baseline} seeds"
+    return f"{ours} seed{'' if ours == 1 else 's'}"
 
 
-def _corpus(record: Record) -> str:
+def _describe_interval(difference: "Difference", while_looking: bool) -> str:
+    figures = "Intervals (95 %)" if while_looking else "Intervals (95 %) and p"
+    rule = _RULES[difference.seed_rule]
+    if difference.num_borrowed:
+        rule += f", whose deviation is known from {difference.num_borrowed} other runs of the recipe"
+    text = f"{difference.num_blocks} blocks of {difference.num_tokens // max(1, difference.num_blocks):,} tokens"
+    if difference.covers == ("seeds", "text"):
+        return (
+            f"{figures} cover both how training varies ({rule}) and how the test text varies ({text}). A "
+            "change below 0 is a lower perplexity."
+        )
+    if difference.covers == ("seeds",):
+        return (
+            f"{figures} cover how training varies ({rule}), not how the text could. A change below 0 is a "
+            "lower perplexity."
+        )
+    if difference.covers:
+        return (
+            f"One seed per arm: intervals (95 %) cover only how the test text varies ({text}). Two runs of one and the "
+            "same arm differ by more than that, so there is no p."
+        )
+    return "One seed and no per-token nats of both arms: no interval can be given."
+
+
+def _describe_sources(arm: str, difference: "Difference") -> str:
+    """The standard errors of the change, in percentage points."""
+    singles = [("seeds alone", difference.seeds), ("test text alone", difference.text)]
+    told = [f"{name} {difference.in_percent(found.error):.2f}" for name, found in singles if found]
+    both = f", both {difference.in_percent(difference.error or 0.0):.2f}" if len(told) > 1 else ""
+    return f"Standard error of the change of {arm}, in points: {', '.join(told)}{both}."
+
+
+def _seeds(arms: Mapping[str, Sequence[Record]]) -> str:
+    """`seeds 1, 2` where all arms have the same, else each arm's."""
+    numbers = {arm: [record.seed for record in records] for arm, records in arms.items()}
+    first = next(iter(numbers.values()))
+    if all(seeds == first for seeds in numbers.values()):
+        return _number_seeds(first)
+    return ", ".join(f"{arm} {_number_seeds(seeds)}" for arm, seeds in numbers.items())
+
+
+def _number_seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
+
+
+def _vocabulary(record: Record) -> str:
+    return f"{record.vocabulary.size:,} {record.vocabulary.type}"
+
+
+def _corpus(record: Record, *, per_byte: bool) -> str:
     splits = record.corpus.splits
-    counts = [f"{splits[split].tokens:,} {split}" for split in SPLITS if split in splits]
-    tokens = f" ({' / '.join(counts)} tokens)" if counts else ""
-    return f"{record.corpus.name}{tokens}, {record.vocabulary.size:,} {record.vocabulary.type}"
+    unit = "bytes" if per_byte else "tokens"
+    counts = [f"{getattr(splits[split], unit):,} {split}" for split in SPLITS if split in splits]
+    told = f"{record.corpus.name} ({' / '.join(counts)} {unit})" if counts else record.corpus.name
+    return told if per_byte else f"{told}, {_vocabulary(record)}"
 
 
 def _shared_options(spec: Mapping[str, Any], name: str, differing: list[str]) -> dict[str, Any]:

@@ -1,32 +1,25 @@
-"""Arms paired by seed: how far each stands from the first, and how sure that is.
+"""Arms against the first of them: how far each stands from it, how sure that is, and what is decided.
 
-Differences are those of the natural logarithm of the perplexity, arm minus baseline, which is a difference of nats
-per token; `percent` says the same as a ratio of perplexities.
+Differences are those of nats per token, arm minus baseline, the natural logarithm of the ratio of perplexities;
+`percent` says the same as a ratio. Arms with different vocabularies are compared in nats per byte of the same text.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from pydantic import computed_field
-
-from tiebench.comparison.captions import describe_common, describe_contrast, describe_method
-from tiebench.comparison.checks import check_comparable, find_common_seeds, find_split_names
-from tiebench.comparison.statistics import (
-    Estimate,
-    adjust_holm,
-    estimate_over_seeds,
-    estimate_over_text,
-    sample_deviation,
-)
+from tiebench.comparison.bounds import sample_deviation
+from tiebench.comparison.captions import describe_checkpoints, describe_common, describe_method, describe_versions
+from tiebench.comparison.checks import check_comparable, find_common_seeds, find_split_names, has_other_vocabularies
+from tiebench.comparison.contrast import Contrast
+from tiebench.comparison.difference import TokenNLL, Unit, find_differences
+from tiebench.comparison.planning import SeedPlan, plan_seeds
+from tiebench.comparison.sequential import Decision
+from tiebench.comparison.sources import SeedRule
+from tiebench.experiment import differences
 from tiebench.experiment.block import Block
-from tiebench.experiment.differences import find_differences
-from tiebench.results.record import SPLITS, Parameters, Record
+from tiebench.results.record import SPLITS, CurvePoint, Parameters, Record
 
-if TYPE_CHECKING:
-    import numpy as np
-
-TokenNLL = Callable[[Record], "np.ndarray | None"]
 Arms = dict[str, list[Record]]
 
 
@@ -38,59 +31,17 @@ class Spread(Block):
     num_seeds: int
 
 
-class Difference(Block):
-    """ln perplexity of the arm minus that of the baseline on one split; `low` to `high` is the 95 % interval.
-
-    `source: seeds` is a paired t over seeds, `source: text` a block bootstrap over the tokens of one run, and
-    `source: none` has neither interval nor p. `adjusted_p` is Holm's, over the arms compared with the baseline.
-    """
-
-    split: str
-    ln_ratio: float
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
-    adjusted_p: float | None = None
-    source: Literal["seeds", "text", "none"]
-
-    @computed_field
-    def percent(self) -> float:
-        """By how many percent the arm's perplexity is higher."""
-        return math.expm1(self.ln_ratio) * 100
-
-    @computed_field
-    def percent_interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of `percent`."""
-        if self.low is None or self.high is None:
-            return None
-        return math.expm1(self.low) * 100, math.expm1(self.high) * 100
-
-
 class ArmSummary(Block):
-    """One arm over the seeds compared. A split that was not scored is not in `perplexity`."""
+    """One arm over the seeds compared. A split that was not scored is not in `perplexity`.
+
+    `bits_per_byte` is that of the text as it was scored, `<unk>` included; `epochs` are those of the checkpoints.
+    """
 
     arm: str
     parameters: Parameters
     perplexity: dict[str, Spread]
-
-
-class Contrast(Block):
-    """One arm against the baseline. The headline is the test split, or validation where no test was scored."""
-
-    arm: str
-    baseline: str
-    num_seeds: int
-    parameters_percent: float
-    differences: dict[str, Difference]
-
-    @property
-    def headline(self) -> Difference | None:
-        return self.differences.get("test") or self.differences.get("valid")
-
-    @computed_field
-    def sentence(self) -> str:
-        """The finding in words."""
-        return describe_contrast(self)
+    bits_per_byte: dict[str, Spread] = {}
+    epochs: tuple[float, ...] = ()
 
 
 class Comparison(Block):
@@ -98,7 +49,8 @@ class Comparison(Block):
 
     experiment: str
     baseline: str
-    seeds: list[int]
+    unit: Unit
+    seeds: dict[str, list[int]]
     left_out: dict[str, list[int]]
     arms: list[ArmSummary]
     contrasts: list[Contrast]
@@ -106,36 +58,63 @@ class Comparison(Block):
     notes: list[str]
 
 
-def compare_arms(records_by_arm: Arms, *, token_nll: TokenNLL) -> Comparison:
-    """Compare every arm with the first, over the seeds that all of them have.
+def compare_arms(
+    records_by_arm: Arms,
+    *,
+    token_nll: TokenNLL,
+    curve: Callable[[Record], Sequence[CurvePoint]] = lambda record: (),
+    seed_rule: SeedRule = "welch",
+    margin: float | None = None,
+    allow: Sequence[str] = (),
+    others: Iterable[Record] = (),
+    decision: Decision | None = None,
+) -> Comparison:
+    """Compare every arm with the first, over all the seeds that each of them has.
 
-    `token_nll(record)` gives the nats of the test tokens, shape (tokens,), or None; it is asked only when there is
-    one seed. Raises UsageError, naming the field, when the runs may not be compared.
+    `token_nll(record)` gives the nats of the test tokens, shape (tokens,), or None; `curve(record)` the learning curve,
+    for what the other rule for the checkpoint would have scored. `seed_rule` is chosen before looking: `paired` takes
+    only the seeds that all arms share. `margin`, in percent, asks for an equivalence; `allow` are paths in which arms
+    may differ undeclared; `others` are records that may tell how much seeds vary where an arm has one run. `decision`
+    is what came of adding seeds to two arms while looking.
+
+    Raises UsageError, naming the field, when the runs may not be compared.
     """
-    check_comparable(records_by_arm)
-    seeds = find_common_seeds(records_by_arm)
-    arms = {arm: _with_seeds(records, seeds) for arm, records in records_by_arm.items()}
-    baseline, *others = arms
+    check_comparable(records_by_arm, allow=allow)
+    arms = {arm: sorted(records, key=lambda record: record.seed) for arm, records in records_by_arm.items()}
+    if seed_rule == "paired":
+        common = find_common_seeds(arms)
+        arms = {arm: [record for record in records if record.seed in common] for arm, records in arms.items()}
+    seeds = {arm: [record.seed for record in records] for arm, records in arms.items()}
+    left_out = {arm: _left_out(records, seeds[arm]) for arm, records in records_by_arm.items()}
+    left_out = {arm: missing for arm, missing in left_out.items() if missing}
     everything = [record for records in arms.values() for record in records]
-    splits = [split for split in find_split_names(everything) if split != "train"]
-    by_split = {split: _find_differences(arms, split, token_nll) for split in splits}
-    contrasts = [_contrast(arms, arm, {split: found[arm] for split, found in by_split.items()}) for arm in others]
-    left_out = {arm: _left_out(records, seeds) for arm, records in records_by_arm.items()}
+    unit: Unit = "byte" if has_other_vocabularies(everything) else "token"
+    contrasts = _contrast(
+        arms, unit=unit, token_nll=token_nll, seed_rule=seed_rule, margin=margin, others=others, decision=decision
+    )
+    headlines = {contrast.arm: contrast.headline for contrast in contrasts if contrast.headline}
+    notes = describe_method(
+        headlines,
+        left_out=left_out,
+        train_is_running=not has_train_pass(everything),
+        while_looking=decision is not None,
+    )
     return Comparison(
         experiment=" and ".join(dict.fromkeys(record.experiment for record in everything)),
-        baseline=baseline,
+        baseline=next(iter(arms)),
+        unit=unit,
         seeds=seeds,
-        left_out={arm: missing for arm, missing in left_out.items() if missing},
+        left_out=left_out,
         arms=summarise_arms(arms),
         contrasts=contrasts,
-        caption=describe_common([records[0] for records in arms.values()], seeds=seeds),
-        notes=describe_method(contrasts, left_out=left_out, train_is_running=not has_train_pass(everything)),
+        caption=describe_common(arms, per_byte=unit == "byte", allow=allow),
+        notes=[*notes, *describe_checkpoints(arms, curve=curve), *describe_versions(everything)],
     )
 
 
 def difference_table(specs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     """In what the specs of arms differ: a row (dotted path, {arm: value}) per leaf, None where an arm lacks it."""
-    return find_differences(specs, spell_out=True)
+    return differences.find_differences(specs, spell_out=True)
 
 
 def summarise_arms(records_by_arm: Arms) -> list[ArmSummary]:
@@ -162,8 +141,9 @@ def has_train_pass(records: Iterable[Record]) -> bool:
 
 def measure_spread(values: Iterable[float | None]) -> Spread | None:
     """The mean over seeds; None when a seed has no value, for a mean over fewer seeds would be another figure."""
-    found = list(values)
-    if not found or None in found:
+    asked = list(values)
+    found = [value for value in asked if value is not None]
+    if not found or len(found) < len(asked):
         return None
     deviation = sample_deviation(found) if len(found) > 1 else None
     return Spread(mean=math.fsum(found) / len(found), deviation=deviation, num_seeds=len(found))
@@ -180,50 +160,58 @@ def _summarise(arm: str, records: list[Record], *, full_pass: bool) -> ArmSummar
         spreads["train"] = measure_spread(_perplexity(record, "train") for record in records)
     else:
         spreads["train"] = measure_spread(record.training_perplexity for record in records)
-    found = {split: spreads[split] for split in SPLITS if spreads[split] is not None}
-    return ArmSummary(arm=arm, parameters=records[0].parameters, perplexity=found)
-
-
-def _contrast(arms: Arms, arm: str, differences: dict[str, Difference]) -> Contrast:
-    baseline = next(iter(arms))
-    total, reference = (arms[name][0].parameters.total for name in (arm, baseline))
-    return Contrast(
+    found = {split: spread for split in SPLITS if (spread := spreads[split]) is not None}
+    splits = [split for split in find_split_names(records) if split != "train"]
+    per_byte = {split: measure_spread(_bits_per_byte(record, split) for record in records) for split in splits}
+    return ArmSummary(
         arm=arm,
-        baseline=baseline,
-        num_seeds=len(arms[arm]),
-        parameters_percent=(total / reference - 1) * 100,
-        differences=differences,
+        parameters=records[0].parameters,
+        perplexity=found,
+        bits_per_byte={split: spread for split, spread in per_byte.items() if spread is not None},
+        epochs=tuple(record.checkpoint.epoch for record in records),
     )
 
 
-def _find_differences(arms: Arms, split: str, token_nll: TokenNLL) -> dict[str, Difference]:
-    """Every arm but the first against the first, with p values adjusted over these arms."""
-    baseline, *others = arms.values()
-    found = [_difference(records, baseline, split, token_nll) for records in others]
-    p_values = [difference.p for difference in found if difference.p is not None]
-    adjusted = iter(adjust_holm(p_values))
-    complete = [
-        difference if difference.p is None else difference.model_copy(update={"adjusted_p": next(adjusted)})
-        for difference in found
-    ]
-    return dict(zip(list(arms)[1:], complete, strict=True))
+def _contrast(
+    arms: Arms,
+    *,
+    unit: Unit,
+    token_nll: TokenNLL,
+    seed_rule: SeedRule,
+    margin: float | None,
+    others: Iterable[Record],
+    decision: Decision | None,
+) -> list[Contrast]:
+    baseline, *names = arms
+    others = list(others)
+    splits = find_split_names(record for records in arms.values() for record in records)
+    by_split = {
+        split: find_differences(arms, split=split, unit=unit, token_nll=token_nll, seed_rule=seed_rule, others=others)
+        for split in splits
+        if split != "train"
+    }
+    reference = arms[baseline][0].parameters.total
+    contrasts = []
+    for arm in names:
+        contrast = Contrast(
+            arm=arm,
+            baseline=baseline,
+            parameters_percent=(arms[arm][0].parameters.total / reference - 1) * 100,
+            differences={split: found[arm] for split, found in by_split.items()},
+            margin=margin,
+            decision=decision,
+        )
+        contrasts.append(contrast.model_copy(update={"plan": _plan(contrast)}))
+    return contrasts
 
 
-def _difference(records: list[Record], baseline: list[Record], split: str, token_nll: TokenNLL) -> Difference:
-    pairs = list(zip(records, baseline, strict=True))
-    gaps = [ours.evaluations[split].nll_per_token - theirs.evaluations[split].nll_per_token for ours, theirs in pairs]
-    if len(gaps) > 1:
-        return _as_difference(split, estimate_over_seeds(gaps), source="seeds")
-    nats = [token_nll(record) for record in pairs[0]] if split == "test" else [None]
-    if any(found is None for found in nats):
-        return Difference(split=split, ln_ratio=gaps[0], source="none")
-    by_token = nats[0].astype("float64") - nats[1]
-    return _as_difference(split, estimate_over_text(gaps[0], differences_by_token=by_token), source="text")
-
-
-def _as_difference(split: str, estimate: Estimate, *, source: Literal["seeds", "text"]) -> Difference:
-    low, high = estimate.low, estimate.high
-    return Difference(split=split, ln_ratio=estimate.difference, low=low, high=high, p=estimate.p, source=source)
+def _plan(contrast: Contrast) -> SeedPlan | None:
+    """How many more seeds would settle an undecided contrast on this text; None where nothing is known of seeds."""
+    found = contrast.headline
+    if contrast.outcome != "undecided" or found is None or found.deviation is None:
+        return None
+    margin = None if contrast.margin is None else found.in_nats(contrast.margin)
+    return plan_seeds(found.ln_ratio, deviation=found.deviation, num_seeds=min(found.num_seeds), margin=margin)
 
 
 def _perplexity(record: Record, split: str) -> float | None:
@@ -231,8 +219,9 @@ def _perplexity(record: Record, split: str) -> float | None:
     return evaluation.perplexity if evaluation else None
 
 
-def _with_seeds(records: list[Record], seeds: list[int]) -> list[Record]:
-    return sorted((record for record in records if record.seed in seeds), key=lambda record: record.seed)
+def _bits_per_byte(record: Record, split: str) -> float | None:
+    evaluation = record.evaluations[split]
+    return evaluation.nll / math.log(2) / evaluation.bytes if evaluation.bytes else None
 
 
 def _left_out(records: list[Record], seeds: list[int]) -> list[int]:

@@ -53,7 +53,7 @@ def plan_seeds(
 
     def find_first(margin: float | None) -> int | None:
         powers = (compute_power(difference, num_seeds=n, margin=margin, **settings) for n in candidates)
-        enough = next((n for n, found in zip(candidates, powers) if found >= power), None)
+        enough = next((n for n, found in zip(candidates, powers, strict=False) if found >= power), None)
         return None if enough is None else max(0, enough - num_seeds)
 
     return SeedPlan(sign=find_first(None), equivalence=None if margin is None else find_first(margin))

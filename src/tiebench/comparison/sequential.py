@@ -37,6 +37,7 @@ most (1 + n g)^(v / 2)); at 4 effects of one deviation need more seeds."""
 _MOST_LOG_EVIDENCE = 700.0  # e stays a float, and 1 / e above 0
 
 Outcome = Literal["better", "worse", "equivalent", "undecided"]
+Bounds = tuple[float, float]
 
 
 class Look(Block):
@@ -54,6 +55,11 @@ class Look(Block):
     p: float
     low: float | None
     high: float | None
+
+    @property
+    def bounds(self) -> "Bounds | None":
+        """`low` and `high`; None while they are unbounded."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 class Decision(Block):
@@ -116,17 +122,17 @@ def take_look(
     if min(sizes.values()) < 2:
         raise ValueError("a look needs two runs of each arm")
     means = [math.fsum(values) / len(values) for values in (ours, baseline)]
-    squares = sum((value - mean) ** 2 for values, mean in zip((ours, baseline), means) for value in values)
+    squares = sum((value - mean) ** 2 for values, mean in zip((ours, baseline), means, strict=True) for value in values)
     difference, deviation = means[0] - means[1], math.sqrt(squares / (len(ours) + len(baseline) - 2))
     error = deviation / math.sqrt(_count_effective(len(ours), len(baseline)))
     t = difference / error if error else math.copysign(math.inf, difference) if difference else 0.0
     e_value = compute_e_value(t, **sizes, prior_deviation=prior_deviation)
     critical = find_critical_t(**sizes, alpha=alpha, prior_deviation=prior_deviation)
-    low = high = None
+    bounds = None
     if math.isfinite(critical):
-        low, high = difference - critical * error, difference + critical * error
+        bounds = difference - critical * error, difference + critical * error
+    low, high = _intersect(bounds, earlier) or (None, None)
     p = min([1.0, 1 / e_value, *(look.p for look in earlier[-1:])])
-    low, high = _intersect(low, high, earlier)
     return Look(**sizes, difference=difference, deviation=deviation, e_value=e_value, p=p, low=low, high=high)
 
 
@@ -162,12 +168,9 @@ def decide(looks: Sequence[Look], *, margin: float | None = None, text_reach: fl
         raise ValueError("a decision needs at least one look")
     if (margin is not None and margin <= 0) or text_reach < 0:
         raise ValueError(f"a margin must be positive and a reach not negative, found {margin} and {text_reach}")
-    for look in looks:
-        low, high = _widen(look, text_reach)
-        within = None if margin is None else low is not None and -margin < low and high < margin
-        outcome = _judge(low, high, within=within)
-        if outcome != "undecided":
-            break
+    judged = [(look, *_judge(look, margin=margin, text_reach=text_reach)) for look in looks]
+    look, bounds, outcome, within = next((found for found in judged if found[2] != "undecided"), judged[-1])
+    low, high = bounds or (None, None)
     return Decision(
         outcome=outcome,
         within_margin=within,
@@ -195,26 +198,22 @@ def _count_effective(num_ours: int, num_baseline: int) -> float:
     return num_ours * num_baseline / (num_ours + num_baseline)
 
 
-def _intersect(
-    low: float | None, high: float | None, earlier: Sequence[Look]
-) -> tuple[float, float] | tuple[None, None]:
+def _intersect(bounds: Bounds | None, earlier: Sequence[Look]) -> Bounds | None:
     """With the look before, which holds all before it. Where nothing is left (it had decided), the new one stands."""
-    before = earlier[-1] if earlier else None
-    if before is None or before.low is None:
-        return low, high
-    if low is None:
-        return before.low, before.high
-    both = max(low, before.low), min(high, before.high)
-    return both if both[0] <= both[1] else (low, high)
+    before = earlier[-1].bounds if earlier else None
+    if before is None or bounds is None:
+        return bounds or before
+    low, high = max(bounds[0], before[0]), min(bounds[1], before[1])
+    return (low, high) if low <= high else bounds
 
 
-def _widen(look: Look, reach: float) -> tuple[float, float] | tuple[None, None]:
-    return (None, None) if look.low is None else (look.low - reach, look.high + reach)
-
-
-def _judge(low: float | None, high: float | None, *, within: bool | None) -> Outcome:
-    if low is None:
-        return "undecided"
+def _judge(look: Look, *, margin: float | None, text_reach: float) -> tuple[Bounds | None, Outcome, bool | None]:
+    """The bounds, widened by what the text may add, what they say, and whether they lie within the margin."""
+    if look.bounds is None:
+        return None, "undecided", None if margin is None else False
+    low, high = look.bounds[0] - text_reach, look.bounds[1] + text_reach
+    within = None if margin is None else -margin < low and high < margin
+    outcome: Outcome = "equivalent" if within else "undecided"
     if high < 0 or low > 0:
-        return "better" if high < 0 else "worse"
-    return "equivalent" if within else "undecided"
+        outcome = "better" if high < 0 else "worse"
+    return (low, high), outcome, within

@@ -58,8 +58,8 @@ def vary_seeds(
     if rule == "paired":
         return _vary_arm(ours - baseline, weights)
     if rule == "welch" and not known:
-        arms = [_vary_arm(arm, weights) for arm in (ours, baseline)]
-        return None if None in arms else _add_arms(*arms)
+        first, second = (_vary_arm(arm, weights) for arm in (ours, baseline))
+        return _add_arms(first, second) if first and second else None
     sums = [_square_seeds(arm, weights) for arm in (ours, baseline)]
     own_freedom = len(ours) + len(baseline) - 2
     known = known or SeedDeviation(0.0, 0)

@@ -17,7 +17,7 @@ crossed design with two random factors (Cornfield & Tukey 1956; Searle, Casella 
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tiebench.comparison.blocks import average_blocks, count_tokens
 from tiebench.comparison.sources import (
@@ -33,6 +33,8 @@ from tiebench.experiment.block import Block
 
 if TYPE_CHECKING:
     import numpy as np
+
+Source = Literal["seeds", "text"]
 
 
 class Uncertainty(Block):
@@ -66,9 +68,10 @@ class Estimate(Block):
     num_blocks: int
 
     @property
-    def covers(self) -> tuple[str, ...]:
+    def covers(self) -> tuple[Source, ...]:
         """The sources of variation in the headline: `seeds`, `text`, both or neither."""
-        return tuple(name for name in ("seeds", "text") if getattr(self, name) is not None)
+        parts: tuple[tuple[Source, Uncertainty | None], ...] = (("seeds", self.seeds), ("text", self.text))
+        return tuple(name for name, part in parts if part is not None)
 
 
 def estimate_difference(
@@ -95,9 +98,9 @@ def estimate_difference(
     unequal number, and a `seed_deviation` of paired seeds.
     """
     _check(ours, baseline, seed_rule, seed_deviation)
-    means = [average_blocks(nats, starts=block_starts) for nats in (ours, baseline)]
+    first, second = (average_blocks(nats, starts=block_starts) for nats in (ours, baseline))
     weights = count_tokens(ours.shape[1], starts=block_starts) / ours.shape[1]
-    return _estimate(*means, weights=weights, seed_rule=seed_rule, seed_deviation=seed_deviation)
+    return _estimate(first, second, weights=weights, seed_rule=seed_rule, seed_deviation=seed_deviation)
 
 
 def estimate_from_totals(
@@ -113,9 +116,9 @@ def estimate_from_totals(
     """
     import numpy as np
 
-    means = [np.asarray(values, dtype=np.float64).reshape(-1, 1) for values in (ours, baseline)]
-    _check(*means, seed_rule, seed_deviation)
-    return _estimate(*means, weights=np.ones(1), seed_rule=seed_rule, seed_deviation=seed_deviation)
+    first, second = (np.asarray(values, dtype=np.float64).reshape(-1, 1) for values in (ours, baseline))
+    _check(first, second, seed_rule, seed_deviation)
+    return _estimate(first, second, weights=np.ones(1), seed_rule=seed_rule, seed_deviation=seed_deviation)
 
 
 def _check(ours: "np.ndarray", baseline: "np.ndarray", rule: SeedRule, known: SeedDeviation | None) -> None:

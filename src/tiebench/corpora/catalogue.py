@@ -62,7 +62,9 @@ def restore_files(source: Source, *, rows: dict[str, Iterator[str]], folder: Pat
 
 def _find_files(source: Source, *, data_dir: Path | None) -> dict[str, Path] | None:
     """The files of the first layout that is complete; a layout with a file missing is an error, not a miss."""
-    for layout in source.layouts if data_dir else ():
+    if data_dir is None:
+        return None
+    for layout in source.layouts:
         files = {split: data_dir / layout.format(split=split) for split in SPLITS}
         missing = [str(file) for file in files.values() if not file.is_file()]
         if not missing:

@@ -45,7 +45,7 @@ def fetch_rows(hub: HubText) -> dict[str, Iterator[str]]:
 def read_column(table: "Dataset", *, column: str) -> Iterator[str]:
     """The values of one column, a batch at a time."""
     for batch in table.iter(batch_size=1000):
-        yield from batch[column]
+        yield from dict(batch)[column]
 
 
 def _load_tables(hub: HubText) -> dict[str, "Dataset"]:

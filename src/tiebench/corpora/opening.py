@@ -11,10 +11,11 @@ from tiebench.errors import UsageError
 from tiebench.experiment.corpus_config import CorpusConfig, TextConfig
 
 
-def open_corpus(config: CorpusConfig, *, data_dir: Path | None = None) -> Corpus:
+def open_corpus(config: CorpusConfig, *, data_dir: Path | None = None, near: Path | None = None) -> Corpus:
     """The corpus that a `corpus:` block names, with every count verified.
 
-    `data_dir` is the folder with downloaded corpora; without it, the environment variable `TIEBENCH_DATA`.
+    `data_dir` is the folder with downloaded corpora; without it, the environment variable `TIEBENCH_DATA`. `near` is
+    the folder of the experiment file, where the paths of one's own text are looked for first.
 
     Raises UsageError for a data folder that does not exist, TiebenchError for text that cannot be found, cannot be
     read or is not what the catalogue expects.
@@ -25,5 +26,5 @@ def open_corpus(config: CorpusConfig, *, data_dir: Path | None = None) -> Corpus
         hint = "Name the folder that holds the corpora with --data-dir or TIEBENCH_DATA."
         raise UsageError(f"the data folder {folder} does not exist", hint)
     if isinstance(config, TextConfig):
-        return open_text(config, data_dir=folder)
+        return open_text(config, data_dir=folder, near=near)
     return open_pydocs() if config.type == "pydocs" else open_source(CATALOGUE[config.type], data_dir=folder)

@@ -6,13 +6,14 @@ from pathlib import Path
 from tiebench.errors import TiebenchError
 
 PIECE_BYTES = 2**21
+BOM = b"\xef\xbb\xbf"  # the byte order mark that some editors put before a text
 
 
 def read_pieces(file: Path) -> Iterator[str]:
     """The text of a UTF-8 file in pieces of about 2 MiB that end with a newline.
 
     A last line without its newline is given one. A line that is longer than a piece is cut before a space.
-    Only `\\n` ends a line; nothing is translated.
+    Only `\\n` ends a line; nothing is translated. A byte order mark before the text is no part of it.
 
     Raises TiebenchError that names the line when the file is not UTF-8.
     """
@@ -27,22 +28,29 @@ def read_lines(file: Path) -> Iterator[str]:
 
     Raises TiebenchError that names the line when the file is not UTF-8.
     """
-    rest = ""
+    begun: list[str] = []
     for piece in read_pieces(file):
-        *whole, rest = (rest + piece).split("\n")
-        yield from whole
+        first, *others = piece.split("\n")
+        begun.append(first)
+        if others:
+            yield "".join(begun)
+            yield from others[:-1]
+            begun = [others[-1]]
 
 
 def _read_blocks(file: Path) -> Iterator[bytes]:
-    rest = b""
+    """What is read is looked through once and joined once, so that a line without end costs no more than others."""
+    begun: list[bytes] = []  # of a line, or of its part after a space; none of it is empty
     with file.open("rb") as stream:
+        if stream.read(len(BOM)) != BOM:
+            stream.seek(0)
         while block := stream.read(PIECE_BYTES):
-            block = rest + block
             end = block.rfind(b"\n") + 1 or max(block.rfind(b" "), 0)
-            rest = block[end:]
-            if end:
-                yield block[:end]
-    if rest:
+            if end or (begun and block.startswith(b" ")):
+                yield b"".join([*begun, block[:end]])
+                begun = []
+            begun += [block[end:]] if block[end:] else []
+    if rest := b"".join(begun):
         yield rest if rest.endswith(b"\n") else rest + b"\n"
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from tiebench.corpora.cache import keep_folder
 from tiebench.corpora.corpus import SPLITS, Corpus
 from tiebench.corpora.reading import read_pieces
-from tiebench.corpora.vocabulary import Vocabulary
+from tiebench.corpora.vocabulary import UNKNOWN, Vocabulary
 
 HEADER = "streams.json"
-VERSION = 1  # of the files: raise it when the same text and vocabulary would be written otherwise
+VERSION = 2  # of the files: raise it when the same text and vocabulary would be written otherwise
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class TokenStream:
 
     `ids[0]` is the vocabulary's boundary, so that `ids[:-1]` are the inputs, `ids[1:]` the targets, and every token
     of the split is a target. `num_words` are words between white space (no `<eos>`), `num_bytes` the UTF-8 bytes
-    with newlines, `num_unknown` the tokens that became `<unk>` and were not `<unk>` in the text.
+    with newlines, `num_unknown` the words that are lost: they became `<unk>`, or are `<unk>` in the text already.
     """
 
-    ids: np.memmap
+    ids: np.ndarray
     num_tokens: int
     num_words: int
     num_bytes: int
@@ -67,14 +67,15 @@ def _write_streams(corpus: Corpus, vocabulary: Vocabulary, folder: Path) -> None
 def _write_stream(pieces: Iterator[str], *, file: Path, vocabulary: Vocabulary) -> dict[str, int]:
     """Write the boundary and the ids of every piece; return the counts."""
     dtype = _choose_dtype(vocabulary.size)
-    counts = dict.fromkeys(("num_tokens", "num_words", "num_bytes", "num_unknown"), 0)
+    counts: dict[str, int] = dict.fromkeys(("num_tokens", "num_words", "num_bytes", "num_unknown"), 0)
     with file.open("wb") as out:
         np.array([vocabulary.boundary], dtype).tofile(out)
         for piece in pieces:
             ids, num_unknown = vocabulary.encode_piece(piece)
             ids.astype(dtype).tofile(out)
             counts["num_tokens"] += len(ids)
-            counts["num_words"] += len(piece.split())
+            words = piece.split()
+            counts["num_words"] += len(words)
             counts["num_bytes"] += len(piece.encode("utf-8"))
-            counts["num_unknown"] += num_unknown
+            counts["num_unknown"] += num_unknown + words.count(UNKNOWN)
     return counts

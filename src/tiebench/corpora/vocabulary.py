@@ -119,7 +119,7 @@ class BPEVocabulary(Vocabulary):
         return self._tokenizer.decode([int(id) for id in ids], skip_special_tokens=False)
 
     def token(self, id: int) -> str:
-        return self._tokenizer.id_to_token(int(id))
+        return self._tokenizer.id_to_token(int(id)) or ""
 
     def describe(self) -> dict[str, Any]:
         return {"type": "bpe", "tokenizer": self._tokenizer.to_str()}

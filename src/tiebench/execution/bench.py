@@ -126,7 +126,7 @@ def measure_arm(
         train_rate, num_steps = time_training(trainer, seconds=seconds)
         evaluation_rate = time_evaluation(trainer, workload, seconds=seconds)
         peak = environment.measure_peak_memory(place)
-    precision = trainer.state.precision
+    precision = trainer.state.precision or "fp32"
     scoring_precision = workload.run.spec.evaluation.precision or "fp32"
     ceiling = measure_ceiling(place, precision=precision)
     return SpeedMeasurement(

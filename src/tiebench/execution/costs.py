@@ -28,7 +28,7 @@ from tiebench.execution.workloads import Workload, draw_stream
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.language_model import build_on_meta, count_flops_per_token
 from tiebench.results.record import RECORD_FILE
-from tiebench.training.batches import Batches
+from tiebench.training.batches import build_batches
 from tiebench.training.trainer import Trainer, plan_steps
 
 TIMING_SECONDS = 60.0
@@ -61,12 +61,12 @@ class Rate:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """One arm: what one run of it takes, and how many are still to do. None where the text is not there to count."""
+    """One arm: what one run of it takes, and how many are still to do. `flops` is None where there was no text."""
 
     run: RunSpec
     num_runs: int
-    vocabulary_size: int | None = None
-    tokens: int | None = None
+    vocabulary_size: int = 0
+    tokens: int = 0
     flops: float | None = None
     flops_per_step: float = 0.0
     seconds: float | None = None
@@ -129,15 +129,25 @@ def count_operations(cost: CostEstimate, *, tokens: dict[str, int]) -> CostEstim
     model = build_on_meta(cost.run.spec, vocabulary_size=cost.vocabulary_size)
     per_token = count_flops_per_token(model, context=training.window, objective=training.objective)
     stream = TokenStream(np.empty(0), tokens["train"], 0, 0, 0)
-    batches = Batches(stream, training.batch_size, training.window, model.architecture.recurrent, cost.run.seed)
-    num_steps = plan_steps(training, steps_per_epoch=batches.steps_per_epoch)
+    recurrent = model.architecture.recurrent
+    batches = build_batches(training, stream=stream, recurrent=recurrent, seed=cost.run.seed)
+    return weigh_operations(cost, tokens=tokens, flops_per_token=per_token, steps_per_epoch=batches.steps_per_epoch)
+
+
+def weigh_operations(
+    cost: CostEstimate, *, tokens: dict[str, int], flops_per_token: int, steps_per_epoch: int
+) -> CostEstimate:
+    """With the operations of training and evaluating a model that was counted already."""
+    training = cost.run.spec.training
+    num_steps = plan_steps(training, steps_per_epoch=steps_per_epoch)
     num_trained = num_steps * training.batch_size * training.window
-    num_evaluations = num_steps // (training.evaluate_every or batches.steps_per_epoch) + 1
+    num_evaluations = num_steps // (training.evaluate_every or steps_per_epoch) + 1
     num_scored = num_evaluations * tokens["valid"] + tokens["test"]
     num_scored += tokens["train"] if cost.run.spec.evaluation.train else 0
-    per_step = per_token * training.batch_size * training.window
-    scoring = count_flops_per_token(model, context=training.window) / 3 * num_scored
-    return replace(cost, tokens=num_trained, flops=per_token * num_trained + scoring, flops_per_step=per_step)
+    per_step = flops_per_token * training.batch_size * training.window
+    return replace(
+        cost, tokens=num_trained, flops=flops_per_token * (num_trained + num_scored / 3), flops_per_step=per_step
+    )
 
 
 def _time_models(costs: list[CostEstimate], *, settings: Settings) -> list[Rate]:
@@ -148,9 +158,9 @@ def _time_models(costs: list[CostEstimate], *, settings: Settings) -> list[Rate]
         torch.set_num_threads(1)  # whose CPU time hardly notices what else the machine does
         for cost in _order_by_use(costs):
             known, left = _find_rate(cost, rates), ends - time.perf_counter()
-            if known is None or (known.model != _name_model(cost) and 2 * known.predict_step(cost) < left):
-                speed = cost.flops_per_step / _time_step(cost, device=settings.device)
-                rates.append(Rate(_name_model(cost), _name_kind(cost.run), cost.flops_per_step, speed))
+            if known is None or (known.model != name_model(cost) and 2 * known.predict_step(cost) < left):
+                speed = cost.flops_per_step / time_step(cost, device=settings.device)
+                rates.append(Rate(name_model(cost), _name_kind(cost.run), cost.flops_per_step, speed))
     return rates
 
 
@@ -159,13 +169,13 @@ def _order_by_use(costs: list[CostEstimate]) -> list[CostEstimate]:
     smallest: dict[str, CostEstimate] = {}
     for cost in sorted(costs, key=lambda cost: cost.flops_per_step):
         smallest.setdefault(_name_kind(cost.run), cost)
-    return [*smallest.values(), *sorted(costs, key=lambda cost: -cost.flops * cost.num_runs)]
+    return [*smallest.values(), *sorted(costs, key=lambda cost: -(cost.flops or 0.0) * cost.num_runs)]
 
 
 def _find_rate(cost: CostEstimate, rates: list[Rate]) -> Rate | None:
     """The rate of this very model, or of the one of its kind nearest in size; None where the kind was not timed."""
     alike = [rate for rate in rates if rate.kind == _name_kind(cost.run)]
-    model = _name_model(cost)
+    model = name_model(cost)
     return min(
         alike,
         key=lambda rate: (rate.model != model, abs(math.log(rate.flops_per_step / cost.flops_per_step))),
@@ -173,23 +183,26 @@ def _find_rate(cost: CostEstimate, rates: list[Rate]) -> Rate | None:
     )
 
 
-def _time_step(cost: CostEstimate, *, device: str) -> float:
-    """Seconds of a training step, of one core or of the GPU: the mean of a few after the first, or the first slow one."""
+def time_step(cost: CostEstimate, *, device: str, seconds: float = STEP_SECONDS) -> float:
+    """Seconds of a training step, of one core or the GPU: the mean of a few after the first, or a slow first one.
+
+    `seconds` is how long a few steps take at least.
+    """
     place = choose_device(device)
     read_clock = time.process_time if place.type == "cpu" else time.perf_counter
     training = cost.run.spec.training
     num_tokens = max(4 * training.batch_size * (training.window + 1), 10_000)
     streams = {split: draw_stream(num_tokens, vocabulary_size=cost.vocabulary_size) for split in ("train", "valid")}
     workload = Workload(cost.run.name, cost.run, cost.vocabulary_size, streams)
-    seconds: list[float] = []
+    spent: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(workload, device=place, folder=Path(folder))
         first = _time(trainer, read_clock)  # it also takes memory and loads libraries
-        if first > TIMING_SECONDS / 10:
+        if first > min(TIMING_SECONDS / 10, 6 * seconds):
             return first
-        while sum(seconds) < STEP_SECONDS or (len(seconds) < MIN_STEPS and sum(seconds) < TIMING_SECONDS / 10):
-            seconds.append(_time(trainer, read_clock))
-    return sum(seconds) / len(seconds)  # not the smallest: a coarse clock would call it zero
+        while sum(spent) < seconds or (len(spent) < MIN_STEPS and sum(spent) < TIMING_SECONDS / 10):
+            spent.append(_time(trainer, read_clock))
+    return sum(spent) / len(spent)  # not the smallest: a coarse clock would call it zero
 
 
 def _time(trainer: Trainer, read_clock: Callable[[], float]) -> float:
@@ -201,12 +214,12 @@ def _time(trainer: Trainer, read_clock: Callable[[], float]) -> float:
 
 def _with_seconds(cost: CostEstimate, rates: list[Rate]) -> CostEstimate:
     rate = _find_rate(cost, rates) if cost.flops is not None else None
-    if rate is None:
+    if rate is None or cost.flops is None:
         return cost
-    return replace(cost, seconds=cost.flops / rate.flops_per_second, timed=rate.model == _name_model(cost))
+    return replace(cost, seconds=cost.flops / rate.flops_per_second, timed=rate.model == name_model(cost))
 
 
-def _name_model(cost: CostEstimate) -> str:
+def name_model(cost: CostEstimate) -> str:
     """What decides the speed of a step; at equal widths the tie does not."""
     spec, training = cost.run.resolved, cost.run.resolved["training"]
     shape = [training[key] for key in ("batch_size", "window", "accumulate", "precision", "compile", "objective")]

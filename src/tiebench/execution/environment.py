@@ -17,7 +17,7 @@ import torch
 
 import tiebench
 from tiebench.errors import UsageError
-from tiebench.results.record import Provenance
+from tiebench.results.record import Precision, Provenance
 
 ALLOCATOR_VARIABLES = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD")
 VERSIONS = ("torch", "numpy", "tokenizers", "datasets", "transformers")
@@ -115,7 +115,7 @@ def describe_command() -> str:
     return shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "tiebench"), *sys.argv[1:]])
 
 
-def describe_provenance(*, started: str, device: torch.device, precision: str | None = None) -> Provenance:
+def describe_provenance(*, started: str, device: torch.device, precision: Precision | None = None) -> Provenance:
     """Where what was measured from `started` until now comes from."""
     commit, dirty = find_commit()
     return Provenance(

@@ -35,9 +35,10 @@ def find_finished(run: RunSpec, *, settings: Settings) -> Record | None:
 
 def _check_text(found: Record, run: RunSpec, *, folder: Path, data_dir: Path | None) -> None:
     """A user's own files have no place in the signature, so their content is compared."""
-    checksum = open_corpus(run.spec.corpus, data_dir=data_dir).checksum
+    checksum = open_corpus(run.spec.corpus, data_dir=data_dir, near=run.folder).checksum
     if checksum != found.corpus.checksum:
-        raise UsageError(f"{folder} was trained on other text than {run.spec.corpus.train} has now", REMEDY)
+        name = run.spec.corpus.file or run.spec.corpus.train
+        raise UsageError(f"{folder} was trained on other text than {name} has now", REMEDY)
 
 
 def _name_difference(found: Record, run: RunSpec) -> str:

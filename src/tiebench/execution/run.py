@@ -15,8 +15,10 @@ from tiebench.corpora.vocabulary import save_vocabulary
 from tiebench.errors import TiebenchError, UsageError
 from tiebench.execution import environment
 from tiebench.execution.finished import find_finished
+from tiebench.execution.matching import match_runs
 from tiebench.execution.run_data import RunData, load_data
 from tiebench.execution.settings import Settings
+from tiebench.experiment.run_file import describe_run, read_signature
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.files import write_text
 from tiebench.models.language_model import (
@@ -46,6 +48,7 @@ def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None =
     number any more; Interrupted after a checkpoint on Ctrl-C or SIGTERM.
     """
     callback = callback or Callback()
+    (run,) = match_runs([run], data_dir=settings.data_dir)
     with environment.keep_threads():
         found = find_finished(run, settings=settings)
         if found is not None:
@@ -112,6 +115,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         experiment=run.experiment,
         arm=run.arm,
         seed=run.seed,
+        numerics=records.NUMERICS,
         signature=run.signature,
         spec=run.spec,
         declared=list(run.declared),
@@ -128,7 +132,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
             step=state.kept_step, epoch=state.kept_step / trainer.batches.steps_per_epoch
         ),
         usage=_describe_usage(state, model, run=run, device=device),
-        warnings=list_warnings(state, vocabulary_size=data.vocabulary.size),
+        warnings=[*run.remarks, *list_warnings(state, vocabulary_size=data.vocabulary.size)],
         provenance=environment.describe_provenance(started=started, device=device, precision=state.precision),
     )
     records.write_token_nll(scores["test"].token_nll, folder)
@@ -147,7 +151,7 @@ def _score_splits(trainer: Trainer, data: RunData) -> dict[str, Score]:
     for split in ("train", "valid", "test") if run.spec.evaluation.train else ("valid", "test"):
         stream = data.streams[split]
         callback.start_stage(split, total_tokens=stream.num_tokens)
-        scores[split] = score_stream(trainer.model, stream, spec=run.spec, advance=advance)
+        scores[split] = score_stream(trainer.model, stream, spec=run.spec.for_split(split), advance=advance)
     return scores
 
 
@@ -196,7 +200,7 @@ def _describe_usage(
 def _clear_folder(folder: Path, *, run: RunSpec, force: bool) -> None:
     """Begin with what this run itself left behind; what another spec left is refused, or removed with --force."""
     file = folder / SPEC_FILE
-    signature = yaml.safe_load(file.read_text("utf-8"))["signature"] if file.exists() else None
+    signature = read_signature(file)
     if signature is not None and signature != run.signature and not force:
         raise UsageError(
             f"{folder} holds an unfinished run of another spec ({signature}, not {run.signature})",
@@ -206,7 +210,4 @@ def _clear_folder(folder: Path, *, run: RunSpec, force: bool) -> None:
         for name in (records.RECORD_FILE, records.CURVE_FILE, records.TOKEN_NLL_FILE):
             (folder / name).unlink(missing_ok=True)
         remove_checkpoint(folder)
-    content = {"signature": run.signature, "experiment": run.experiment, "arm": run.arm, "seed": run.seed}
-    if run.altered:
-        content["altered"] = list(run.altered)
-    write_text(yaml.safe_dump({**content, "spec": run.resolved}, sort_keys=False), file=file)
+    write_text(yaml.safe_dump(describe_run(run), sort_keys=False), file=file)

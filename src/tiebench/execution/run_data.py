@@ -21,6 +21,6 @@ class RunData:
 
 def load_data(run: RunSpec, *, data_dir: Path | None = None) -> RunData:
     """Open the corpus, fit or find its vocabulary, open the streams. Raises TiebenchError with what is missing."""
-    corpus = open_corpus(run.spec.corpus, data_dir=data_dir)
+    corpus = open_corpus(run.spec.corpus, data_dir=data_dir, near=run.folder)
     vocabulary = fit_vocabulary(run.spec.vocabulary, corpus=corpus)
     return RunData(corpus, vocabulary, open_streams(corpus, vocabulary=vocabulary))

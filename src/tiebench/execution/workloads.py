@@ -110,9 +110,10 @@ def open_workload(name: str, *, arm: str, device: str = "cpu", data_dir: Path | 
         size, _ = WORKLOADS[name]
         streams = {split: draw_stream(number, vocabulary_size=size) for split, number in NUM_TOKENS.items()}
         return Workload(name, describe_run(name, arm=arm, device=device), size, streams)
+    from tiebench.execution.matching import match_runs
     from tiebench.execution.run_data import load_data
 
-    run = load_experiment(name).list_runs(arms=[arm])[0]
+    run = match_runs(load_experiment(name).list_runs(arms=[arm])[:1], data_dir=data_dir)[0]
     data = load_data(run, data_dir=data_dir)
     return Workload(name, run, data.vocabulary.size, data.streams)
 

@@ -1,4 +1,8 @@
-"""What every block of an experiment file is: frozen, strict, and without unknown keys; and the numbers that stand in it."""
+"""What every block of an experiment file is: frozen, strict, without unknown keys; and the numbers that stand in it.
+
+Every number has an upper bound. It lies far above what anyone has trained, and below what a machine chokes on before it
+can say so.
+"""
 
 from typing import Annotated
 
@@ -11,10 +15,16 @@ class Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Probability = Annotated[float, Field(ge=0, lt=1)]
+LARGEST_SEED = 2**63 - 1
+LARGEST_FLOAT = 3e38  # what a float32 can hold
+
+Positive = Annotated[int, Field(gt=0, le=10**12)]
+Layers = Annotated[int, Field(gt=0, le=1_000)]
+Width = Annotated[int, Field(gt=0, le=1_000_000)]
+Length = Annotated[int, Field(gt=0, le=10_000_000)]
+PositiveFloat = Annotated[float, Field(gt=0, le=LARGEST_FLOAT)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST_FLOAT)]
+Probability = Annotated[float, Field(ge=0, le=0.999_999)]  # at 1 - 1e-16 nothing is left to be scaled up
 
 
 class InitConfig(Block):

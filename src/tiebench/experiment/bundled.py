@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tiebench.errors import UsageError, did_you_mean
 
+SPEC_FILE = "spec.yaml"  # in the folder of a run
 QUICKSTART = "quickstart"
 
 
@@ -24,14 +25,30 @@ def list_claim_files() -> dict[str, Path]:
     return {file.stem: file for file in sorted((bundled_folder() / "claims").glob("*.yaml"))}
 
 
+def is_file(path: Path) -> bool:
+    """False as well for what no file system could hold, such as a name of 1,000 letters."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def find_config(name: str) -> Path:
-    """A path to a file, or the name of a bundled experiment. Raises UsageError for neither."""
+    """A path to a file, the folder of a run, or the name of a bundled experiment. Raises UsageError for none."""
     file = Path(name)
-    if file.is_file():
+    if is_file(file):
         return file
+    if is_file(file / SPEC_FILE):
+        return file / SPEC_FILE
     bundled = list_configs()
     if name in bundled:
         return bundled[name]
+    if file.is_dir():
+        patterns = ("*.yaml", "*.yml", f"*/{SPEC_FILE}")
+        found = sorted(str(path) for pattern in patterns for path in file.glob(pattern))[:3]
+        names = f"bundled experiments go by name: {', '.join(bundled)}"
+        hint = f"did you mean {' or '.join(found)}?" if found else names
+        raise UsageError(f"{name} is a folder, and an experiment is a file", hint)
     if file.suffix in (".yaml", ".yml") or len(file.parts) > 1:
         raise UsageError(f"no such file: {name}", f"bundled experiments go by name: {', '.join(bundled)}")
     raise UsageError(f"no file and no bundled experiment is called '{name}'", did_you_mean(name, bundled))

@@ -1,10 +1,12 @@
 """Which text: the named corpora, one's own files, and how text becomes tokens."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from tiebench.experiment.block import Block, Positive
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class PTBConfig(Block):
@@ -44,15 +46,41 @@ class PydocsConfig(Block):
 
 
 class TextConfig(Block):
-    """Your own text: three UTF-8 files, one sentence or paragraph a line.
+    """Your own text, UTF-8, one sentence or paragraph a line: three files, or one `file` and how to `split` it.
 
-    A relative path starts at the current folder, else at the data folder.
+    `split: [0.9, 0.05, 0.05]` gives the first 90 % of the lines to train, the next 5 % to valid and the last to test. A
+    relative path starts at the folder of the experiment file, else at the current folder, else at the data folder.
     """
 
     type: Literal["text"]
-    train: str
-    valid: str
-    test: str
+    train: str | None = None
+    valid: str | None = None
+    test: str | None = None
+    file: str | None = None
+    split: tuple[Fraction, Fraction, Fraction] | None = None
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _three_files_or_one(self) -> "TextConfig":
+        given = [key for key in ("train", "valid", "test") if getattr(self, key) is not None]
+        if self.file is not None and given:
+            raise ValueError(f"give 'file' or {', '.join(map(repr, given))}, not both")
+        if self.file is None and len(given) < 3:
+            missing = [key for key in ("train", "valid", "test") if key not in given]
+            raise ValueError(f"{', '.join(map(repr, missing))} needed; or one 'file' and how to 'split' it")
+        return self
+
+    @model_validator(mode="after")
+    def _file_is_split(self) -> "TextConfig":
+        if (self.file is None) != (self.split is None):
+            raise ValueError("'file' and 'split' go together: file: all.txt, split: [0.9, 0.05, 0.05]")
+        if self.split is not None and abs(sum(self.split) - 1) > 1e-6:
+            raise ValueError(f"the three parts of 'split' must add up to 1, not {sum(self.split):g}")
+        return self
 
 
 CorpusConfig = Annotated[
@@ -71,7 +99,7 @@ class WordsConfig(Block):
     """A closed vocabulary of the training split's words; what is not in it becomes `<unk>`."""
 
     type: Literal["words"]
-    size: Positive | None = None
+    size: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
     min_count: Positive = 1
 
 
@@ -79,7 +107,7 @@ class BPEConfig(Block):
     """Byte-level byte pair encoding, trained on the training split (Sennrich et al. 2016)."""
 
     type: Literal["bpe"]
-    size: Annotated[int, Field(ge=257)] = 8192
+    size: Annotated[int, Field(ge=257, le=1_000_000)] = 8192
 
 
 class BytesConfig(Block):

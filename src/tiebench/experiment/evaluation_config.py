@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from tiebench.experiment.block import Block, Positive
+from tiebench.experiment.block import Block, Length
 
 
 class EvaluationConfig(Block):
@@ -13,14 +13,16 @@ class EvaluationConfig(Block):
     A recurrent model carries its state through the whole split in `batch_size` contiguous rows (1 is exact: one
     unbroken text). A transformer sees windows of at most `context` tokens (default: the training window), moved by
     `stride` (default: the context), and scores only what no earlier window has scored. `train: true` also makes a
-    full pass over the training split. What is scored is the best checkpoint by validation, with `checkpoint: last`
-    the one at the end of the budget. Scores are float32 whatever the precision of training, so that a perplexity
-    measures the weights alone; `precision: bf16` is another protocol, and the record says so.
+    full pass over the training split. `valid_batch_size` is the number of rows of the validation split where it is to
+    be another one. What is scored is the best checkpoint by validation, with `checkpoint: last` the one at the end of
+    the budget. Scores are float32 whatever the precision of training, so that a perplexity measures the weights alone;
+    `precision: bf16` is another protocol, and the record says so.
     """
 
-    batch_size: Positive | None = None
-    context: Positive | None = None
-    stride: Positive | None = None
+    batch_size: Length | None = None
+    valid_batch_size: Length | None = None
+    context: Length | None = None
+    stride: Length | None = None
     train: bool = False
     checkpoint: Literal["best", "last"] = "best"
     precision: Literal["bf16"] | None = None

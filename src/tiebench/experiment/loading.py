@@ -1,6 +1,6 @@
 """From an experiment file to its runs; everything that is wrong with the file is said at once, each with its line."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,15 @@ from pydantic import ValidationError
 from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment import schema
 from tiebench.experiment.bundled import find_config
+from tiebench.experiment.matching_config import Match, MatchConfig
 from tiebench.experiment.merging import apply_override, expand_shorthands, list_paths, merge, parse_override
-from tiebench.experiment.problems import Problem, explain_problems, raise_problems
+from tiebench.experiment.problems import Problem, explain_problems, raise_problems, shorten
+from tiebench.experiment.run_file import check_signature, is_run_record, read_run_record
 from tiebench.experiment.run_spec import RunSpec
+from tiebench.experiment.top_level import BLOCKS, check_top
 from tiebench.experiment.yaml_file import Document, read_document
 
-TOP_KEYS = ("name", "description", "seeds", "arms")
+NEW_RECIPE = {"training": {"random_offset": True}}  # what a file leaves unsaid, where a record without it says null
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Experiment:
     seeds: tuple[int, ...]
     declared: tuple[str, ...]
     altered: tuple[str, ...] = ()
+    matches: dict[str, MatchConfig] = field(default_factory=dict)
 
     def list_runs(self, *, arms: list[str] | None = None, seeds: list[int] | None = None) -> list[RunSpec]:
         """The runs, seed by seed, so that a comparison can be read early; each once.
@@ -39,10 +43,16 @@ class Experiment:
             if arm not in self.arms:
                 raise UsageError(f"{self.source} has no arm '{arm}'", did_you_mean(arm, self.arms))
         return [
-            RunSpec(self.name, arm, seed, self.arms[arm], self.declared, self.altered)
+            RunSpec(
+                self.name, arm, seed, self.arms[arm], self.declared, self.altered, self.source, self._find_match(arm)
+            )
             for seed in dict.fromkeys(seeds or self.seeds)
             for arm in chosen
         ]
+
+    def _find_match(self, arm: str) -> Match | None:
+        config = self.matches.get(arm)
+        return Match(config, self.arms[config.arm]) if config else None
 
 
 def load_experiment(name: str | Path, *, overrides: tuple[str, ...] | list[str] = ()) -> Experiment:
@@ -51,36 +61,65 @@ def load_experiment(name: str | Path, *, overrides: tuple[str, ...] | list[str] 
     Raises UsageError that lists every problem with file, line, dotted path, what was found and what is allowed.
     """
     document = read_document(find_config(str(name)))
+    if is_run_record(document.data):
+        return load_run_record(document, overrides=tuple(overrides))
+    lay_overrides(document, overrides)
+    return resolve_document(document, altered=tuple(overrides))
+
+
+def lay_overrides(document: Document, overrides: tuple[str, ...] | list[str]) -> None:
+    """Change a document by `--set` options. Raises UsageError for one that cannot be read or that an arm undoes."""
     for text in overrides:
         path, value = parse_override(text)
         document.data = apply_override(document.data, path, value)
         document.lines = {known: line for known, line in document.lines.items() if known[: len(path)] != path}
-        document.overridden[path] = f"--set {text}"
-    return resolve_document(document, altered=tuple(overrides))
+        document.overridden[path] = f"--set {shorten(text)}"
+
+
+def load_run_record(document: Document, *, overrides: tuple[str, ...] = ()) -> Experiment:
+    """The one run that a `spec.yaml` records, as an experiment of one arm and one seed.
+
+    Raises UsageError where the record is damaged, and where it does not describe the run that its signature names.
+    """
+    recorded = read_run_record(document)
+    lay_overrides(recorded.document, overrides)
+    experiment = resolve_document(recorded.document, altered=(*recorded.altered, *overrides))
+    experiment = replace(experiment, source=recorded.source, declared=recorded.declared)
+    if not overrides:
+        check_signature(experiment.list_runs()[0], recorded)
+    return experiment
 
 
 def resolve_document(document: Document, *, altered: tuple[str, ...] = ()) -> Experiment:
     """Raises UsageError as `load_experiment` does."""
     data = document.data
-    problems = _check_top(data)
-    base = expand_shorthands({key: value for key, value in data.items() if key not in TOP_KEYS})
+    if {"paper", "claims"} <= data.keys():
+        hint = "`tiebench reproduce FILE` checks it"
+        raise UsageError(f"{document.source} is a file of claims, not an experiment", hint)
+    problems = check_top(data)
+    base = expand_shorthands({key: value for key, value in data.items() if key in BLOCKS})
     written = data.get("arms")
     changes = {arm: expand_shorthands(change or {}) for arm, change in _mapping(written).items() if _is_block(change)}
+    asked = {arm: change.pop("match") for arm, change in changes.items() if "match" in change}
+    matches, found = _decode_matches(asked, arms=list(changes))
+    problems += found
     merged = {arm: merge(base, change) for arm, change in changes.items()} or {_name_by_tie(base): base}
     arms = {}
     for arm, block in merged.items():
         arms[arm], found = _decode_arm(block, prefix=("arms", arm) if arm in changes else ())
         problems += found
     raise_problems(problems, document)
-    declared = sorted({path for change in changes.values() for path in list_paths(change)}) or ["tie"]
+    paths = {path for change in changes.values() for path in list_paths(change)}
+    declared = sorted(paths | {f"architecture.{match.by}" for match in matches.values()}) or ["tie"]
     return Experiment(
         name=data.get("name") or Path(document.source).stem.lower(),
         description=data.get("description") or "",
         source=document.source,
-        arms=arms,
-        seeds=tuple(data.get("seeds", (1,))),
+        arms={arm: spec for arm, spec in arms.items() if spec is not None},
+        seeds=tuple(data.get("seeds") or (1,)),
         declared=tuple(_strip_type(path) for path in declared),
         altered=altered,
+        matches=matches,
     )
 
 
@@ -101,31 +140,28 @@ def _name_by_tie(block: dict[str, Any]) -> str:
     return str(tie["type"]) if isinstance(tie, dict) and "type" in tie else "arm"
 
 
-def _check_top(data: dict[str, Any]) -> list[Problem]:
-    """The keys that name and order runs; they are not part of any run's identity."""
-    problems = []
-    for key, value in [("name", data.get("name")), *((f"arms.{arm}", arm) for arm in _mapping(data.get("arms")))]:
-        if value is not None and not (isinstance(value, str) and schema.NAME.fullmatch(value)):
-            allowed = "a name of small letters, digits and . _ + -, as it becomes a folder"
-            problems.append(Problem(tuple(key.split(".")), value, allowed))
-    seeds = data.get("seeds", [1])
-    if not (isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds)):
-        problems.append(Problem(("seeds",), seeds, "a list of whole numbers, such as [1, 2, 3]"))
-    elif len(set(seeds)) < len(seeds):
-        problems.append(Problem(("seeds",), seeds, "each seed once"))
-    arms = data.get("arms")
-    if arms is not None and not (isinstance(arms, dict) and arms):
-        problems.append(Problem(("arms",), arms, "at least one arm, each `name: {what differs}`"))
-    for arm, change in _mapping(arms).items():
-        if not _is_block(change):
-            problems.append(Problem(("arms", arm), change, "what differs, such as {tie: true}"))
-    return problems
-
-
 def _decode_arm(block: dict[str, Any], *, prefix: tuple[str, ...]) -> tuple[schema.ArmSpec | None, list[Problem]]:
     """A merged arm as a typed spec, or what is wrong with it."""
+    filled = merge(NEW_RECIPE, block) if isinstance(block.get("training"), dict) else block
     try:
-        return schema.ArmSpec.model_validate(block), []
+        return schema.ArmSpec.model_validate(filled), []
     except ValidationError as error:
-        problems = explain_problems(error, model=schema.ArmSpec)
+        problems = explain_problems(error, model=schema.ArmSpec, data=block)
         return None, [problem.below(prefix) for problem in problems]
+
+
+def _decode_matches(asked: dict[str, Any], *, arms: list[str]) -> tuple[dict[str, MatchConfig], list[Problem]]:
+    """Which arms are to be as large as which others."""
+    matches: dict[str, MatchConfig] = {}
+    problems: list[Problem] = []
+    for arm, block in asked.items():
+        path = ("arms", arm, "match")
+        try:
+            match = matches[arm] = MatchConfig.model_validate(block)
+        except ValidationError as error:
+            problems += [found.below(path) for found in explain_problems(error, model=MatchConfig, data=block)]
+            continue
+        others = [name for name in arms if name not in asked]
+        if match.arm not in others:
+            problems.append(Problem((*path, match.amount), match.arm, did_you_mean(match.arm, others)))
+    return matches, problems

@@ -4,11 +4,15 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from tiebench.errors import UsageError, did_you_mean
+from tiebench.experiment.conflicts import find_conflicts, list_members
 from tiebench.experiment.yaml_file import Document
 
 CHECK = "`tiebench check CONFIG` tries a file without training"
+MOST_SHOWN = 20
+MOST_CHARACTERS = 80
 MESSAGES = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -35,48 +39,70 @@ class Problem:
         return replace(self, path=(*prefix, *self.path))
 
 
-def explain_problems(error: ValidationError, *, model: type[BaseModel]) -> list[Problem]:
-    """pydantic's measurements as problems, with suggestions for unknown keys; one for each path."""
+def explain_problems(error: ValidationError, *, model: type[BaseModel], data: Any) -> list[Problem]:
+    """pydantic's findings about `data` as problems, one for each path, with a suggestion for unknown keys.
+
+    What the checks between fields say comes after them.
+    """
     problems: dict[tuple, Problem] = {}
+    raised: list[tuple[tuple, str]] = []
     for item in error.errors():
+        if item["type"] == "value_error":
+            raised.append((_strip_tags(item["loc"], model), str(item.get("ctx", {})["error"])))
+            continue
         path, found = _strip_tags(item["loc"], model), item["input"]
         if item["type"] == "union_tag_invalid":  # pydantic shows the whole block where its `type` is wrong
-            path, found = (*path, "type"), item["ctx"]["tag"]
+            path, found = (*path, "type"), item.get("ctx", {})["tag"]
         problem = Problem(path, found, _explain(item, path, model))
         if path in problems and problem.allowed not in problems[path].allowed:
             problem = replace(problem, allowed=f"{problems[path].allowed}, or {problem.allowed}")
         problems[path] = problem
-    return list(problems.values())
+    conflicts = dict.fromkeys([*raised, *find_conflicts(model, data, wrong=set(problems))])
+    return [*problems.values(), *(Problem(path, None, says) for path, says in conflicts)]
 
 
 def raise_problems(problems: list[Problem], document: Document, *, hint: str = CHECK) -> None:
-    """Raises UsageError with one line a problem and the hint; says nothing when there is none."""
+    """Raises UsageError with one line a problem; says nothing when there is none."""
     lines = list(dict.fromkeys(_format(problem, document) for problem in problems))
     if lines:
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-        listing = "\n".join(f"  {line}" for line in lines)
-        raise UsageError(f"{document.source} has {count}:\n{listing}", hint)
+        listing = "\n".join(f"  {line}" for line in lines[:MOST_SHOWN])
+        more = f"\n  and {len(lines) - MOST_SHOWN} more" if len(lines) > MOST_SHOWN else ""
+        raise UsageError(f"{document.source} has {count}:\n{listing}{more}", hint)
 
 
 def _format(problem: Problem, document: Document) -> str:
     path = problem.path
     if path[0] == "arms" and len(path) > 2 and not _stands_in_arm(path, document):
         path = path[2:]
-    dotted = ".".join(map(str, path))
-    found = "" if problem.found is None or isinstance(problem.found, dict) else f"found {problem.found!r}; "
+    dotted = shorten(".".join(map(str, path)))
+    found = "" if problem.found is None or isinstance(problem.found, dict) else f"found {show_found(problem.found)}; "
     return f"{document.locate(path)}: {dotted}: {found}{problem.allowed}"
+
+
+def show_found(value: Any) -> str:
+    """A value as it was written, cut where it is long."""
+    return shorten(repr(value)) if not isinstance(value, int) or abs(value) < 10**MOST_CHARACTERS else "a long number"
+
+
+def shorten(text: str) -> str:
+    """The beginning and the end of what would fill the screen."""
+    half = MOST_CHARACTERS // 2
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:half]}...{text[-half:]}"
 
 
 def _stands_in_arm(path: tuple[str | int, ...], document: Document) -> bool:
     """Whether the arm itself wrote this value; if not, the shared part of the file did, or should have."""
-    return path in document.lines or any(path[: len(known)] == known for known in document.overridden)
+    shorthand = path[-1] == "type" and isinstance(document.find(path[:-1]), str | bool)  # `tie: flase`
+    written = path in document.lines or (shorthand and path[:-1] in document.lines)
+    return written or any(path[: len(known)] == known for known in document.overridden)
 
 
-def _explain(item: dict[str, Any], path: tuple, model: type[BaseModel]) -> str:
+def _explain(item: ErrorDetails, path: tuple, model: type[BaseModel]) -> str:
     kind, context = item["type"], item.get("ctx", {})
     if kind == "extra_forbidden":
         known = _fields_at(model, path[:-1], item["loc"])
-        return f"unknown key; {did_you_mean(str(path[-1]), known)}" if known else "unknown key"
+        return f"unknown key; {did_you_mean(shorten(str(path[-1])), known)}" if known else "unknown key"
     if kind == "missing":
         types = _types_at(model, path)
         return f"this key is needed; {did_you_mean('', types)}" if types else "this key is needed"
@@ -84,11 +110,11 @@ def _explain(item: dict[str, Any], path: tuple, model: type[BaseModel]) -> str:
         expected = context.get("expected_tags") or context.get("expected", "")
         names = [name.strip(" '") for name in expected.replace(" or ", ",").split(",") if name.strip(" '")]
         tag = context.get("tag", item["input"])
-        return did_you_mean(str(tag), names)
+        return did_you_mean(shorten(str(tag)), names)
     if kind == "union_tag_not_found":
         return "this block needs a `type`"
-    if kind == "value_error":
-        return str(context["error"])
+    if kind == "less_than_equal" and context["le"] >= 10**15:
+        return f"must be less than or equal to {context['le']:.0e}"
     return f"expected {MESSAGES[kind]}" if kind in MESSAGES else item["msg"].replace("Input should be", "must be")
 
 
@@ -97,7 +123,7 @@ def _strip_tags(location: tuple, model: type[BaseModel]) -> tuple:
     path: list = []
     current: Any = model
     for part in location:
-        members = _members(current)
+        members = list_members(current)
         field = next((member.model_fields[part] for member in members if part in member.model_fields), None)
         if field is not None:
             path.append(part)
@@ -111,13 +137,6 @@ def _strip_tags(location: tuple, model: type[BaseModel]) -> tuple:
 def _looks_like_branch(part: Any) -> bool:
     """The branch of a plain union, such as `literal['one']` or `constrained-float`."""
     return isinstance(part, str) and any(mark in part for mark in ("[", "constrained", "function-"))
-
-
-def _members(annotation: Any) -> list[type[BaseModel]]:
-    """The blocks that an annotation admits."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [member for part in get_args(annotation) for member in _members(part)]
 
 
 def _tags(members: list[type[BaseModel]]) -> set[str]:
@@ -134,7 +153,7 @@ def _types_at(model: type[BaseModel], path: tuple) -> list[str]:
     members = [model]
     for part in path:
         annotations = [member.model_fields[part].annotation for member in members if part in member.model_fields]
-        members = [found for annotation in annotations for found in _members(annotation)]
+        members = [found for annotation in annotations for found in list_members(annotation)]
     return sorted(
         {name for member in members if "type" in member.model_fields for name in _tags([member])}
         - {member.__name__ for member in members}
@@ -147,6 +166,6 @@ def _fields_at(model: type[BaseModel], path: tuple, location: tuple) -> list[str
     for part in path:
         annotations = [member.model_fields[part].annotation for member in members if part in member.model_fields]
         if annotations:  # otherwise the part is a key of a mapping of blocks, whose members are known already
-            members = [found for annotation in annotations for found in _members(annotation)]
+            members = [found for annotation in annotations for found in list_members(annotation)]
     chosen = [member for member in members if _tags([member]) & set(location)]
     return sorted({name for member in chosen or members for name in member.model_fields})

@@ -4,18 +4,23 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from tiebench.experiment.matching_config import Match
 from tiebench.experiment.schema import ArmSpec
 
-PATH_KEYS = ("train", "valid", "test")
+PATH_KEYS = ("train", "valid", "test", "file")
 
 
 @dataclass(frozen=True)
 class RunSpec:
     """What one run is. `declared` are the dotted paths in which its experiment's arms may differ.
 
-    `altered` lists the overrides of the command line that made this run differ from its file.
+    `altered` lists the overrides of the command line that made this run differ from its file, which is `source`: the
+    paths of a user's own text start at its folder. A `match` is still to be found, which needs the corpus
+    (execution/matching.py); until then, `spec` is what the file writes. `remarks` say what a reader of the record
+    should know about the spec.
     """
 
     experiment: str
@@ -24,10 +29,18 @@ class RunSpec:
     spec: ArmSpec
     declared: tuple[str, ...] = ("tie",)
     altered: tuple[str, ...] = ()
+    source: str = ""
+    match: Match | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         return f"{self.experiment}/{self.arm}/seed-{self.seed}"
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the file that asked for this run."""
+        return Path(self.source).parent if self.source else None
 
     @cached_property
     def resolved(self) -> dict[str, Any]:

@@ -24,9 +24,17 @@ class ArmSpec(Block):
     training: TrainingConfig
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    def for_split(self, split: str) -> "ArmSpec":
+        """The spec by which a split is scored: that of the validation split may have rows of its own."""
+        rows = self.evaluation.valid_batch_size
+        if split != "valid" or rows is None:
+            return self
+        evaluation = self.evaluation.model_copy(update={"batch_size": rows})
+        return self.model_copy(update={"evaluation": evaluation})
+
 
 def list_types(union: Any) -> dict[str, type[Block]]:
-    """The members of a union such as `ArchitectureConfig`, by the `type` that names them in the YAML, alphabetically."""
+    """The members of a union such as `ArchitectureConfig`, by the `type` that names them in YAML, alphabetically."""
     members = {get_args(member.model_fields["type"].annotation)[0]: member for member in get_args(get_args(union)[0])}
     return dict(sorted(members.items()))
 

@@ -11,6 +11,6 @@ def fill_from(parameter: torch.Tensor, init: InitConfig, *, generator: torch.Gen
     values = torch.empty(parameter.shape, dtype=torch.float32, device="cpu")
     if init.uniform is not None:
         values.uniform_(-init.uniform, init.uniform, generator=generator)
-    else:
+    elif init.normal is not None:
         values.normal_(0.0, init.normal, generator=generator)
     parameter.copy_(values)

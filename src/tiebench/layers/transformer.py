@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from tiebench.errors import TiebenchError
 from tiebench.experiment.block import InitConfig
+from tiebench.layers.architecture import Architecture
 from tiebench.layers.dropout import Dropout
 from tiebench.layers.initialisation import fill_from
 
@@ -62,7 +63,7 @@ class PreNormBlock(nn.Module):
         return vectors + self.dropout(self.mlp(self.norm_mlp(vectors)))
 
 
-class Transformer(nn.Module):
+class Transformer(Architecture):
     """Blocks and a last norm. Subclasses say where positions come from, and which option bounds the context."""
 
     recurrent = False

@@ -29,9 +29,9 @@ def augmented_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """`scale` times the sum of J + gamma * temperature * KL(y~ || y^) over the tokens, and their summed nats J alone.
 
-    J is the negative log likelihood of the target. y^ is the softmax of the scores over the
-    temperature, without the bias; y~ that of `input_weight @ input_weight[target]` (their equations 3.2 to 3.4), a target
-    distribution through which no gradient flows. Shapes, gradients and errors as in `linear_cross_entropy`; the nats
+    J is the negative log likelihood of the target. y^ is the softmax of the scores over the temperature, without the
+    bias; y~ that of `input_weight @ input_weight[target]` (their equations 3.2 to 3.4), a target distribution through
+    which no gradient flows. Shapes, gradients and errors as in `linear_cross_entropy`; the nats
     are detached.
     """
     if not torch.is_grad_enabled():
@@ -49,7 +49,7 @@ def augmented_cross_entropy(
 
 class _AugmentedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, similar, temperature, gamma, scale, workspace, nll):  # noqa: ANN001
+    def forward(ctx, hidden, weight, bias, targets, similar, temperature, gamma, scale, workspace, nll):
         vectors, loss = hidden.float(), torch.zeros_like(nll)
         hidden_gradient = torch.empty_like(vectors)
         for rows in split_rows(len(targets), num_columns=NUM_BUFFERS * len(weight)):
@@ -68,19 +68,19 @@ class _AugmentedCrossEntropy(torch.autograd.Function):
             errors = scores.scatter_add_(1, wanted.unsqueeze(1), -torch.ones_like(own).unsqueeze(1))
             weights = counts * scale
             if bias is not None and bias.requires_grad:
-                beta, bias_gradient = workspace.open_gradient(bias), bias.grad
+                bias_gradient, beta = workspace.open_gradient(bias)
                 torch.addmv(bias_gradient, errors.t(), weights, beta=beta, out=bias_gradient)
             errors.add_(predicted, alpha=gamma).sub_(similarities, alpha=gamma)
             if weight.requires_grad:
-                beta, gradient = workspace.open_gradient(weight), weight.grad
+                gradient, beta = workspace.open_gradient(weight)
                 torch.addmm(gradient, errors.t(), chunk * weights.unsqueeze(1), beta=beta, out=gradient)
             torch.mm(errors, weight, out=hidden_gradient[rows]).mul_(weights.unsqueeze(1))
         ctx.save_for_backward(hidden_gradient.to(hidden.dtype))
         return loss
 
     @staticmethod
-    def backward(ctx, factor):  # noqa: ANN001
-        refuse_factor(factor)
+    def backward(ctx, *factors):
+        refuse_factor(*factors)
         (hidden_gradient,) = ctx.saved_tensors
         return hidden_gradient, *[None] * 9
 

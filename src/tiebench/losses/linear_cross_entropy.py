@@ -7,8 +7,8 @@ into its `.grad`. The mathematics is that of `F.cross_entropy(F.linear(hidden, w
 of the work differs. Why it pays on a CPU: every pass over scores that are not in the cache waits for memory, and so
 does every fresh page.
 
-With hidden vectors in bfloat16 the products are in bfloat16 too, and what is added up is added up in float32: the sums
-of the exponentials, the gradient of the hidden vectors over the tiles, that of the weight over chunks of rows and calls.
+With hidden vectors in bfloat16 the products are in bfloat16 too, and sums are in float32: those of the exponentials,
+the gradient of the hidden vectors over the tiles, and that of the weight over chunks of rows and calls.
 """
 
 from collections.abc import Callable
@@ -90,18 +90,18 @@ class _PassOn(torch.autograd.Function):
     """The loss itself; on the way back, a stand-in's gradient goes to the computed weight that it stands for."""
 
     @staticmethod
-    def forward(ctx, loss, weight, stand_in):  # noqa: ANN001
+    def forward(ctx, loss, weight, stand_in):
         ctx.stand_in, ctx.dtype = stand_in, weight.dtype
         return loss.clone()
 
     @staticmethod
-    def backward(ctx, factor):  # noqa: ANN001
-        return factor, ctx.stand_in.grad.to(ctx.dtype), None
+    def backward(ctx, *factors):
+        return *factors, ctx.stand_in.grad.to(ctx.dtype), None
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, scale, workspace):  # noqa: ANN001 (autograd's own signature)
+    def forward(ctx, hidden, weight, bias, targets, scale, workspace):
         vectors, weights, offsets = cast_operands(hidden, weight, bias, workspace=workspace)
         hidden_gradient = torch.empty_like(vectors, dtype=torch.float32)
         nll = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
@@ -117,8 +117,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return nll.sum() * scale
 
     @staticmethod
-    def backward(ctx, factor):  # noqa: ANN001
-        refuse_factor(factor)
+    def backward(ctx, *factors):
+        refuse_factor(*factors)
         (hidden_gradient,) = ctx.saved_tensors
         return hidden_gradient, None, None, None, None, None
 
@@ -174,32 +174,35 @@ def _read_nll(part: Part, total: Total) -> Tensor:
 
 def _add_weight_gradients(part: Part, tiles: list[Tile], total: Total, *, weight: Tensor, bias: Tensor | None) -> None:
     """Add `exponentials^T hidden`, each row normalised, to the weight's gradient, and the column sums to the bias's."""
-    table_beta = part.workspace.open_gradient(weight) if weight.requires_grad else None
-    bias_beta = part.workspace.open_gradient(bias) if bias is not None and bias.requires_grad else None
-    top = None
+    of_weight = part.workspace.open_gradient(weight) if weight.requires_grad else None
+    of_bias = part.workspace.open_gradient(bias) if bias is not None and bias.requires_grad else None
+    top, normal, scaled = None, part.counts, part.hidden
     for tile in tiles:
         if tile.top is not top:
             top = tile.top
             normal = part.counts.unsqueeze(1) * (top - total.top).exp_() / total.sums
             scaled = (part.hidden * normal).to(part.hidden.dtype)
         if part.bias is None and bias is not None:
-            _add_gradients_together(part, tile, scaled, outs=(weight.grad, bias.grad), betas=(table_beta, bias_beta))
+            _add_gradients_together(part, tile, scaled, gradients=(of_weight, of_bias))
             continue
-        if table_beta is not None:
-            add_product(part, tile.factors.t(), scaled, out=weight.grad[tile.columns], beta=table_beta)
-        if bias_beta is not None:
-            sums = bias.grad[tile.columns]
-            torch.addmv(sums, tile.exponentials.t(), normal.squeeze(1), beta=bias_beta, out=sums)
+        if of_weight is not None:
+            gradient, beta = of_weight
+            add_product(part, tile.factors.t(), scaled, out=gradient[tile.columns], beta=beta)
+        if of_bias is not None:
+            gradient, beta = of_bias
+            sums = gradient[tile.columns]
+            torch.addmv(sums, tile.exponentials.t(), normal.squeeze(1), beta=beta, out=sums)
 
 
 def _add_gradients_together(
-    part: Part, tile: Tile, scaled: Tensor, *, outs: tuple[Tensor | None, ...], betas: tuple[float | None, ...]
+    part: Part, tile: Tile, scaled: Tensor, *, gradients: tuple[tuple[Tensor, float] | None, ...]
 ) -> None:
     """The gradients of the weight and of a bias that is among the weights' columns, whose hidden vectors are ones."""
     product = multiply(part, tile.factors.t(), scaled)
-    for out, beta, columns in zip(outs, betas, (product[:, :-NUM_BIAS_COLUMNS], product[:, -1]), strict=True):
-        if beta is not None:
-            place = out[tile.columns]
+    for opened, columns in zip(gradients, (product[:, :-NUM_BIAS_COLUMNS], product[:, -1]), strict=True):
+        if opened is not None:
+            gradient, beta = opened
+            place = gradient[tile.columns]
             place.copy_(columns) if beta == 0.0 else place.add_(columns)
 
 
@@ -208,6 +211,8 @@ def _subtract_targets(part: Part, hidden_gradient: Tensor, *, weight: Tensor, bi
     counts = part.counts.unsqueeze(1)
     hidden_gradient.addcmul_(part.weights[part.targets].float(), counts, value=-1)
     if weight.requires_grad:
-        weight.grad.index_add_(0, part.targets, part.hidden[:, : weight.shape[1]] * counts, alpha=-1)
+        gradient, _ = part.workspace.open_gradient(weight)
+        gradient.index_add_(0, part.targets, part.hidden[:, : weight.shape[1]] * counts, alpha=-1)
     if bias is not None and bias.requires_grad:
-        bias.grad.index_add_(0, part.targets, part.counts, alpha=-1)
+        gradient, _ = part.workspace.open_gradient(bias)
+        gradient.index_add_(0, part.targets, part.counts, alpha=-1)

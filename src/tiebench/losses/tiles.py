@@ -117,7 +117,7 @@ def cast_operands(
     memory = workspace.take("weights", num_elements=size * width, device=weight.device, dtype=hidden.dtype)
     weights = memory.view(size, width)
     weights[:, : weight.shape[1]].copy_(weight)
-    if not joins:
+    if bias is None or not joins:
         return hidden, weights, bias
     first, second = weights[:, -2], weights[:, -1]
     second.copy_(bias - first.copy_(bias))
@@ -174,13 +174,14 @@ def visit_tiles(part: Part, *, visit: Visit) -> Total:
 
 
 def _visit_once(part: Part, *, keep: bool, relative: bool, visit: Visit) -> Total:
-    total = None
+    total: Total | None = None
     for tile in _exponentiate(part, keep=keep, relative=relative):
         before, sums = total, _widen(part, tile.exponentials).sum(1, keepdim=True)
         if before is not None:
             sums += before.sums if before.top is tile.top else before.sums * (before.top - tile.top).exp()
         total = Total(sums, tile.top)
         visit(tile, before, total)
+    assert total is not None, "a vocabulary has at least one tile"
     return total
 
 

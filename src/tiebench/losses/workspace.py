@@ -1,29 +1,27 @@
 """Memory that a loss over a large vocabulary writes into at every step, so that none waits for fresh pages."""
 
+from collections.abc import MutableMapping
+
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 
 class Workspace:
     """Buffers that live from step to step: scratch (scores, weights cast to half precision) and each weight's gradient.
 
-    A copy of a model gets a workspace of its own: `deepcopy` of a workspace is an empty one. Models that take their
-    turns may share the scratch, which nobody needs after the call that wrote it.
+    A copy of a model gets a workspace of its own: `deepcopy` of a workspace is an empty one.
     """
 
     def __init__(self) -> None:
         self._scratch: dict[tuple, Tensor] = {}
-        self._gradients: dict[tuple, Tensor] = {}
+        self._gradients: MutableMapping[Tensor, Tensor] = WeakTensorKeyDictionary()
 
     def __deepcopy__(self, memo: dict) -> "Workspace":
         return Workspace()
 
     def __reduce__(self) -> tuple:
         return Workspace, ()
-
-    def share_scratch(self, other: "Workspace") -> None:
-        """Use the scratch memory of `other` from now on."""
-        self._scratch = other._scratch
 
     def take(self, purpose: str, *, num_elements: int, device: torch.device, dtype: torch.dtype) -> Tensor:
         """An uninitialised `(num_elements,)` row; the next call for the same purpose gives the same memory."""
@@ -35,12 +33,16 @@ class Workspace:
             self._scratch[key] = buffer
         return buffer[:num_elements]
 
-    def open_gradient(self, parameter: Tensor) -> float:
-        """Make sure that `parameter.grad` is there; 0.0 when it is to be overwritten (beta), 1.0 when added to."""
+    def open_gradient(self, parameter: Tensor) -> tuple[Tensor, float]:
+        """The parameter's `.grad`, and what to multiply it by before adding (beta): 0.0 where it is new, else 1.0."""
         if parameter.grad is not None:
-            return 1.0
-        key = (id(parameter), parameter.shape, parameter.device, parameter.dtype)
-        if key not in self._gradients:
-            self._gradients[key] = torch.empty_like(parameter)
-        parameter.grad = self._gradients[key]
-        return 0.0
+            return parameter.grad, 1.0
+        kept = self._gradients.get(parameter)
+        if kept is None or _describe(kept) != _describe(parameter):
+            kept = self._gradients[parameter] = torch.empty_like(parameter)
+        parameter.grad = kept
+        return kept, 0.0
+
+
+def _describe(tensor: Tensor) -> tuple[torch.Size, torch.device, torch.dtype]:
+    return tensor.shape, tensor.device, tensor.dtype

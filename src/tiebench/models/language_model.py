@@ -14,6 +14,7 @@ from tiebench.experiment.architecture_config import ArchitectureConfig
 from tiebench.experiment.embedding_config import EmbeddingConfig, TieConfig
 from tiebench.experiment.schema import ArmSpec
 from tiebench.experiment.training_config import AugmentedConfig, CrossEntropyConfig
+from tiebench.layers.architecture import Architecture
 from tiebench.layers.dropout import set_generator
 from tiebench.models.generators import open_generator
 from tiebench.results.record import Parameters
@@ -23,7 +24,10 @@ from tiebench.tying.token_embedding import TokenEmbedding
 class LanguageModel(nn.Module):
     """Tokens `(batch, time)` to next-token scores `(batch, time, vocabulary)`."""
 
-    def __init__(self, embedding: TokenEmbedding, architecture: nn.Module) -> None:
+    embedding: TokenEmbedding
+    architecture: Architecture
+
+    def __init__(self, embedding: TokenEmbedding, architecture: Architecture) -> None:
         super().__init__()
         self.embedding = embedding
         self.architecture = architecture
@@ -49,10 +53,11 @@ def build_model(spec: ArmSpec, *, vocabulary_size: int) -> LanguageModel:
         spec.tie, config=spec.embedding, vocabulary_size=vocabulary_size, width=architecture.width
     )
     _check_lengths(spec, architecture)
+    _check_roles(spec, embedding)
     return LanguageModel(embedding, architecture)
 
 
-def build_architecture(config: ArchitectureConfig) -> nn.Module:
+def build_architecture(config: ArchitectureConfig) -> Architecture:
     """An uninitialised architecture: vectors `(batch, time, width)` to vectors of the same shape, and a state."""
     return _import_type("architectures", config.type).build(config)
 
@@ -98,7 +103,7 @@ def compile_encode(model: LanguageModel) -> Callable[..., tuple[Tensor, Any]]:
 
 def count_parameters(model: LanguageModel) -> Parameters:
     """Every parameter once, by identity, under its role; the roles add up to the total."""
-    counts = dict.fromkeys(("input", "output", "shared", "other", "architecture"), 0)
+    counts: dict[str, int] = dict.fromkeys(("input", "output", "shared", "other", "architecture"), 0)
     seen: set[int] = set()
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if id(parameter) in seen:
@@ -122,7 +127,7 @@ def count_flops_per_token(
     return trained + (2 * model.embedding.input_embedding.numel() if isinstance(objective, AugmentedConfig) else 0)
 
 
-def _check_lengths(spec: ArmSpec, architecture: nn.Module) -> None:
+def _check_lengths(spec: ArmSpec, architecture: Architecture) -> None:
     """Windows must fit the architecture, and evaluation options must mean something to it."""
     asked = {"training.window": spec.training.window, "evaluation.context": spec.evaluation.context}
     longest = architecture.max_context
@@ -136,9 +141,27 @@ def _check_lengths(spec: ArmSpec, architecture: nn.Module) -> None:
             f"evaluation.{ignored[0]} has no meaning for a recurrent architecture: its state is carried",
             f"remove evaluation.{ignored[0]}",
         )
+    if spec.training.random_offset is False and not architecture.recurrent:
+        raise UsageError(
+            f"training.random_offset is false, but the windows of a {spec.architecture.type} begin anywhere",
+            "remove training.random_offset: it is for recurrent architectures",
+        )
     context, stride = spec.evaluation.context or spec.training.window, spec.evaluation.stride or 0
     if stride > context:
         raise UsageError(
             f"evaluation.stride is {stride}, but a window is {context} tokens: some would never be scored",
             "lower evaluation.stride, or raise evaluation.context (default: training.window)",
+        )
+
+
+def _check_roles(spec: ArmSpec, embedding: TokenEmbedding) -> None:
+    """Every role of the optimizer must have parameters."""
+    optimizer = spec.training.optimizer
+    key, block = ("roles", optimizer.roles) if optimizer.type != "muon" else ("rest.roles", optimizer.rest.roles)
+    there = {*embedding.roles.values(), "body", "bias"}
+    asked = [role for role, setting in (block or ()) if setting is not None]
+    if missing := [role for role in asked if role not in there]:
+        raise UsageError(
+            f"training.optimizer.{key}.{missing[0]}: {spec.tie.type} embeddings have no such role",
+            f"there are {', '.join(sorted(there))}; write {missing[0]} into the arm that has it",
         )

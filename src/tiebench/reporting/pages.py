@@ -2,16 +2,19 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tiebench.comparison.pairing import compare_arms, group_by_arm
+from tiebench.comparison.pairing import Comparison, compare_arms, group_by_arm
 from tiebench.errors import UsageError
 from tiebench.files import write_text
+from tiebench.reporting.calibration import calibration_table, compare_same_arms
+from tiebench.reporting.escaping import escape_csv, escape_markdown
 from tiebench.reporting.render import render_table
 from tiebench.reporting.tables import ROLES, Table, comparison_table, runs_table
-from tiebench.results.record import SPLITS, Record
+from tiebench.results.record import SPLITS, CurvePoint, Record
 from tiebench.results.store import Store
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ def render_runs_csv(records: Iterable[Record]) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(_COLUMNS), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: read(record) for name, read in _COLUMNS.items()} for record in records)
+    writer.writerows(escape_csv({name: read(record) for name, read in _COLUMNS.items()}) for record in records)
     return stream.getvalue()
 
 
@@ -44,14 +47,19 @@ def render_results_readme(
     records: Iterable[Record],
     *,
     token_nll: Callable[[Record], "np.ndarray | None"] = lambda record: None,
+    curve: Callable[[Record], Sequence[CurvePoint]] = lambda record: (),
     opening: str = "",
 ) -> str:
     """The page on published records: per experiment what was found, what it means, and how to make it again.
 
     `opening` is Markdown to stand before the experiments, such as the claims table (`claims_table.render_claims`).
     """
-    sections = [_render_experiment(found, token_nll) for found in _by_experiment(records).values()]
+    records = list(records)
+    compare = partial(compare_arms, token_nll=token_nll, curve=curve, others=records)
+    sections = [_render_experiment(found, compare) for found in _by_experiment(records).values()]
     parts = ["# Results", GENERATED, *([opening] if opening else []), *(sections or ["There are no records yet."])]
+    if pairs := compare_same_arms(records, token_nll=token_nll):
+        parts.append(f"## One arm against itself\n\n{_markdown_body(calibration_table(pairs))}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -61,21 +69,21 @@ def _render_overview(records: list[Record]) -> str:
     return "\n\n".join(["# Runs", GENERATED, *(sections or ["There are no finished runs yet."])]) + "\n"
 
 
-def _render_experiment(records: list[Record], token_nll: Callable[[Record], "np.ndarray | None"]) -> str:
+def _render_experiment(records: list[Record], compare: Callable[[dict[str, list[Record]]], Comparison]) -> str:
     arms = group_by_arm(records)
     first = next(iter(arms.values()))[0]
     parts = [f"## {first.experiment}", f"{_corpus_line(first)}  \n{_protocol_line(first)}"]
     if len(arms) < 2:
         parts.append(_markdown_body(runs_table(records)))
     else:
-        parts.append(_render_comparison(arms, token_nll))
+        parts.append(_render_comparison(arms, compare))
     return "\n\n".join([*parts, _provenance_lines(records)])
 
 
-def _render_comparison(arms: dict[str, list[Record]], token_nll: Any) -> str:
+def _render_comparison(arms: dict[str, list[Record]], compare: Callable[[dict[str, list[Record]]], Comparison]) -> str:
     """The comparison, or the runs side by side with the reason why they may not be compared."""
     try:
-        return _markdown_body(comparison_table(compare_arms(arms, token_nll=token_nll)))
+        return _markdown_body(comparison_table(compare(arms)))
     except UsageError as reason:
         records = [record for found in arms.values() for record in found]
         return f"{_markdown_body(runs_table(records))}\n\nThese runs were not compared: {reason.message}."
@@ -84,7 +92,7 @@ def _render_comparison(arms: dict[str, list[Record]], token_nll: Any) -> str:
 def _corpus_line(record: Record) -> str:
     facts = [record.corpus.name, f"checksum `{record.corpus.checksum}`"]
     facts += [f"{key} {value}" for key, value in record.corpus.facts.items()]
-    return "Corpus: " + ", ".join(facts) + "."
+    return escape_markdown("Corpus: " + ", ".join(facts) + ".")
 
 
 def _protocol_line(record: Record) -> str:
@@ -107,7 +115,7 @@ def _provenance_line(record: Record) -> str:
     commit = f"commit `{found.commit[:12]}`{state}" if found.commit else "no commit known"
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
     hardware = ", ".join(f"{name} {value}" for name, value in found.hardware.items())
-    return f"- `{found.command}`: {'; '.join(part for part in (commit, versions, hardware) if part)}"
+    return escape_markdown(f"- `{found.command}`: {'; '.join(part for part in (commit, versions, hardware) if part)}")
 
 
 def _markdown_body(table: Table) -> str:
@@ -143,7 +151,7 @@ _USAGE = ("steps", "tokens", "train_seconds", "evaluation_seconds", "tokens_per_
 _USAGE += ("flops_per_token", "first_loss_nats")
 
 _COLUMNS: dict[str, Callable[[Record], Any]] = (
-    {name: _reader(name) for name in ("experiment", "arm", "seed", "signature")}
+    {name: _reader(name) for name in ("experiment", "arm", "seed", "signature", "numerics")}
     | {f"corpus_{name}": _reader("corpus", name) for name in ("name", "checksum")}
     | {f"vocabulary_{name}": _reader("vocabulary", name) for name in ("type", "size", "identity")}
     | {f"parameters_{role}": _reader("parameters", role) for role in ROLES}

@@ -1,6 +1,6 @@
 """Learning curves: one line per arm, its mean over seeds, and a band from the lowest to the highest seed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _LOG_RATIO = 4
 
 
-def plot_curves(curves: dict[str, list[Curve]], *, file: Path, title: str) -> Path:
+def plot_curves(curves: Mapping[str, Sequence[Curve]], *, file: Path, title: str) -> Path:
     """Draw validation perplexity over tokens and write it as SVG, PNG or PDF. Returns the file.
 
     `curves` maps an arm to the curves of its seeds. Only points that every seed has reached are averaged. Raises
@@ -54,7 +54,7 @@ def _save(figure: "Figure", file: Path, *, suffix: str) -> None:
         figure.savefig(file, format=suffix[1:], dpi=160, metadata=dates.get(suffix))
 
 
-def _over_seeds(seeds: list[Curve]) -> Drawn:
+def _over_seeds(seeds: Sequence[Curve]) -> Drawn:
     """Tokens, mean, lowest and highest perplexity at the evaluations that all seeds have."""
     by_seed = [{point.tokens: point.valid_perplexity for point in seed} for seed in seeds if seed]
     shared = sorted(set.intersection(*map(set, by_seed))) if by_seed else []

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from tiebench.comparison.captions import format_p
 from tiebench.errors import UsageError, did_you_mean
-from tiebench.reporting.tables import Column, Table
+from tiebench.reporting.escaping import escape_csv, escape_json, escape_markdown, escape_table
+from tiebench.reporting.tables import Column, Table, drop_empty_columns
 
 MISSING = "–"
 WIDTH = 120
@@ -22,6 +23,9 @@ def render_table(table: Table, *, format: str = "text", width: int = WIDTH, colo
     Raises UsageError for an unknown format.
     """
     check_format(format)
+    if format == "text" and table.rows:
+        table = drop_empty_columns(table)
+    table = table if format == "json" else escape_table(table)
     text = _render_text(table, width=width, colour=colour) if format == "text" else _RENDERERS[format](table)
     return text.rstrip("\n") + "\n"
 
@@ -60,7 +64,8 @@ def _render_text(table: Table, *, width: int, colour: bool) -> str:
     """Drawn by rich; a table that is too wide is cut into pieces, one below the other, and no cell is cut."""
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), width=width, force_terminal=colour, no_color=not colour, highlight=False)
+    drawn = io.StringIO()
+    console = Console(file=drawn, width=width, force_terminal=colour, no_color=not colour, highlight=False)
     console.print(table.title, style="bold", markup=False, end="\n\n")
     cells = [_texts(row, table) for row in table.rows]
     for places in _fit_columns(table, cells, width=width):
@@ -69,14 +74,14 @@ def _render_text(table: Table, *, width: int, colour: bool) -> str:
     for line in (table.caption, *table.notes):
         if line:
             console.print(line, markup=False)
-    lines = console.file.getvalue().splitlines()
+    lines = drawn.getvalue().splitlines()
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _fit_columns(table: Table, cells: list[list[str]], *, width: int) -> list[list[int]]:
-    """The places of the columns of each piece. The first columns of text name the row and stand in every piece."""
+    """The places of the columns of each piece; the key columns stand in every one, and no cell is cut."""
     widths = [max(map(len, column)) + _GAP for column in zip(_headings(table), *cells, strict=True)]
-    num_keys = next((place for place, column in enumerate(table.columns) if column.kind != "text"), len(widths))
+    num_keys = table.num_keys
     keys = list(range(num_keys))
     pieces = [list(keys)]
     for place in range(num_keys, len(widths)):
@@ -94,16 +99,17 @@ def _draw_piece(table: Table, cells: list[list[str]], places: list[int]) -> Any:
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, _GAP - 1, 0, 0), show_edge=False)
     for place in places:
         column = table.columns[place]
-        drawn.add_column(Text(column.name), justify=_side(column), overflow="fold")
+        is_key = place < table.num_keys
+        drawn.add_column(Text(column.name), justify=_side(column), overflow="fold", no_wrap=is_key)
     for row in cells:
         drawn.add_row(*(Text(row[place]) for place in places))
     return drawn
 
 
 def _render_markdown(table: Table) -> str:
-    grid = _grid(table, "pipe", [_escape_markdown(cell) for cell in _headings(table)], escape=_escape_markdown)
-    notes = "\n".join(f"- {note}" for note in table.notes)
-    paragraphs = [table.title and f"**{table.title}**", table.caption, grid, notes]
+    grid = _grid(table, "pipe", [escape_markdown(cell) for cell in _headings(table)], escape=escape_markdown)
+    notes = "\n".join(f"- {escape_markdown(note)}" for note in table.notes)
+    paragraphs = [table.title and f"**{escape_markdown(table.title)}**", escape_markdown(table.caption), grid, notes]
     return "\n\n".join(part for part in paragraphs if part)
 
 
@@ -129,13 +135,13 @@ def _render_csv(table: Table) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(figures)
+    writer.writerows(map(escape_csv, figures))
     return stream.getvalue()
 
 
 def _render_json(table: Table) -> str:
     content = {"title": table.title, "caption": table.caption, "rows": _figures(table), "notes": list(table.notes)}
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    return escape_json(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _grid(table: Table, style: str, headings: list[str], *, escape: Callable[[str], str]) -> str:
@@ -165,10 +171,6 @@ def _figures(table: Table) -> list[dict[str, Any]]:
 
 def _side(column: Column) -> Literal["left", "right"]:
     return "left" if column.kind == "text" else "right"
-
-
-def _escape_markdown(text: str) -> str:
-    return text.replace("|", r"\|")
 
 
 def _escape_latex(text: str) -> str:

@@ -54,7 +54,7 @@ def is_current(measurement: Measurement, records: list[Record]) -> bool:
 
 
 def read_measurements(folder: Path) -> list[Measurement]:
-    """The measurements of an experiment's folder; none where nothing was analysed. Raises TiebenchError when damaged."""
+    """The measurements of an experiment's folder; none without analyses. Raises TiebenchError when damaged."""
     file = folder / MEASUREMENTS_FILE
     if not file.exists():
         return []
@@ -65,7 +65,7 @@ def read_measurements(folder: Path) -> list[Measurement]:
 
 
 def add_measurements(measurements: list[Measurement], folder: Path) -> None:
-    """Write new measurements among those that are there; one of the same measure, subject, seed and arms replaces the old."""
+    """Write new measurements among those that are there; one of equal measure, subject, seed and arms replaces the old."""
     merged = {repr(measurement.key): measurement for measurement in [*read_measurements(folder), *measurements]}
     ordered = sorted(merged.values(), key=lambda measurement: measurement.key)
     content = [measurement.model_dump(exclude_none=True) for measurement in ordered]

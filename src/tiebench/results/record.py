@@ -20,18 +20,24 @@ if TYPE_CHECKING:
     import numpy as np
 
 SCHEMA_VERSION = 2
+NUMERICS = 1
+"""The version of the mathematics: raise it when the same spec and seed give other figures than before, beyond rounding.
+Runs of different versions are never pooled or compared."""
 RECORD_FILE = "record.json"
 TOKEN_NLL_FILE = "test-nll.npy"
 CURVE_FILE = "curve.jsonl"
 SPLITS = ("train", "valid", "test")
 
+Precision = Literal["fp32", "bf16"]
 Count = Annotated[int, Field(ge=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class SplitFacts(Block):
-    """What was counted in one split; `unknown` is the number of tokens that stand for a word never seen."""
+    """What was counted in one split; `unknown` is the number of words that are lost: those that the vocabulary does
+    not have, and those that stand as `<unk>` in the text already.
+    """
 
     tokens: Count
     words: Count
@@ -105,7 +111,9 @@ class Evaluation(Block):
 
     @property
     def bits_per_byte(self) -> float | None:
-        """nats / ln 2 / bytes. None for a vocabulary that lost words: what it left out cost it nothing."""
+        """nats / ln 2 / bytes. None where words are lost, by the vocabulary or as `<unk>` in the text already: what is
+        left out costs nothing, so the figure would not be one of the language.
+        """
         return self.nll / math.log(2) / self.bytes if self.bytes and not self.unknown else None
 
 
@@ -142,16 +150,18 @@ class Provenance(Block):
     dirty: bool | None = None
     versions: dict[str, str] = {}
     hardware: dict[str, str | int] = {}
-    precision: Literal["fp32", "bf16"] | None = None
+    precision: Precision | None = None
 
 
 class Record(Block):
-    """A finished run. `declared` holds the dotted paths in which the arms of the experiment file differ.
+    """A finished run. `declared` holds the dotted paths in which the arms of the experiment file differ, `numerics` the
+    version of the mathematics (1 in records older than the field).
 
     `training_perplexity` is the running one, over the epoch that ended at the scored checkpoint.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
+    numerics: Count = 1
     experiment: str
     arm: str
     seed: Count

@@ -1,7 +1,9 @@
 """Which runs a comparison is about: arms by name, across all experiments that have them, or run folders."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tiebench.errors import UsageError, did_you_mean
 from tiebench.results.record import RECORD_FILE, Record, read_record
@@ -10,12 +12,12 @@ from tiebench.results.store import Store
 Arms = dict[str, list[Record]]
 
 
-def select_arms(names: list[str], *, store: Store) -> list[Arms]:
+def select_arms(names: list[str], *, store: Store, allow: Sequence[str] = ()) -> list[Arms]:
     """One group of arms per comparison, each in the order of `names`; none where no finished runs have them.
 
     A name is an arm, or a folder with a run or with the runs of an arm. Arms of one experiment belong together; arms
-    that no single experiment has belong together when their specs agree in everything but the tie. Raises UsageError
-    for a folder without finished runs.
+    that no single experiment has belong together when their specs agree in everything but the tie and the dotted paths
+    in `allow`. Raises UsageError for a folder without finished runs.
     """
     if any(_is_folder(name) for name in names):
         return [_read_folders(names)]
@@ -23,7 +25,7 @@ def select_arms(names: list[str], *, store: Store) -> list[Arms]:
     by_experiment = _group(records, key=lambda record: record.experiment)
     complete = [group for group in by_experiment if _is_complete(group, names)]
     rest = [record for group in by_experiment if not _is_complete(group, names) for record in group]
-    by_control = _group(rest, key=_describe_control)
+    by_control = _group(rest, key=lambda record: _describe_control(record, allow))
     return [_arrange(group, names) for group in complete + by_control if _is_complete(group, names)]
 
 
@@ -74,17 +76,27 @@ def _read_folders(names: list[str]) -> Arms:
     return arms
 
 
-def _group(records: list[Record], *, key) -> list[list[Record]]:  # noqa: ANN001
+def _group(records: list[Record], *, key: Callable[[Record], str]) -> list[list[Record]]:
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(key(record), []).append(record)
     return list(groups.values())
 
 
-def _describe_control(record: Record) -> str:
-    """All of a spec but the tie, and the text."""
+def _describe_control(record: Record, allow: Sequence[str]) -> str:
+    """All of a spec but the tie and what may differ, and the text."""
     control = record.spec.model_dump(mode="json", exclude={"tie", "corpus"})
+    for path in allow:
+        control = _without(control, path.split("."))
     return json.dumps([control, record.corpus.checksum], sort_keys=True)
+
+
+def _without(block: Any, path: Sequence[str]) -> Any:
+    """A block without what stands at a path, if anything does."""
+    if not isinstance(block, dict) or path[0] not in block:
+        return block
+    rest = {key: value for key, value in block.items() if key != path[0]}
+    return rest if len(path) == 1 else {**rest, path[0]: _without(block[path[0]], path[1:])}
 
 
 def _is_complete(records: list[Record], names: list[str]) -> bool:

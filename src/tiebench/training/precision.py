@@ -3,16 +3,15 @@
 Parameters, their gradients, the optimizer and all sums over the vocabulary are float32 in either.
 """
 
-from typing import Literal
-
 import torch
 
-Precision = Literal["fp32", "bf16"]
+from tiebench.results.record import Precision
+
 CPU_UNITS = ("avx512_bf16", "amx_bf16", "bf16")  # x86 and Arm, as torch names them
 
 
 def has_bf16_units(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware; elsewhere the products are right, but slower than float32's."""
+    """Whether the device multiplies bfloat16 in hardware; elsewhere it is right, but slower than float32."""
     if device.type == "cpu":
         capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # where torch does not say, there are none
         return any(capabilities.get(name) for name in CPU_UNITS)
@@ -26,4 +25,4 @@ def choose_precision(asked: str, *, device: torch.device) -> tuple[Precision, st
         return ("bf16", "precision auto: bf16") if there else ("fp32", "precision auto: fp32, no bf16 units here")
     if asked == "bf16" and not there:
         return "bf16", "no bf16 units here, so that bf16 is slower than fp32: precision auto would take fp32"
-    return asked, None
+    return ("bf16" if asked == "bf16" else "fp32"), None

@@ -14,8 +14,8 @@ from tiebench.errors import TiebenchError
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.generators import open_generator
 from tiebench.models.language_model import LanguageModel, compile_encode
-from tiebench.results.record import CurvePoint, write_curve
-from tiebench.training.batches import Batches
+from tiebench.results.record import CurvePoint, Precision, write_curve
+from tiebench.training.batches import build_batches
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import read_checkpoint, write_checkpoint, write_weights
 from tiebench.training.evaluation import MAX_NLL, score_stream
@@ -27,6 +27,7 @@ from tiebench.training.signals import Interrupted, catch_signals
 
 CHECKPOINT_SECONDS = 60.0
 SURPRISING_FIRST_LOSS = 1.3
+MOST_THREADS = 4096
 READ_EVERY_STEPS = {"cpu": 1}
 READ_EVERY_STEPS_ELSEWHERE = 50
 
@@ -48,7 +49,7 @@ class TrainState:
     first_loss_nats: float | None = None
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
-    precision: str | None = None
+    precision: Precision | None = None
     curve: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -71,11 +72,10 @@ class Trainer:
         self.training = run.spec.training
         self.streams = streams
         self.device = next(model.parameters()).device
-        self.batches = Batches(
+        self.batches = build_batches(
+            self.training,
             stream=streams["train"],
-            batch_size=self.training.batch_size,
-            window=self.training.window,
-            contiguous=model.architecture.recurrent,
+            recurrent=model.architecture.recurrent,
             seed=run.seed,
             device=self.device,
         )
@@ -218,7 +218,9 @@ class Trainer:
         started = time.perf_counter()
         stream = self.streams["valid"]
         self.callback.start_stage("valid", total_tokens=stream.num_tokens)
-        score = score_stream(self.model, stream, spec=self.run.spec, advance=self._advance_evaluation)
+        score = score_stream(
+            self.model, stream, spec=self.run.spec.for_split("valid"), advance=self._advance_evaluation
+        )
         if not math.isfinite(score.perplexity):
             self._give_up(state.step, f"the validation perplexity became {score.perplexity}")
         train_nll = state.nll_since_evaluation / state.tokens_since_evaluation
@@ -294,8 +296,15 @@ class Trainer:
         self.recurrent_states = _move(state["recurrent_states"], self.device)
         self.dropout_generator.set_state(state["dropout"])
         self.state = TrainState(**state["train_state"])
-        torch.set_num_threads(state["num_threads"])  # another number would round differently
+        torch.set_num_threads(self._check_threads(state["num_threads"]))  # another number would round differently
         self.callback.say(f"{self.run.name}: going on from step {self.state.step:,} of {self.num_steps:,}")
+
+    def _check_threads(self, number: Any) -> int:
+        """Raises TiebenchError for a number that torch would not survive."""
+        if type(number) is not int or not 0 < number <= MOST_THREADS:
+            what = f"the checkpoint in {self.folder} is damaged: it asks for {number!r} threads"
+            raise TiebenchError(what, "train with --force to begin again")
+        return number
 
     def interrupt(self) -> None:
         """Ask for a checkpoint and an end, as soon as it can be."""

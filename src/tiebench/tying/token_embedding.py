@@ -2,19 +2,21 @@
 
     language model = embedding.logits(architecture(embedding.embed(tokens)))
 
-A token embedding knows nothing of what lies between its ends. Everything that is usually confounded with tying (width of the
-embedding, scales, bias, projection, initialisation) is a switch of this class and works with every tie; a tie is a
-subclass that says which tables exist. *Tied means that one parameter exists*: there is no second name for it.
+A token embedding knows nothing of what lies between its ends. Everything that is usually confounded with tying (width
+of the embedding, scales, biases, projection, initialisation) is a switch of this class and works with every tie; a tie
+is a subclass that says which tables exist. *Tied means that one parameter exists*: there is no second name for it.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tiebench.experiment.block import InitConfig
 from tiebench.experiment.embedding_config import EmbeddingConfig, ProjectionConfig
 from tiebench.layers.initialisation import fill_from
 from tiebench.layers.word_dropout import draw_word_mask
@@ -31,6 +33,7 @@ class TokenEmbedding(nn.Module, ABC):
     `vocabulary_size` ids; `width` is that of the architecture's vectors. The tables have the width `config.width`,
     by default the same; where they differ, a linear map without bias leads in, and a projection leads out.
     `sparse_lookup` makes the gradient of the input lookup a sparse tensor; the optimizer must be able to read it.
+    Where `lookups` is a list, each training step appends (tokens, gradients of their looked-up vectors) to it.
     Dropped words are drawn from `dropout_generator`, or from torch's default generator where that is None.
     """
 
@@ -43,6 +46,7 @@ class TokenEmbedding(nn.Module, ABC):
         self.width = width
         self.embedding_width = config.width or width
         self.sparse_lookup = False
+        self.lookups: list[tuple[Tensor, Tensor]] | None = None
         self.dropout_generator: torch.Generator | None = None
         self.workspace = Workspace()
         self.make_embeddings()
@@ -78,18 +82,27 @@ class TokenEmbedding(nn.Module, ABC):
         """Fill every parameter; `open_generator(name)` gives the random generator of that name."""
         self.initialise_embeddings(open_generator)
         if self.output_bias is not None:
-            self.output_bias.zero_()
-        for name, module in (
-            ("embedding/input_projection", self.input_projection),
-            ("embedding/output_projection", self.output_projection),
+            self._initialise_bias(
+                self.output_bias, self.config.output_bias_init, open_generator("embedding/output_bias")
+            )
+        asked = self.config.output_projection
+        for name, module, bias_init in (
+            ("embedding/input_projection", self.input_projection, None),
+            ("embedding/output_projection", self.output_projection, asked and asked.bias_init),
         ):
             if module is not None:
-                self._initialise_projection(module, open_generator(name))
+                generator = open_generator(name)
+                fill_from(module.weight, self.config.init, generator=generator)
+                if module.bias is not None:
+                    self._initialise_bias(module.bias, bias_init, generator)
 
-    def _initialise_projection(self, module: nn.Linear, generator: torch.Generator) -> None:
-        fill_from(module.weight, self.config.init, generator=generator)
-        if module.bias is not None:
-            module.bias.zero_()
+    @staticmethod
+    def _initialise_bias(bias: Tensor, init: InitConfig | None, generator: torch.Generator) -> None:
+        """Zero unless something else is asked for."""
+        if init is None:
+            bias.zero_()
+        else:
+            fill_from(bias, init, generator=generator)
 
     @property
     def input_scale(self) -> float:
@@ -105,6 +118,8 @@ class TokenEmbedding(nn.Module, ABC):
     def embed(self, tokens: Tensor) -> Tensor:
         """Token ids `(batch, time)` to vectors `(batch, time, width)`; in training, some words may be dropped."""
         vectors = F.embedding(tokens, self.input_embedding, sparse=self.sparse_lookup)
+        if self.lookups is not None and vectors.requires_grad:
+            vectors.register_hook(partial(self._note_lookup, tokens))
         probability = self.config.word_dropout
         if self.training and probability:
             mask = draw_word_mask(tokens, probability=probability, generator=self.dropout_generator)
@@ -112,6 +127,10 @@ class TokenEmbedding(nn.Module, ABC):
         if self.input_scale != 1.0:
             vectors = vectors * self.input_scale
         return vectors if self.input_projection is None else self.input_projection(vectors)
+
+    def _note_lookup(self, tokens: Tensor, gradients: Tensor) -> None:
+        assert self.lookups is not None
+        self.lookups.append((tokens.flatten(), gradients.flatten(0, -2)))
 
     def project_hidden(self, hidden: Tensor) -> Tensor:
         """Hidden vectors `(..., width)` as the output table meets them `(..., table width)`.
@@ -175,7 +194,7 @@ class TokenEmbedding(nn.Module, ABC):
         squared norm over the batch size).
         """
         asked = self.config.output_projection
-        if asked is None or asked.penalty == 0:
+        if asked is None or asked.penalty == 0 or self.output_projection is None:
             return None
         weight = self.output_projection.weight
         if asked.form == "paper":

@@ -1,0 +1,192 @@
+"""How far an arm stands from the baseline on one split, and how sure that is."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import computed_field
+
+from tiebench.comparison.blocks import cut_blocks
+from tiebench.comparison.bounds import adjust_holm, check_value
+from tiebench.comparison.recipes import find_seed_deviation, square_deviations
+from tiebench.comparison.sources import SeedDeviation, SeedRule
+from tiebench.comparison.variance import Estimate, Source, Uncertainty, estimate_difference, estimate_from_totals
+from tiebench.experiment.block import Block
+from tiebench.results.record import Evaluation, Record
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LEVEL = 0.05
+Unit = Literal["token", "byte"]
+Outcome = Literal["better", "worse", "equivalent", "undecided"]
+TokenNLL = Callable[[Record], "np.ndarray | None"]
+
+
+class Difference(Block):
+    """The nll of an arm minus that of the baseline on one split: in nats per token, which is ln of the ratio of their
+    perplexities, or in nats per byte where the arms have different vocabularies.
+
+    `low` to `high` is the 95 % interval and p its test; they cover the sources of variation in `covers`, each of which
+    stands by itself in `seeds` and `text`. No p is given from one run per arm, unless the `deviation` between seeds
+    was known from `num_borrowed` other runs. `adjusted_p` is Holm's, over the arms compared with the baseline.
+    `reference` is the baseline's nll in the same unit.
+    """
+
+    split: str
+    unit: Unit
+    ln_ratio: float
+    reference: float
+    low: float | None = None
+    high: float | None = None
+    error: float | None = None
+    degrees_of_freedom: float | None = None
+    p: float | None = None
+    adjusted_p: float | None = None
+    covers: tuple[Source, ...] = ()
+    seeds: Uncertainty | None = None
+    text: Uncertainty | None = None
+    seed_rule: SeedRule
+    num_seeds: tuple[int, int]
+    num_blocks: int = 0
+    num_tokens: int = 0
+    deviation: float | None = None
+    num_borrowed: int = 0
+
+    @computed_field
+    @property
+    def percent(self) -> float:
+        """By how many percent the arm's perplexity, or its bits per byte, is higher; negative is lower, so better."""
+        return self.in_percent(self.ln_ratio)
+
+    @computed_field
+    @property
+    def percent_interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of `percent`, the end of the lower perplexity first."""
+        if self.low is None or self.high is None:
+            return None
+        return self.in_percent(self.low), self.in_percent(self.high)
+
+    def in_percent(self, nats: float) -> float:
+        """A difference in nats as a change in percent; the baseline's bits per byte are taken as known."""
+        return math.expm1(nats) * 100 if self.unit == "token" else nats / self.reference * 100
+
+    def in_nats(self, percent: float) -> float:
+        """A change in percent as a difference in nats."""
+        return math.log1p(percent / 100) if self.unit == "token" else percent / 100 * self.reference
+
+    def is_within(self, margin: float | None) -> bool | None:
+        """Whether two one-sided tests at 5 % put it within `margin` percent (Schuirmann 1987); None: nobody asked."""
+        if margin is None:
+            return None
+        if self.p is None or self.error is None or self.degrees_of_freedom is None:
+            return False
+        nats = self.in_nats(margin)
+        found = check_value(
+            self.ln_ratio, published=0.0, margin=nats, error=self.error, degrees_of_freedom=self.degrees_of_freedom
+        )
+        return found.p_within < LEVEL
+
+    def judge(self, margin: float | None) -> Outcome:
+        """`better` or `worse` where the sign is sure, `equivalent` where only the margin is, else `undecided`."""
+        if self.adjusted_p is not None and self.adjusted_p < LEVEL:
+            return "better" if self.ln_ratio < 0 else "worse"
+        return "equivalent" if self.is_within(margin) else "undecided"
+
+
+def find_differences(
+    arms: dict[str, list[Record]],
+    *,
+    split: str,
+    unit: Unit,
+    token_nll: TokenNLL,
+    seed_rule: SeedRule,
+    others: Iterable[Record],
+) -> dict[str, Difference]:
+    """Every arm but the first against the first, by name, with p values adjusted over these arms (Holm 1979).
+
+    `others` are records that may tell how much seeds of the recipe vary; they are asked where an arm has one run.
+    """
+    with_text = split == "test" and unit == "token"
+    tokens = {arm: _stack(records, token_nll) if with_text else None for arm, records in arms.items()}
+    baseline, *names = arms
+    found = {}
+    for arm in names:
+        pair = {name: arms[name] for name in (arm, baseline)}
+        nats = tokens[arm], tokens[baseline]
+        found[arm] = _estimate(pair, nats, split=split, unit=unit, seed_rule=seed_rule, others=others)
+    p_values = {arm: difference.p for arm, difference in found.items() if difference.p is not None}
+    adjusted = dict(zip(p_values, adjust_holm(list(p_values.values())), strict=True))
+    return {arm: each.model_copy(update={"adjusted_p": adjusted.get(arm)}) for arm, each in found.items()}
+
+
+def read_nll(evaluation: Evaluation, *, unit: Unit) -> float:
+    """The nll of a run per token or per byte."""
+    return evaluation.nll / (evaluation.tokens if unit == "token" else evaluation.bytes)
+
+
+def _estimate(
+    pair: dict[str, list[Record]],
+    nats: "tuple[np.ndarray | None, np.ndarray | None]",
+    *,
+    split: str,
+    unit: Unit,
+    seed_rule: SeedRule,
+    others: Iterable[Record],
+) -> Difference:
+    ours, baseline = ([read_nll(record.evaluations[split], unit=unit) for record in arm] for arm in pair.values())
+    known, num_borrowed = None, 0
+    if seed_rule != "paired" and min(len(ours), len(baseline)) == 1:
+        known, num_borrowed = find_seed_deviation(
+            pair, others=others, read=lambda record: read_nll(record.evaluations[split], unit=unit), split=split
+        )
+        if known or max(len(ours), len(baseline)) > 1:
+            seed_rule = "pooled"
+    ours_nats, baseline_nats = nats
+    if ours_nats is not None and baseline_nats is not None:
+        starts = cut_blocks(ours_nats.shape[1])
+        estimate = estimate_difference(
+            ours_nats, baseline_nats, block_starts=starts, seed_rule=seed_rule, seed_deviation=known
+        )
+    else:
+        estimate = estimate_from_totals(ours, baseline, seed_rule=seed_rule, seed_deviation=known)
+    total = estimate.total
+    return Difference(
+        split=split,
+        unit=unit,
+        ln_ratio=math.fsum(ours) / len(ours) - math.fsum(baseline) / len(baseline),
+        reference=math.fsum(baseline) / len(baseline),
+        **({} if total is None else total.model_dump()),
+        covers=estimate.covers,
+        seeds=estimate.seeds,
+        text=estimate.text,
+        seed_rule=seed_rule,
+        num_seeds=(len(ours), len(baseline)),
+        num_blocks=_count_blocks(estimate),
+        num_tokens=next(iter(pair.values()))[0].evaluations[split].tokens,
+        deviation=_pool_deviation([ours, baseline], known),
+        num_borrowed=num_borrowed,
+    )
+
+
+def _count_blocks(estimate: Estimate) -> int:
+    return estimate.num_blocks if estimate.text is not None else 0
+
+
+def _pool_deviation(arms: Sequence[Sequence[float]], known: SeedDeviation | None) -> float | None:
+    """The deviation between seeds, one for both arms; None where every arm has one run and nothing else is known."""
+    squares = math.fsum(square_deviations(values) for values in arms)
+    freedom: float = sum(len(values) - 1 for values in arms)
+    if known:
+        squares += known.deviation**2 * known.degrees_of_freedom
+        freedom += known.degrees_of_freedom
+    return math.sqrt(squares / freedom) if freedom else None
+
+
+def _stack(records: list[Record], token_nll: TokenNLL) -> "np.ndarray | None":
+    """The nats of every token of the test split, shape (seeds, tokens); None when a run did not keep them."""
+    import numpy as np
+
+    found = [token_nll(record) for record in records]
+    kept = [nats for nats in found if nats is not None]
+    return np.stack(kept) if len(kept) == len(found) else None

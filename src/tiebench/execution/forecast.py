@@ -1,0 +1,120 @@
+"""What can be said of an experiment before it is trained: what will surprise, and how long a run will take."""
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from tiebench.corpora.corpus import SPLITS
+from tiebench.corpora.text_statistics import read_statistics
+from tiebench.errors import TiebenchError
+from tiebench.execution.costs import CostEstimate, name_model, time_step, weigh_operations
+from tiebench.execution.counting import ArmCount
+from tiebench.execution.environment import keep_threads
+from tiebench.execution.memory import find_memory
+from tiebench.execution.run_data import RunData, load_data
+from tiebench.experiment.run_spec import RunSpec
+
+MOST_TIMED_FLOPS = 5e10  # of a step; more would not be quick on one core
+TIMING_SECONDS = 3.0
+STEP_SECONDS = 0.3
+PRODUCT_WIDTH, NUM_PRODUCTS = 512, 20
+
+
+def list_surprises(runs: list[RunSpec], counts: list[ArmCount], *, data_dir: Path | None = None) -> list[str]:
+    """What a user should know before training, one sentence each; empty where nothing is odd."""
+    data = {run.arm: load_data(run, data_dir=data_dir) for run in runs}
+    found = [line for run in runs for line in (*_doubt_text(data[run.arm]), *_doubt_vocabulary(run, data[run.arm]))]
+    memory = find_memory()
+    for count in counts:
+        if memory is not None and count.memory_bytes > memory:
+            needed, there = (f"{number / 2**30:,.1f} GiB" for number in (count.memory_bytes, memory))
+            found.append(f"{count.arm} needs about {needed} of memory, and there are {there}")
+    if len({each.vocabulary.identity for each in data.values()}) > 1:
+        found.append("the arms have different vocabularies: they will be compared on bits per byte, not on perplexity")
+    return list(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
+class RunTime:
+    """How long a run takes on one core: `timed` with a few of its steps, else no less than its operations need."""
+
+    seconds: float
+    timed: bool
+
+
+def estimate_times(runs: list[RunSpec], counts: list[ArmCount], *, data_dir: Path | None = None) -> dict[str, RunTime]:
+    """The time of one run of each arm on one core of this machine, found out in a few seconds.
+
+    What is too large for that, does not fit, is compiled, or has no finite loss gets the time that its operations would
+    take as one well-shaped matrix product after the other.
+    """
+    found: dict[str, RunTime] = {}
+    speeds: dict[str, float] = {}
+    ends = time.perf_counter() + TIMING_SECONDS
+    for run, count in zip(runs, counts, strict=True):
+        data = load_data(run, data_dir=data_dir)
+        tokens = {split: data.streams[split].num_tokens for split in SPLITS}
+        cost = weigh_operations(
+            CostEstimate(run, 1, data.vocabulary.size),
+            tokens=tokens,
+            flops_per_token=count.flops_per_token,
+            steps_per_epoch=count.steps_per_epoch,
+        )
+        name = name_model(cost)
+        if name not in speeds and time.perf_counter() < ends and _is_quick(cost, count):
+            speeds |= _time_model(cost, name=name)
+        flops = cost.flops or 0.0
+        timed = name in speeds
+        found[run.arm] = RunTime(flops / (speeds[name] if timed else measure_products()), timed)
+    return found
+
+
+@cache
+def measure_products() -> float:
+    """Operations per second of one core, multiplying two matrices that stay in its cache."""
+    with keep_threads():
+        torch.set_num_threads(1)
+        matrix = torch.ones(PRODUCT_WIDTH, PRODUCT_WIDTH)
+        matrix @ matrix  # the first one loads what the others use
+        started = time.process_time()
+        for _ in range(NUM_PRODUCTS):
+            matrix @ matrix
+        return NUM_PRODUCTS * 2 * PRODUCT_WIDTH**3 / max(time.process_time() - started, 1e-3)
+
+
+def _doubt_text(data: RunData) -> list[str]:
+    digests = {split: read_statistics(data.corpus.files[split]).sha256 for split in SPLITS}
+    pairs = (("train", "valid"), ("train", "test"), ("valid", "test"))
+    names = {"train": "training", "valid": "validation", "test": "test"}
+    return [
+        f"the {names[other]} text is the {names[one]} text: its perplexity says nothing about new text"
+        for one, other in pairs
+        if digests[one] == digests[other]
+    ]
+
+
+def _doubt_vocabulary(run: RunSpec, data: RunData) -> list[str]:
+    asked, size = getattr(run.spec.vocabulary, "size", None), data.vocabulary.size
+    if asked is None or size >= asked:
+        return []
+    kind = run.spec.vocabulary.type
+    return [f"vocabulary.size is {asked:,}, but the training text fills a {kind} vocabulary of {size:,} only"]
+
+
+def _is_quick(cost: CostEstimate, count: ArmCount) -> bool:
+    memory = find_memory()
+    fits = memory is None or count.memory_bytes < memory / 2
+    return fits and cost.flops_per_step <= MOST_TIMED_FLOPS and not cost.run.spec.training.compile
+
+
+def _time_model(cost: CostEstimate, *, name: str) -> dict[str, float]:
+    """Operations per second by the model's name; nothing where no step can be made."""
+    try:
+        with keep_threads():
+            torch.set_num_threads(1)
+            return {name: cost.flops_per_step / time_step(cost, device="cpu", seconds=STEP_SECONDS)}
+    except (TiebenchError, RuntimeError, MemoryError):  # the loss ran away, or the memory did not suffice
+        return {}

@@ -1,0 +1,49 @@
+"""How large an arm is to be beside another one, where that is not a width that a file can say."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tiebench.experiment.block import Block
+from tiebench.experiment.schema import ArmSpec
+
+Amount = Literal["parameters", "flops", "bytes"]
+AMOUNTS: tuple[Amount, ...] = ("parameters", "flops", "bytes")
+ArmName = Annotated[str, Field(min_length=1)]
+
+
+class MatchConfig(Block):
+    """`match: {parameters: untied}` in an arm gives it the width at which its total is nearest to that of `untied`.
+
+    Exactly one amount: `parameters`, `flops` (a token of training) or `bytes` (parameters as they are stored).
+    `by: layers` looks for a number of layers instead. What the arm itself writes there is replaced.
+    """
+
+    parameters: ArmName | None = None
+    flops: ArmName | None = None
+    bytes: ArmName | None = None
+    by: Literal["width", "layers"] = "width"
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> "MatchConfig":
+        if sum(getattr(self, amount) is not None for amount in AMOUNTS) != 1:
+            raise ValueError(f"give exactly one of {', '.join(AMOUNTS)}, each with the name of another arm")
+        return self
+
+    @property
+    def amount(self) -> Amount:
+        return next(amount for amount in AMOUNTS if getattr(self, amount) is not None)
+
+    @property
+    def arm(self) -> str:
+        """The arm to be as large as."""
+        return getattr(self, self.amount)
+
+
+@dataclass(frozen=True)
+class Match:
+    """What an arm is still to be matched by: the amount, what may change, and the other arm, resolved."""
+
+    config: MatchConfig
+    reference: ArmSpec

@@ -1,0 +1,31 @@
+"""What every architecture promises: vectors to vectors, and what must be known to train, count and fill it."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+
+class Architecture(nn.Module, ABC):
+    """What lies between the two ends of a model. It maps vectors to vectors and knows no tokens.
+
+    `recurrent` models carry a state from window to window; the others see at most `max_context` tokens at once (None:
+    as many as there are). `width` is that of the vectors on both sides.
+    """
+
+    recurrent: ClassVar[bool]
+    width: int
+    max_context: int | None
+
+    @abstractmethod
+    def forward(self, vectors: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
+        """Vectors `(batch, time, width)` to vectors of the same shape, and the state after them (or None)."""
+
+    @abstractmethod
+    def initialise(self, generator: torch.Generator) -> None:
+        """Fill every parameter from `generator` and from nothing else."""
+
+    @abstractmethod
+    def count_flops(self, num_tokens_context: int) -> int:
+        """Forward floating point operations per token in windows of that many tokens: two per multiply-add."""
