@@ -1,5 +1,7 @@
 """Files of claims: what may stand in one, what the bundled ones say, and how the tables show verdicts."""
 
+import csv
+import io
 import json
 import math
 import re
@@ -20,7 +22,7 @@ from tiebench.cli.app import app
 from tiebench.errors import UsageError
 from tiebench.experiment.bundled import list_claim_files
 from tiebench.experiment.loading import load_experiment
-from tiebench.reporting.claims_table import claims_table, render_claims, verdicts_table
+from tiebench.reporting.claims_table import claims_table, figures_table, render_claims, verdicts_table
 from tiebench.reporting.render import render_table
 from tiebench.results.record import write_record
 from tiebench.results.store import Store
@@ -132,6 +134,15 @@ def test_verdicts_are_counted_by_paper_and_kind_each_measurement_once(outcomes):
     assert table.rows == (("a-paper", "reproduced", 1, 1, 1, 1), ("a-paper", "not run", 0, 0, 1, 0))
     assert table.caption == "4 claims: 3 reproduced, 1 not run; 1 check: 1 reproduced."
     assert table.notes == ("1 claim repeats the measurement of another: not counted again.",)
+
+
+def test_for_programs_every_claim_has_its_figures_with_every_digit(outcomes):
+    _, found = outcomes
+    rows = {row["id"]: row for row in csv.DictReader(io.StringIO(render_table(figures_table(found), format="csv")))}
+    by = next(outcome for outcome in found if outcome.id == "by")
+    assert rows.keys() == {outcome.id for outcome in found}
+    assert (float(rows["by"]["estimate"]), float(rows["by"]["p"])) == (by.estimate, by.p)
+    assert rows["never"]["verdict"] == "not run" and rows["never"]["estimate"] == ""
 
 
 def test_the_page_opens_with_the_verdicts_by_paper(outcomes):

@@ -49,6 +49,15 @@ def claims_table(outcomes: list[ClaimResult], *, papers: list[PaperClaims], widt
     )
 
 
+def figures_table(outcomes: list[ClaimResult]) -> Table:
+    """Every claim, run or not, with its figures as numbers, for programs."""
+    numbers = ("published", "margin", "chance", "estimate", "low", "high", "p", "p_opposite")
+    names = ("paper", "id", "kind", "source", "measure", "verdict", "same_as")
+    columns = (*map(Column, names), *(Column(name, "number") for name in numbers))
+    rows = tuple(tuple(getattr(outcome, name) for name in (*names, *numbers)) for outcome in outcomes)
+    return Table(title="Published claims", columns=columns, rows=rows, caption=count_verdicts(outcomes))
+
+
 def verdicts_table(outcomes: list[ClaimResult]) -> Table:
     """By paper and verdict, how many values, differences, orders and checks."""
     counted = [outcome for outcome in outcomes if outcome.same_as is None]
