@@ -28,7 +28,7 @@ class UsageError(TiebenchError):
 
 
 class CheckFailed(TiebenchError):
-    """A check that ran and did not hold, such as a claim that was not reproduced (exit code 3)."""
+    """A check that ran and did not hold, such as a claim that is contradicted (exit code 3)."""
 
     exit_code = 3
 

@@ -1,5 +1,7 @@
 """Files of claims: what may stand in one, what the bundled ones say, and how the tables show verdicts."""
 
+import csv
+import io
 import json
 import math
 import re
@@ -20,7 +22,7 @@ from tiebench.cli.app import app
 from tiebench.errors import UsageError
 from tiebench.experiment.bundled import list_claim_files
 from tiebench.experiment.loading import load_experiment
-from tiebench.reporting.claims_table import claims_table, render_claims, verdicts_table
+from tiebench.reporting.claims_table import claims_table, figures_table, render_claims, verdicts_table
 from tiebench.reporting.render import render_table
 from tiebench.results.record import write_record
 from tiebench.results.store import Store
@@ -128,15 +130,19 @@ def test_in_a_narrow_window_the_verdict_stands_beside_the_name(outcomes):
 def test_verdicts_are_counted_by_paper_and_kind_each_measurement_once(outcomes):
     _, found = outcomes
     table = verdicts_table(found)
-    assert [column.name for column in table.columns] == ["paper", "of", "reproduced", "not run"]
-    assert table.rows == (
-        ("a-paper", "values", 1, 0),
-        ("a-paper", "differences", 1, 0),
-        ("a-paper", "orders", 1, 1),
-        ("a-paper", "checks", 1, 0),
-    )
+    assert [column.name for column in table.columns][2:] == ["values", "differences", "orders", "checks"]
+    assert table.rows == (("a-paper", "reproduced", 1, 1, 1, 1), ("a-paper", "not run", 0, 0, 1, 0))
     assert table.caption == "4 claims: 3 reproduced, 1 not run; 1 check: 1 reproduced."
     assert table.notes == ("1 claim repeats the measurement of another: not counted again.",)
+
+
+def test_for_programs_every_claim_has_its_figures_with_every_digit(outcomes):
+    _, found = outcomes
+    rows = {row["id"]: row for row in csv.DictReader(io.StringIO(render_table(figures_table(found), format="csv")))}
+    by = next(outcome for outcome in found if outcome.id == "by")
+    assert rows.keys() == {outcome.id for outcome in found}
+    assert (float(rows["by"]["estimate"]), float(rows["by"]["p"])) == (by.estimate, by.p)
+    assert rows["never"]["verdict"] == "not run" and rows["never"]["estimate"] == ""
 
 
 def test_the_page_opens_with_the_verdicts_by_paper(outcomes):
@@ -144,7 +150,7 @@ def test_the_page_opens_with_the_verdicts_by_paper(outcomes):
     page = render_claims(found, papers=papers)
     opening = "4 claims: 3 reproduced, 1 not run; 1 check: 1 reproduced."
     assert page.startswith(f"## Published claims, reproduced\n\n{opening}")
-    assert page.index("| a-paper | differences") < page.index("| small") and "Chosen for the test." in page
+    assert page.index("| a-paper | not run") < page.index("| small") and "Chosen for the test." in page
 
 
 @pytest.mark.parametrize("file", list_claim_files().values(), ids=list(list_claim_files()))

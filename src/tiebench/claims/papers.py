@@ -3,6 +3,7 @@
 One YAML in `configs/claims/` is one paper; adding a paper is adding a file.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -87,10 +88,12 @@ def read_claims(file: Path) -> PaperClaims:
 
 
 def describe_paper(file: Path) -> str:
-    """One line for lists: title, venue, how many claims, from where."""
+    """One line for lists: title, venue, how many claims of which kind, from where."""
     content = read_claims(file)
-    paper, number, sources = content.paper, len(content.claims), ", ".join(content.sources)
-    return f"{paper.title} ({paper.authors}, {paper.venue} {paper.year}): {number} claims of {sources}"
+    paper, sources = content.paper, ", ".join(content.sources)
+    counts = Counter(claim.kind for claim in content.claims.values())
+    kinds = ", ".join(f"{number} {kind}{'' if number == 1 else 's'}" for kind, number in counts.items())
+    return f"{paper.title} ({paper.authors}, {paper.venue} {paper.year}): {kinds} of {sources}"
 
 
 def _find_files(name: str) -> list[Path]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tiebench.execution.settings import Settings
     from tiebench.results.record import Record
 
+MAX_NAMED = 5
+
 
 def print_comparisons(
     comparisons: Sequence["Comparison"],
@@ -65,19 +67,22 @@ def print_costs(costs: list["CostEstimate"], *, device: str, format: str, only_c
 
 def print_claims(outcomes: list["ClaimResult"], papers: list["PaperClaims"], *, format: str) -> None:
     """The claims that were run and the verdicts by paper; raises CheckFailed when a claim is contradicted."""
-    from tiebench.reporting.claims_table import claims_table, verdicts_table
+    from tiebench.reporting.claims_table import claims_table, figures_table, verdicts_table
 
     if format == "json":
         print_json([outcome.model_dump(mode="json") for outcome in outcomes])
+    elif format == "csv":
+        print_table(figures_table(outcomes), format=format)
     else:
         width = find_width() if format == "text" else None
         print_table(claims_table(outcomes, papers=papers, width=width), format=format)
-    if format == "text":
-        print_table(verdicts_table(outcomes))
+        print_table(verdicts_table(outcomes), format=format)
     contradicted = [outcome.id for outcome in outcomes if outcome.verdict == "contradicted"]
     if contradicted:
         hint = "the table shows by how much; --json has the notes on what is ambiguous"
-        raise CheckFailed(f"contradicted: {', '.join(contradicted)}", hint)
+        more = len(contradicted) - MAX_NAMED
+        named = ", ".join(contradicted[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+        raise CheckFailed(f"contradicted: {named}", hint)
 
 
 def print_runs(records: list["Record"], *, as_json: bool) -> None:

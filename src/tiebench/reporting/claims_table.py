@@ -34,7 +34,12 @@ def claims_table(outcomes: list[ClaimResult], *, papers: list[PaperClaims], widt
         columns, rows = ("paper", *columns), [(outcome.paper, *row) for outcome, row in zip(run, rows, strict=True)]
     shown = _fit_columns(columns, rows, width=width)
     hidden = f"A wider window shows also: {', '.join(columns[shown:])}." if shown < len(columns) else ""
-    sources = [f"{paper.name}: {' '.join(paper.tolerances.split())}" for paper in papers if paper.name in named]
+    shows_margins = "published" in columns[:shown]
+    sources = [
+        f"{paper.name}: {' '.join(paper.tolerances.split())}"
+        for paper in papers
+        if paper.name in named and shows_margins
+    ]
     return Table(
         title="Published claims, reproduced" if len(named) > 1 else f"Published claims, reproduced: {''.join(named)}",
         columns=tuple(map(Column, columns[:shown])),
@@ -44,23 +49,27 @@ def claims_table(outcomes: list[ClaimResult], *, papers: list[PaperClaims], widt
     )
 
 
+def figures_table(outcomes: list[ClaimResult]) -> Table:
+    """Every claim, run or not, with its figures as numbers, for programs."""
+    numbers = ("published", "margin", "chance", "estimate", "low", "high", "p", "p_opposite")
+    names = ("paper", "id", "kind", "source", "measure", "verdict", "same_as")
+    columns = (*map(Column, names), *(Column(name, "number") for name in numbers))
+    rows = tuple(tuple(getattr(outcome, name) for name in (*names, *numbers)) for outcome in outcomes)
+    return Table(title="Published claims", columns=columns, rows=rows, caption=count_verdicts(outcomes))
+
+
 def verdicts_table(outcomes: list[ClaimResult]) -> Table:
-    """By paper, how many of its values, differences, orders and checks have which verdict."""
+    """By paper and verdict, how many values, differences, orders and checks."""
     counted = [outcome for outcome in outcomes if outcome.same_as is None]
-    counts = Counter((outcome.paper, outcome.kind, outcome.verdict) for outcome in counted)
-    pairs = dict.fromkeys((paper, kind) for paper in _list_papers(outcomes) for kind in KINDS)
-    found = {pair: [counts[(*pair, verdict)] for verdict in VERDICTS] for pair in pairs}
-    shown = [place for place, verdict in enumerate(VERDICTS) if any(numbers[place] for numbers in found.values())]
+    counts = Counter((outcome.paper, outcome.verdict, outcome.kind) for outcome in counted)
+    pairs = [(paper, verdict) for paper in _list_papers(outcomes) for verdict in VERDICTS]
+    rows = [(*pair, *(counts[(*pair, kind)] for kind in KINDS)) for pair in pairs]
     again = len(outcomes) - len(counted)
     repeated = f"{_count(again)} {'repeats' if again == 1 else 'repeat'} the measurement of another: not counted again."
     return Table(
         title="Verdicts by paper",
-        columns=(Column("paper"), Column("of"), *(Column(VERDICTS[place], "count") for place in shown)),
-        rows=tuple(
-            (paper, KINDS[kind], *(numbers[place] for place in shown))
-            for (paper, kind), numbers in found.items()
-            if any(numbers)
-        ),
+        columns=(Column("paper"), Column("verdict"), *(Column(plural, "count") for plural in KINDS.values())),
+        rows=tuple(row for row in rows if any(row[2:])),
         caption=count_verdicts(counted),
         notes=(repeated,) if again else (),
     )
