@@ -39,6 +39,7 @@ def refresh_tables(store: Store) -> None:
         sweep_folder(store.root)
         for name, text in _render_tables(store).items():
             write_text(text, file=store.root / name)
+        (store.root / LOCK_FILE).unlink()  # who waits for it finds out, and makes a new one
 
 
 def _are_current(store: Store) -> bool:

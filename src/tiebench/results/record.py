@@ -238,9 +238,11 @@ def read_record(folder: Path) -> Record:
         hint = f"this tiebench reads version {SCHEMA_VERSION}: install the one that wrote it, or train the run again"
         raise TiebenchError(f"{file} has the unknown schema version {version!r}", hint)
     provenance = content.get("provenance") if isinstance(content, dict) else None
-    if isinstance(provenance, dict) and DIGEST_KEY in provenance:
-        _check_digest(provenance.pop(DIGEST_KEY), content, file=file)
-    return _validated(Record, content, file=file)
+    digest = provenance.pop(DIGEST_KEY, None) if isinstance(provenance, dict) else None
+    record = _validated(Record, content, file=file)  # first, since it says what is wrong
+    if digest is not None:
+        _check_digest(digest, content, file=file)
+    return record
 
 
 def write_token_nll(token_nll: "np.ndarray", folder: Path) -> Path:
