@@ -18,8 +18,8 @@ from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
 from tiebench.results.record import read_curve, read_record
 from tiebench.results.store import Store, find_state
-from tiebench.training.callbacks import Callback
 from tiebench.training import trainer
+from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import CHECKPOINT_FILE, WEIGHTS_FILE
 from tiebench.training.trainer import Trainer
 

@@ -3,7 +3,7 @@
 One start costs seconds because of torch, a fork milliseconds. See `shell.py` for who talks to it.
 """
 
-import encodings.utf_8_sig  # another user may not be allowed to read Python's own files
+import encodings.utf_8_sig  # noqa: F401  (another user may not be allowed to read Python's own files)
 import importlib
 import json
 import os

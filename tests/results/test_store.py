@@ -1,7 +1,7 @@
 import pytest
 from filelock import FileLock
 
-from tiebench.errors import TiebenchError, UsageError
+from tiebench.errors import UsageError
 from tiebench.results.record import write_record
 from tiebench.results.store import LOCK_FILE, Store, find_state
 

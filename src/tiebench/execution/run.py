@@ -52,11 +52,13 @@ def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None =
             callback.finish_run(found, reused=True)
             return found
         folder = settings.store.folder(run.experiment, run.arm, run.seed)
-        with explain_failures(run, data_dir=settings.data_dir):
-            with lock_run_dir(folder, run=run, wait=settings.wait, say=callback.say):
-                finish_replacing(folder)
-                found = find_finished(run, settings=settings)  # by another process, in the meantime
-                record = found or _make_record(run, folder=folder, settings=settings, callback=callback)
+        with (
+            explain_failures(run, data_dir=settings.data_dir),
+            lock_run_dir(folder, run=run, wait=settings.wait, say=callback.say),
+        ):
+            finish_replacing(folder)
+            found = find_finished(run, settings=settings)  # by another process, in the meantime
+            record = found or _make_record(run, folder=folder, settings=settings, callback=callback)
         callback.finish_run(record, reused=found is not None)
         return record
 

@@ -1,4 +1,4 @@
-"""The folder of a run: one process at a time, the old record until the new one is there, nothing left behind. No torch."""
+"""The folder of a run: one process at a time, the old record until the new one is there, nothing left behind."""
 
 import os
 import platform

@@ -13,7 +13,7 @@ from tiebench.errors import TiebenchError
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.generators import open_generator
 from tiebench.models.language_model import LanguageModel, compile_encode
-from tiebench.results.record import CurvePoint, write_curve
+from tiebench.results.record import CurvePoint, Precision, write_curve
 from tiebench.training.batches import build_batches
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import read_checkpoint, write_checkpoint, write_weights
@@ -49,7 +49,7 @@ class TrainState:
     first_loss_nats: float | None = None
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
-    precision: str | None = None
+    precision: Precision | None = None
     curve: list[dict[str, Any]] = field(default_factory=list)
 
 
