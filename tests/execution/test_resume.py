@@ -19,6 +19,7 @@ from tiebench.experiment.loading import load_experiment
 from tiebench.results.record import read_curve, read_record
 from tiebench.results.store import Store, find_state
 from tiebench.training import trainer
+from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import CHECKPOINT_FILE, WEIGHTS_FILE
 from tiebench.training.trainer import Trainer
 
@@ -55,7 +56,7 @@ EXPERIMENTS = {
     },
 }
 STOPS = {
-    "SIGKILL": ["write:1", "step:1", "step:6", "write:5", "score:1", "step:11", "write:9", "step:2", "step:13"],
+    "SIGKILL": ["write:1", "step:1", "step:6", "write:5", "score:1", "step:11", "write:9", "step:2", "step:5"],
     "SIGINT": ["step:3", "score:1", "step:20"],
     "SIGTERM": ["step:5", "score:1"],
 }
@@ -106,7 +107,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_the_same(config, tmp_path):
     whole = read_measurements(tmp_path / "whole")
     assert len(whole["curve"]) >= 2
     for results, (name, *moments) in plan.items():
-        stopped = -signal.SIGKILL if name == "SIGKILL" else 130
+        stopped = {"SIGKILL": -signal.SIGKILL, "SIGINT": 130, "SIGTERM": 143}[name]
         assert statuses[results] == [stopped] * len(moments) + [0], name
         measurements = read_measurements(results)
         for part in whole:
@@ -115,7 +116,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_the_same(config, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_from_outside_is_answered_with_a_checkpoint_and_130(number, write_experiment, tmp_path):
+def test_a_signal_from_outside_is_answered_with_a_checkpoint_and_its_exit_code(number, write_experiment, tmp_path):
     config = write_experiment(arms=None, tie=True, training={**BUDGET, "epochs": 100_000, "optimizer": ADAMW})
     command = [
         sys.executable,
@@ -139,7 +140,7 @@ def test_a_signal_from_outside_is_answered_with_a_checkpoint_and_130(number, wri
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 130, errors
+    assert process.returncode == 128 + number, errors
     assert "interrupted" in errors and "checkpointed at step" in errors and "the same command goes on" in errors
     assert "Traceback" not in errors
     assert (find_only_run(tmp_path / "r") / CHECKPOINT_FILE).exists()
@@ -180,16 +181,24 @@ def test_the_lock_is_released_by_an_interruption(interrupted):
     assert execute_run(run, settings=settings).usage.steps == NUM_STEPS
 
 
-def test_a_run_goes_on_with_its_number_of_threads_and_leaves_others_theirs(write_experiment, tmp_path, monkeypatch):
-    """Another number would round differently; but it is this run's number, not that of the process."""
+@pytest.mark.parametrize(("first", "second"), [(1, 2), (2, 1)])
+def test_a_run_goes_on_with_its_threads_or_says_that_its_share_is_smaller(
+    first, second, write_experiment, tmp_path, monkeypatch
+):
+    """Another number would round differently; but more than a command's share would be in the way of its other runs."""
     run = load_run(write_experiment(arms=None, tie=True))
     settings, before = Settings(store=Store(tmp_path / "results"), device="cpu"), torch.get_num_threads()
     with monkeypatch.context() as patch:
         interrupt_after(5, patch)
         with pytest.raises(trainer.Interrupted):
-            execute_run(run, settings=replace(settings, num_threads=before + 1))
+            execute_run(run, settings=replace(settings, num_threads=first))
     assert torch.get_num_threads() == before
-    assert execute_run(run, settings=settings).provenance.hardware["threads"] == before + 1
+    said = []
+    callback = Callback()
+    monkeypatch.setattr(callback, "say", said.append)
+    record = execute_run(run, settings=replace(settings, num_threads=second), callback=callback)
+    assert record.provenance.hardware["threads"] == 1
+    assert any("rounding" in message for message in said) == (second < first)
     assert torch.get_num_threads() == before
 
 

@@ -1,7 +1,7 @@
 import pytest
 from filelock import FileLock
 
-from tiebench.errors import TiebenchError, UsageError
+from tiebench.errors import UsageError
 from tiebench.results.record import write_record
 from tiebench.results.store import LOCK_FILE, Store, find_state
 
@@ -63,10 +63,20 @@ def test_a_name_that_is_no_folder_is_refused(store, name):
         store.folder("ptb-lstm-small", name, 1)
 
 
-def test_a_damaged_record_is_not_passed_over(store):
+def test_a_damaged_record_stops_no_other_and_is_named_once(store, caplog):
+    before = len(store.records())
     (store.folder("ptb-lstm-small", "tied", 2) / "record.json").write_text("{")
-    with pytest.raises(TiebenchError, match="seed-2"):
-        store.records()
+    for _ in range(2):
+        assert len(store.records()) == before - 1
+    (warning,) = caplog.messages
+    assert "tied/seed-2/record.json is damaged" in warning
+
+
+def test_a_record_in_the_folder_of_another_run_is_not_taken_for_it(store, caplog):
+    other = (store.folder("ptb-lstm-small", "tied", 1) / "record.json").read_text("utf-8")
+    (store.folder("ptb-lstm-small", "tied", 2) / "record.json").write_text(other, "utf-8")
+    assert ("tied", 2) not in {(record.arm, record.seed) for record in store.records()}
+    assert "another run" in caplog.text
 
 
 def test_the_state_of_a_run(make_record, tmp_path):

@@ -53,10 +53,8 @@ def keep_streams_open() -> None:
             stream.flush()
         encoding, errors = getattr(stream, "encoding", "utf-8"), getattr(stream, "errors", "backslashreplace")
         raw = _PatientFile(descriptor, "w", closefd=False)
-        stream = io.TextIOWrapper(
-            io.BufferedWriter(raw), encoding, errors, line_buffering=name == "stderr" or raw.isatty(), write_through=False
-        )
-        setattr(sys, name, stream)
+        by_line = name == "stderr" or raw.isatty()
+        setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=by_line))
 
 
 class _PatientFile(io.FileIO):

@@ -1,4 +1,4 @@
-"""What a disk, a memory or a permission refuses while a run is at work, as a message that says which run and what to do."""
+"""What a disk, a memory or a permission refuses while a run is at work, as a message that names the run and a way out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,7 +28,7 @@ def explain_failures(run: RunSpec, *, data_dir: Path | None) -> Iterator[None]:
             raise
         raise TiebenchError(
             f"{run.name} does not fit in memory: {_describe_need(run, data_dir=data_dir)}",
-            "make the model or training.batch_size smaller, set training.accumulate, or train fewer runs at once (--jobs 1)",
+            "make the model or training.batch_size smaller, or train fewer runs at once (--jobs 1)",
         ) from error
 
 

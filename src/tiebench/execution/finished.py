@@ -28,14 +28,15 @@ def find_finished(run: RunSpec, *, settings: Settings) -> Record | None:
             f"{_name_difference(found, run)}",
             REMEDY,
         )
-    if isinstance(run.spec.corpus, TextConfig):
-        _check_text(found, run, folder=folder, data_dir=settings.data_dir)
+    corpus = run.spec.corpus
+    if isinstance(corpus, TextConfig):
+        _check_text(found, run, corpus=corpus, folder=folder, data_dir=settings.data_dir)
     return found
 
 
-def _check_text(found: Record, run: RunSpec, *, folder: Path, data_dir: Path | None) -> None:
+def _check_text(found: Record, run: RunSpec, *, corpus: TextConfig, folder: Path, data_dir: Path | None) -> None:
     """A user's own files have no place in the signature, so their content is compared."""
-    checksum = open_corpus(run.spec.corpus, data_dir=data_dir, near=run.folder).checksum
+    checksum = open_corpus(corpus, data_dir=data_dir, near=run.folder).checksum
     if checksum != found.corpus.checksum:
         name = run.spec.corpus.file or run.spec.corpus.train
         raise UsageError(f"{folder} was trained on other text than {name} has now", REMEDY)

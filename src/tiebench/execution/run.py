@@ -52,11 +52,13 @@ def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None =
             callback.finish_run(found, reused=True)
             return found
         folder = settings.store.folder(run.experiment, run.arm, run.seed)
-        with explain_failures(run, data_dir=settings.data_dir):
-            with lock_run_dir(folder, run=run, wait=settings.wait, say=callback.say):
-                finish_replacing(folder)
-                found = find_finished(run, settings=settings)  # by another process, in the meantime
-                record = found or _make_record(run, folder=folder, settings=settings, callback=callback)
+        with (
+            explain_failures(run, data_dir=settings.data_dir),
+            lock_run_dir(folder, run=run, wait=settings.wait, say=callback.say),
+        ):
+            finish_replacing(folder)
+            found = find_finished(run, settings=settings)  # by another process, in the meantime
+            record = found or _make_record(run, folder=folder, settings=settings, callback=callback)
         callback.finish_run(record, reused=found is not None)
         return record
 
@@ -64,9 +66,7 @@ def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None =
 def open_model(run_record: Record, folder: Path) -> LanguageModel:
     """The trained model of a finished run, on the CPU, with its best weights."""
     model = build_model(run_record.spec, vocabulary_size=run_record.vocabulary.size)
-    read_weights(
-        model, folder, digest=run_record.provenance.files.get(WEIGHTS_FILE), signature=run_record.signature
-    )
+    read_weights(model, folder, digest=run_record.provenance.files.get(WEIGHTS_FILE), signature=run_record.signature)
     return model.eval()
 
 

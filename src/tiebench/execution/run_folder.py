@@ -1,4 +1,4 @@
-"""The folder of a run: one process at a time, the old record until the new one is there, nothing left behind. No torch."""
+"""The folder of a run: one process at a time, the old record until the new one is there, nothing left behind."""
 
 import os
 import platform
@@ -153,4 +153,3 @@ def _remove_empty(folder: Path) -> None:
     with suppress(OSError):  # other runs, or somebody who has come in between
         for place in (folder, folder.parent, folder.parent.parent):
             place.rmdir()
-

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import connection, resource_tracker
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -29,6 +29,7 @@ from tiebench.training.callbacks import Callback
 from tiebench.training.signals import Interrupted, catch_signals, handle_stopping, raise_interrupted
 
 Watch = Callable[[RunSpec, int], Callback]
+Pipe = connection.Connection
 POLL_SECONDS = 0.2
 
 
@@ -42,7 +43,7 @@ class _Worker:
     process: BaseProcess
     run: RunSpec
     callback: Callback
-    events: connection.Connection
+    events: Pipe
 
 
 class WorkerPool:
@@ -93,7 +94,7 @@ class WorkerPool:
     def _start(self, index: int, run: RunSpec) -> None:
         """The child never hears Ctrl-C; the parent does once the child is started, and passes it on as SIGTERM."""
         callback = self.watch(run, index)
-        events, theirs = self.context.Pipe(duplex=False)
+        events, theirs = cast(tuple[Pipe, Pipe], self.context.Pipe(duplex=False))
         process = self.context.Process(target=_run_in_child, args=(run, self.settings, theirs), name=run.name)
         resource_tracker.ensure_running()  # started by the first process, it would unblock the signal
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -108,11 +109,13 @@ class WorkerPool:
 
     def _receive_events(self) -> None:
         """Handle what the processes reported; wait a little where nothing came."""
-        by_pipe = {worker.events: worker for worker in self.workers.values()}
-        for events in connection.wait(list(by_pipe), timeout=POLL_SECONDS):
-            worker = by_pipe[events]
+        workers = list(self.workers.values())
+        ready = connection.wait([worker.events for worker in workers], timeout=POLL_SECONDS)
+        for worker in workers:
+            if worker.events not in ready:
+                continue
             try:
-                event, content = events.recv()
+                event, content = worker.events.recv()
             except (EOFError, OSError):
                 self._on_crash(worker)
             else:
@@ -171,7 +174,7 @@ class PipeCallback(Callback):
 
     SEND_SECONDS = 0.2
 
-    def __init__(self, events: connection.Connection) -> None:
+    def __init__(self, events: Pipe) -> None:
         self.events = events
         self.num_tokens, self.sent_at = 0, 0.0
 
@@ -205,7 +208,7 @@ class PipeCallback(Callback):
             signal.raise_signal(signal.SIGTERM)
 
 
-def _run_in_child(run: RunSpec, settings: Settings, events: connection.Connection) -> None:
+def _run_in_child(run: RunSpec, settings: Settings, events: Pipe) -> None:
     """What a child process does: one run."""
     handle_stopping(raise_interrupted)
     event: str

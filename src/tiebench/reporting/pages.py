@@ -29,9 +29,9 @@ GENERATED = (
 
 
 def refresh_tables(store: Store) -> None:
-    """Rewrite `table.md` (a section per experiment) and `table.csv` (a line per run) in the store's root, if they differ.
+    """Rewrite `table.md` (a section per experiment) and `table.csv` (a line per run) in the store's root.
 
-    Under a lock, so that what is written last has all records. Nothing is made where there are no runs.
+    Only where they differ, and under a lock, so that what is written last has all records. Nothing is made where there are no runs.
     """
     if not store.root.exists() or _are_current(store):
         return
@@ -39,6 +39,7 @@ def refresh_tables(store: Store) -> None:
         sweep_folder(store.root)
         for name, text in _render_tables(store).items():
             write_text(text, file=store.root / name)
+        (store.root / LOCK_FILE).unlink()  # who waits for it finds out, and makes a new one
 
 
 def _are_current(store: Store) -> bool:

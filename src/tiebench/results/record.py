@@ -141,8 +141,9 @@ class ResourceUsage(Block):
 class Provenance(Block):
     """Where the figures come from. Times are ISO 8601 in UTC; `commit` is None outside a git checkout.
 
-    `precision` is that of the products in training, also where the spec says `auto`; older records leave it out. `files`
-    holds the SHA-256 of what lies beside the record, by name. In the file, `sha256` is that of the record's own content.
+    `precision` is that of the products in training, also where the spec says `auto`; older records leave it out.
+    `files` holds the SHA-256 of what lies beside the record, by name. In the file there is also `sha256`, that of the
+    record's own content.
     """
 
     command: str
@@ -202,7 +203,7 @@ class CurvePoint(Block):
 
 
 def write_record(record: Record, folder: Path) -> Path:
-    """Write `record.json`: sorted keys, full precision, a digest over the content, renamed into place. Returns the file.
+    """Write `record.json`: sorted keys, full precision, a digest, renamed into place. Returns the file.
 
     Raises ValueError for a figure that is no number: it would come back as something else.
     """
@@ -238,9 +239,11 @@ def read_record(folder: Path) -> Record:
         hint = f"this tiebench reads version {SCHEMA_VERSION}: install the one that wrote it, or train the run again"
         raise TiebenchError(f"{file} has the unknown schema version {version!r}", hint)
     provenance = content.get("provenance") if isinstance(content, dict) else None
-    if isinstance(provenance, dict) and DIGEST_KEY in provenance:
-        _check_digest(provenance.pop(DIGEST_KEY), content, file=file)
-    return _validated(Record, content, file=file)
+    digest = provenance.pop(DIGEST_KEY, None) if isinstance(provenance, dict) else None
+    record = _validated(Record, content, file=file)  # first, since it says what is wrong
+    if digest is not None:
+        _check_digest(digest, content, file=file)
+    return record
 
 
 def write_token_nll(token_nll: "np.ndarray", folder: Path) -> Path:

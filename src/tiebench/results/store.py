@@ -149,13 +149,13 @@ def hold_lock(file: Path, *, timeout_s: float = LOOKING_SECONDS) -> Iterator[Non
 def _acquire_lock(file: Path, *, timeout_s: float) -> "BaseFileLock":
     from filelock import FileLock
 
-    for last in (False,) * 20 + (True,):
+    lock = FileLock(file, timeout=timeout_s, fallback_to_soft=False)
+    for attempt in range(20):
         make_folder(file.parent)
-        lock = FileLock(file, timeout=timeout_s, fallback_to_soft=False)
         try:
             lock.acquire()
         except FileNotFoundError:  # who held it has removed the folder, in which nothing had come about
-            if last:
+            if attempt == 19:
                 raise
         except (OSError, NotImplementedError) as error:
             if not isinstance(error, NotImplementedError) and error.errno not in NO_LOCKS:

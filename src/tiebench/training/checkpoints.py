@@ -97,4 +97,4 @@ def read_weights(
 
 
 def _begin_again(folder: Path) -> str:
-    return f"remove {folder / CHECKPOINT_FILE} to begin the run again"
+    return f"remove {folder / CHECKPOINT_FILE} to begin the run again, or train with --force"

@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP ask for a checkpoint; they do not break a step in the middle. Stopped time is not counted."""
+"""Ctrl-C, SIGTERM and SIGHUP ask for a checkpoint; they do not break a step in the middle.
+
+Time in which the process was stopped (Ctrl-Z) is not counted.
+"""
 
 import os
 import signal

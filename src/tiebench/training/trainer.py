@@ -100,9 +100,7 @@ class Trainer:
 
     @property
     def evaluate_every(self) -> int:
-        return plan_evaluations(
-            self.training, num_steps=self.num_steps, steps_per_epoch=self.batches.steps_per_epoch
-        )
+        return plan_evaluations(self.training, num_steps=self.num_steps, steps_per_epoch=self.batches.steps_per_epoch)
 
     def fit(self) -> TrainState:
         """Train to the end of the budget."""
@@ -302,7 +300,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.recurrent_states = _move(state["recurrent_states"], self.device)
         self.dropout_generator.set_state(state["dropout"])
-        self.state = TrainState(**state["train_state"])
+        self.state = self._check_state(state["train_state"])
         num_threads = self._check_threads(state["num_threads"])
         self.callback.say(f"{self.run.name}: going on from step {self.state.step:,} of {self.num_steps:,}")
         self._share_threads(num_threads)
@@ -329,6 +327,15 @@ class Trainer:
                 f"{self.run.name}: going on with {share} of the {before} threads that it began with, "
                 "so the figures may differ by rounding from those of an uninterrupted run"
             )
+
+    def _check_state(self, found: dict[str, Any]) -> TrainState:
+        """Raises TiebenchError for counts and amounts that no training comes to."""
+        state = TrainState(**found)
+        odd = [name for name, value in vars(state).items() if isinstance(value, int | float) and not value >= 0]
+        if odd:
+            what = f"the checkpoint in {self.folder} is damaged: {odd[0]} is {getattr(state, odd[0])}"
+            raise TiebenchError(what, "train with --force to begin again")
+        return state
 
     def _check_threads(self, number: Any) -> int:
         """Raises TiebenchError for a number that torch would not survive."""
