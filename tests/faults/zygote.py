@@ -3,10 +3,7 @@
 One start costs seconds because of torch, a fork milliseconds. See `shell.py` for who talks to it.
 """
 
-<<<<<<< HEAD
-=======
 import encodings.utf_8_sig  # noqa: F401  (another user may not be allowed to read Python's own files)
->>>>>>> wave3-B2
 import importlib
 import json
 import os
