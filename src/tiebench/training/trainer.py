@@ -100,9 +100,7 @@ class Trainer:
 
     @property
     def evaluate_every(self) -> int:
-        return plan_evaluations(
-            self.training, num_steps=self.num_steps, steps_per_epoch=self.batches.steps_per_epoch
-        )
+        return plan_evaluations(self.training, num_steps=self.num_steps, steps_per_epoch=self.batches.steps_per_epoch)
 
     def fit(self) -> TrainState:
         """Train to the end of the budget."""
@@ -302,9 +300,7 @@ class Trainer:
         self._share_threads(state["num_threads"])
 
     def _share_threads(self, before: int) -> None:
-        """Go on with as many threads as before, since another number rounds differently; with fewer only where this
-        command has no more for this run, which is said.
-        """
+        """As many threads as before, since others round differently; fewer where the share is smaller, which is said."""
         share = torch.get_num_threads()
         if before <= share:
             torch.set_num_threads(before)
