@@ -1,4 +1,4 @@
-"""What a disk, a memory or a permission refuses while a run is at work, as a message that names the run and a way out."""
+"""What a disk, a memory or a permission refuses a run, as a message that names the run and a way out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

@@ -38,7 +38,7 @@ def _check_text(found: Record, run: RunSpec, *, corpus: TextConfig, folder: Path
     """A user's own files have no place in the signature, so their content is compared."""
     checksum = open_corpus(corpus, data_dir=data_dir, near=run.folder).checksum
     if checksum != found.corpus.checksum:
-        name = run.spec.corpus.file or run.spec.corpus.train
+        name = corpus.file or corpus.train
         raise UsageError(f"{folder} was trained on other text than {name} has now", REMEDY)
 
 

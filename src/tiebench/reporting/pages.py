@@ -31,7 +31,8 @@ GENERATED = (
 def refresh_tables(store: Store) -> None:
     """Rewrite `table.md` (a section per experiment) and `table.csv` (a line per run) in the store's root.
 
-    Only where they differ, and under a lock, so that what is written last has all records. Nothing is made where there are no runs.
+    Only where they differ, and under a lock, so that what is written last has all records. Nothing is made where there
+    are no runs.
     """
     if not store.root.exists() or _are_current(store):
         return

@@ -21,12 +21,12 @@ from tiebench.training.evaluation import MAX_NLL, score_stream
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
 from tiebench.training.optimizers import build_optimizer
 from tiebench.training.precision import choose_precision
+from tiebench.training.resuming import check_checkpoint
 from tiebench.training.schedules import scale_learning_rate
 from tiebench.training.signals import Interrupted, catch_signals, read_clock
 
 CHECKPOINT_SECONDS = 60.0
 SURPRISING_FIRST_LOSS = 1.3
-MOST_THREADS = 4096
 READ_EVERY_STEPS = {"cpu": 1}
 READ_EVERY_STEPS_ELSEWHERE = 50
 
@@ -290,35 +290,17 @@ class Trainer:
         state = read_checkpoint(self.folder)
         if state is None:
             return
-        if state["signature"] != self.run.signature:
-            raise TiebenchError(
-                f"{self.folder} holds a checkpoint of another run ({state['signature']}, not {self.run.signature})",
-                "train with --force to begin again, or with --results to keep both",
-            )
-        self._check_text(state.get("text", {}))
+        check_checkpoint(state, run=self.run, text=self.text, folder=self.folder)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.recurrent_states = _move(state["recurrent_states"], self.device)
         self.dropout_generator.set_state(state["dropout"])
-        self.state = self._check_state(state["train_state"])
-        num_threads = self._check_threads(state["num_threads"])
+        self.state = TrainState(**state["train_state"])
         self.callback.say(f"{self.run.name}: going on from step {self.state.step:,} of {self.num_steps:,}")
-        self._share_threads(num_threads)
-
-    def _check_text(self, before: dict[str, str]) -> None:
-        """Raises TiebenchError when the checkpoint was trained on other text than there is now."""
-        changed = [name for name in self.text if before.get(name, self.text[name]) != self.text[name]]
-        if changed:
-            what = " and ".join(f"the {name} was {before[name]} and is {self.text[name]}" for name in changed)
-            raise TiebenchError(
-                f"{self.run.name}: the text has changed since the checkpoint was written: {what}",
-                "put the old text back to go on, or train with --force to begin again with the new one",
-            )
+        self._share_threads(state["num_threads"])
 
     def _share_threads(self, before: int) -> None:
-        """Go on with as many threads as before, since another number rounds differently; with fewer only where this
-        command has no more for this run, which is said.
-        """
+        """As many threads as before, since others round differently; fewer where the share is smaller, which is said."""
         share = torch.get_num_threads()
         if before <= share:
             torch.set_num_threads(before)
@@ -327,22 +309,6 @@ class Trainer:
                 f"{self.run.name}: going on with {share} of the {before} threads that it began with, "
                 "so the figures may differ by rounding from those of an uninterrupted run"
             )
-
-    def _check_state(self, found: dict[str, Any]) -> TrainState:
-        """Raises TiebenchError for counts and amounts that no training comes to."""
-        state = TrainState(**found)
-        odd = [name for name, value in vars(state).items() if isinstance(value, int | float) and not value >= 0]
-        if odd:
-            what = f"the checkpoint in {self.folder} is damaged: {odd[0]} is {getattr(state, odd[0])}"
-            raise TiebenchError(what, "train with --force to begin again")
-        return state
-
-    def _check_threads(self, number: Any) -> int:
-        """Raises TiebenchError for a number that torch would not survive."""
-        if type(number) is not int or not 0 < number <= MOST_THREADS:
-            what = f"the checkpoint in {self.folder} is damaged: it asks for {number!r} threads"
-            raise TiebenchError(what, "train with --force to begin again")
-        return number
 
     def interrupt(self) -> None:
         """Ask for a checkpoint and an end, as soon as it can be."""
