@@ -23,7 +23,7 @@ from typing import Any
 
 from tiebench.cli.app import SPINS
 
-KEEP = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:glibc.malloc.top_pad=67108864:glibc.malloc.hugetlb=1"
+KEEP = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:glibc.malloc.top_pad=67108864"
 ALLOCATORS = {"shipped": {}, "tuned": {"GLIBC_TUNABLES": KEEP, "GOMP_SPINCOUNT": SPINS}}
 OURS = "tiebench"
 PEERS = {"lstm": ("word_language_model",), "gpt": ("nanoGPT", "HF GPT2LMHeadModel")}

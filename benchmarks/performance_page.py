@@ -52,9 +52,11 @@ def render_peers(content: dict[str, Any]) -> str:
     hardware, versions = setting["hardware"], setting["versions"]
     caption = (
         f"{hardware.get('gpu', hardware['cpu'])}, {hardware['threads']} of {hardware['cores']} cores; "
-        f"torch {versions['torch']}, transformers {versions.get('transformers', 'not installed')}; ours: {hardware['allocator']}. "
+        f"torch {versions['torch']}, transformers {versions.get('transformers', 'not installed')}; "
+        f"ours: {hardware['allocator']}. "
         "`over it` is our rate over the peer's, as shipped and with our own settings of allocator and OpenMP: "
-        f"the median over up to {max(sample['round'] for sample in samples) + 1} interleaved rounds of fresh processes, "
+        f"the median over up to {max(sample['round'] for sample in samples) + 1} interleaved rounds of fresh "
+        "processes, "
         "with the lowest and the highest. Rates are those of the median step; the ceiling is that of the fastest of a "
         f"few large matrix products, in the same process.{_describe_other_work(samples)}"
     )

@@ -47,7 +47,8 @@ def measure_tokenising(megabytes: float) -> tuple[float, float]:
     """Megabytes of text per CPU second (one thread) to ids on the disk, and the peak megabytes of memory."""
     import torch
 
-    from tiebench.corpora.corpus import open_corpus
+    from tiebench.cli.allocator import tune_allocator
+from tiebench.corpora.corpus import open_corpus
     from tiebench.corpora.stream import open_streams
     from tiebench.corpora.vocabulary import fit_vocabulary
     from tiebench.execution.environment import measure_peak_memory
@@ -95,7 +96,7 @@ def _train(*, vocabulary_size: int, width: int, megabytes: float | None = None) 
 
     from tiebench.execution import bench, environment, workloads
 
-    environment.tune_allocator()
+    tune_allocator()
     name = "cost"
     workloads.WORKLOADS[name] = (vocabulary_size, workloads.describe_lstm(width))
     workload = workloads.open_workload(name, arm="tied")
@@ -162,8 +163,9 @@ def describe_setting() -> str:
 
     from tiebench.execution.environment import describe_hardware
 
-    hardware = describe_hardware(torch.device("cpu"), allocator="")
-    return f"{hardware['cpu']}, one thread of {hardware['cores']} cores; torch {torch.__version__}. Each point is a process."
+    hardware = describe_hardware(torch.device("cpu"))
+    where = f"{hardware['cpu']}, one thread of {hardware['cores']} cores"
+    return f"{where}; torch {torch.__version__}. Each point is a process."
 
 
 def draw_curves(curves: list[dict[str, Any]], *, file: Path) -> None:

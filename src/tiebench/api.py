@@ -1,4 +1,4 @@
-"""The Python face: load an experiment, train it, compare its arms, reproduce a paper. What the commands do, for programs.
+"""The Python face: load an experiment, train it, compare its arms, reproduce a paper.
 
 Settings are those of the command line. Nothing is printed; progress goes to a `Callback`.
 """

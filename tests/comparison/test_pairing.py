@@ -133,7 +133,7 @@ def test_one_seed_of_an_arm_takes_the_deviation_of_the_other(three_seeds):
 
 
 def test_p_is_adjusted_over_the_arms(three_seeds, make_record):
-    perplexities = zip((1, 2, 3), (112.0, 113.5, 113.6))
+    perplexities = zip((1, 2, 3), (112.0, 113.5, 113.6), strict=True)
     more = three_seeds | {"tied-too": [make_record("tied-too", seed, test=test) for seed, test in perplexities]}
     comparison = compare_arms(more, token_nll=no_nats)
     tied, too = (contrast.differences["test"] for contrast in comparison.contrasts)

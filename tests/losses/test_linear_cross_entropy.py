@@ -258,7 +258,7 @@ def test_scores_that_are_all_large_or_all_small_change_nothing(chunks, shift, wh
 
 @pytest.mark.parametrize(("score", "offset"), [(-50.0, 50.0), (-103.0, 73.0), (-300.0, 300.0), (80.0, -104.0)])
 def test_a_bias_that_makes_up_for_a_score_counts(chunks, score, offset):
-    """exp(score) times exp(bias) would lose a word where one of the two underflows although the sum is as the others."""
+    """exp(score) times exp(bias) would lose a word where one of the two underflows though their product does not."""
     hidden, weight, offsets = draw_inputs(bias=True)
     with torch.no_grad():
         hidden[:, 0], weight[:, 0], weight[7] = 1.0, score + offset, 0.0

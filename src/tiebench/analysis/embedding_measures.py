@@ -97,7 +97,7 @@ def correlate_scores(cosines: np.ndarray, scores: np.ndarray) -> float:
     """Spearman's rho."""
     from scipy.stats import spearmanr
 
-    return float(spearmanr(cosines, scores).statistic)
+    return float(spearmanr(cosines, scores)[0])
 
 
 def judge_pairs(table: np.ndarray, *, words: dict[str, int], dataset: str) -> tuple[np.ndarray, np.ndarray]:
@@ -105,14 +105,15 @@ def judge_pairs(table: np.ndarray, *, words: dict[str, int], dataset: str) -> tu
     pairs = [pair for pair in read_word_pairs(dataset) if pair[0] in words and pair[1] in words]
     if len(pairs) < MIN_PAIRS:
         raise TiebenchError(f"{dataset}: only {len(pairs)} pairs are in the vocabulary", "take a larger vocabulary")
-    left, right = (normalise_rows(table[[words[pair[side]] for pair in pairs]]) for side in (0, 1))
+    left = normalise_rows(table[[words[first] for first, _, _ in pairs]])
+    right = normalise_rows(table[[words[second] for _, second, _ in pairs]])
     return (left * right).sum(axis=1), np.array([pair[2] for pair in pairs])
 
 
 def read_word_pairs(dataset: str) -> list[tuple[str, str, float]]:
     """The pairs of a dataset, in lower case, with their mean human score. Raises TiebenchError without gensim."""
     try:
-        from gensim.test.utils import datapath
+        from gensim.test.utils import datapath  # pyright: ignore[reportMissingImports]  (an extra)
     except ImportError:
         hint = "python -m pip install 'tiebench[similarity]'"
         raise TiebenchError(f"{dataset} comes with gensim, which is not installed", hint) from None

@@ -1,4 +1,4 @@
-"""The named corpora, and where their text comes from: the data folder, else the copy kept from the hub, else the hub."""
+"""The named corpora, and where their text comes from: the data folder, the copy kept from the hub, or the hub."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -144,8 +144,8 @@ CATALOGUE: dict[str, Source] = {
             citation="Marcus et al. 1993, Building a large annotated corpus of English: the Penn Treebank, "
             "as prepared by Mikolov et al. 2010, Recurrent neural network based language model",
             licence="Linguistic Data Consortium (LDC), not redistributable",
-            download="Download simple-examples.tgz from Tomas Mikolov's page (www.fit.vutbr.cz/~imikolov/rnnlm) and unpack "
-            "it: the text is simple-examples/data/ptb.{train,valid,test}.txt.",
+            download="Download simple-examples.tgz from Tomas Mikolov's page (www.fit.vutbr.cz/~imikolov/rnnlm) and "
+            "unpack it: the text is simple-examples/data/ptb.{train,valid,test}.txt.",
             layouts=(
                 "ptb/ptb.{split}.txt",
                 "simple-examples/data/ptb.{split}.txt",

@@ -34,8 +34,8 @@ def plan_runs(runs: list[RunSpec], *, settings: Settings) -> Plan:
     """Look for the record of every run, and count every arm that is still to be trained.
 
     Raises UsageError when a run's folder holds another run and when an arm cannot be built, TiebenchError for a corpus
-    that cannot be found: before anything is trained. Needs torch only where something is pending, or where an arm is to be
-    matched with another one.
+    that cannot be found: before anything is trained. Needs torch only where something is pending or an arm
+    is to be matched with another one.
     """
     if any(run.match for run in runs):
         from tiebench.execution.matching import match_runs

@@ -1,4 +1,4 @@
-"""How blocks are laid over one another: shorthands spelled out, mappings merged key by key, one type replacing another."""
+"""How blocks are laid over one another: shorthands spelled out, mappings merged, one type replacing another."""
 
 from typing import Any
 

@@ -65,7 +65,7 @@ def read_measurements(folder: Path) -> list[Measurement]:
 
 
 def add_measurements(measurements: list[Measurement], folder: Path) -> None:
-    """Write new measurements among those that are there; one of equal measure, subject, seed and arms replaces the old."""
+    """Write new measurements among the old; one of equal measure, subject, seed and arms replaces the old one."""
     merged = {repr(measurement.key): measurement for measurement in [*read_measurements(folder), *measurements]}
     ordered = sorted(merged.values(), key=lambda measurement: measurement.key)
     content = [measurement.model_dump(exclude_none=True) for measurement in ordered]

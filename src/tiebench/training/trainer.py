@@ -300,7 +300,7 @@ class Trainer:
         self._share_threads(state["num_threads"])
 
     def _share_threads(self, before: int) -> None:
-        """As many threads as before, since others round differently; fewer where the share is smaller, which is said."""
+        """As many threads as before, since others round differently; fewer, and said, where the share is smaller."""
         share = torch.get_num_threads()
         if before <= share:
             torch.set_num_threads(before)
