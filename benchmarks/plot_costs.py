@@ -47,8 +47,7 @@ def measure_tokenising(megabytes: float) -> tuple[float, float]:
     """Megabytes of text per CPU second (one thread) to ids on the disk, and the peak megabytes of memory."""
     import torch
 
-    from tiebench.cli.allocator import tune_allocator
-from tiebench.corpora.corpus import open_corpus
+    from tiebench.corpora.opening import open_corpus
     from tiebench.corpora.stream import open_streams
     from tiebench.corpora.vocabulary import fit_vocabulary
     from tiebench.execution.environment import measure_peak_memory
@@ -94,6 +93,7 @@ def _train(*, vocabulary_size: int, width: int, megabytes: float | None = None) 
     """Peak megabytes and CPU microseconds per token (the smallest step) of a few steps."""
     import torch
 
+    from tiebench.cli.allocator import tune_allocator
     from tiebench.execution import bench, environment, workloads
 
     tune_allocator()

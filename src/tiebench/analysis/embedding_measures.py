@@ -3,6 +3,8 @@
 Embeddings are `(words, width)`, float32 or float64; row i is the vector of word i in each.
 """
 
+from typing import Any
+
 import numpy as np
 
 from tiebench.errors import TiebenchError
@@ -97,7 +99,8 @@ def correlate_scores(cosines: np.ndarray, scores: np.ndarray) -> float:
     """Spearman's rho."""
     from scipy.stats import spearmanr
 
-    return float(spearmanr(cosines, scores)[0])
+    correlation: Any = spearmanr(cosines, scores)
+    return float(correlation.statistic)
 
 
 def judge_pairs(table: np.ndarray, *, words: dict[str, int], dataset: str) -> tuple[np.ndarray, np.ndarray]:
