@@ -50,6 +50,7 @@ def measure_tokenising(megabytes: float) -> tuple[float, float]:
     from tiebench.corpora.opening import open_corpus
     from tiebench.corpora.stream import open_streams
     from tiebench.corpora.vocabulary import fit_vocabulary
+    from tiebench.experiment.corpus_config import TextConfig
     from tiebench.execution.environment import measure_peak_memory
 
     with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +60,8 @@ def measure_tokenising(megabytes: float) -> tuple[float, float]:
         with file.open("wb") as out:
             while out.tell() < megabytes * MB:
                 out.write(text)
-        corpus = open_corpus({"type": "text", "train": str(file), "valid": str(file), "test": str(file)})
+        block = {"type": "text", "train": str(file), "valid": str(file), "test": str(file)}
+        corpus = open_corpus(TextConfig.model_validate(block))
         vocabulary = fit_vocabulary(_words(), corpus=corpus)
         started = time.process_time()
         open_streams(corpus, vocabulary=vocabulary)
