@@ -75,7 +75,7 @@ def test_the_options_are_frozen():
     assert program == {"--version", "--install-completion", "--show-completion"}
 
 
-@pytest.mark.parametrize(("command", "jobs"), [("train", "1"), ("compare", "auto"), ("reproduce", "auto")])
+@pytest.mark.parametrize(("command", "jobs"), [("train", "auto"), ("compare", "auto"), ("reproduce", "auto")])
 def test_what_needs_many_runs_takes_all_cores_unless_told_otherwise(command, jobs):
     options = typer.main.get_command(app).commands[command].params
     assert next(option.default for option in options if option.name == "jobs") == jobs
