@@ -50,8 +50,8 @@ def measure_tokenising(megabytes: float) -> tuple[float, float]:
     from tiebench.corpora.opening import open_corpus
     from tiebench.corpora.stream import open_streams
     from tiebench.corpora.vocabulary import fit_vocabulary
-    from tiebench.experiment.corpus_config import TextConfig
     from tiebench.execution.environment import measure_peak_memory
+    from tiebench.experiment.corpus_config import TextConfig
 
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TIEBENCH_CACHE"] = folder

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from tiebench.cli.app import app
 from tiebench.results.measurements import name_sampling_error, read_measurements
+from tiebench.results.record import WEIGHTS_FILE
 from tiebench.results.store import Store
-from tiebench.training.checkpoints import WEIGHTS_FILE
 
 HEAD = "paper: {title: A Paper, authors: A. Nonymous, venue: Nowhere, year: 2017}\ntolerances: For a test.\nclaims:\n"
 CLAIM = (

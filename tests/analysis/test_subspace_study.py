@@ -7,7 +7,7 @@ from precision import bound_error
 from torch.nn import functional as F
 
 from tiebench.analysis.embedding_measures import measure_subspace_distance
-from tiebench.analysis.subspace_study import Study, describe_run, mix_losses, parse_beta, run_study, train_model
+from tiebench.analysis.subspace_study import Study, describe_study_run, mix_losses, parse_beta, run_study, train_model
 from tiebench.errors import UsageError
 from tiebench.execution.run import load_data
 
@@ -20,7 +20,7 @@ def tokens():
 
 
 def distance(tokens, *, beta, study=SMALL):
-    model = train_model(tokens, run=describe_run(study, subject="beta-1", seed=1), beta=beta, study=study)
+    model = train_model(tokens, run=describe_study_run(study, subject="beta-1", seed=1), beta=beta, study=study)
     tables = [table.detach().numpy() for table in (model.embedding.input_embedding, model.embedding.output_embedding)]
     return model, measure_subspace_distance(*tables)
 
@@ -65,7 +65,7 @@ def test_a_study_on_penn_treebank_is_a_finding(data_dir):
 
 def test_the_declared_number_of_words_is_that_of_the_excerpt(data_dir):
     study = Study()
-    run = describe_run(study, subject="beta-1", seed=1)
+    run = describe_study_run(study, subject="beta-1", seed=1)
     ids = load_data(run, data_dir=data_dir).streams["train"].ids[: study.num_tokens + 1]
     assert len(np.unique(np.asarray(ids))) == study.num_words
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tiebench.comparison.planning import MOST_SEEDS, compute_power, plan_seeds
+from tiebench.comparison.planning import MOST_PLANNED_SEEDS, compute_power, plan_seeds
 from tiebench.comparison.sequential import decide, find_critical_t, replay_looks
 
 
@@ -62,7 +62,7 @@ def test_more_precise_runs_need_fewer_seeds_and_the_text_needs_more():
     def count(**options):
         return plan_seeds(-0.01, num_seeds=2, **options).sign
 
-    assert count(deviation=0.003) < count(deviation=0.006) < count(deviation=0.012) < MOST_SEEDS
+    assert count(deviation=0.003) < count(deviation=0.006) < count(deviation=0.012) < MOST_PLANNED_SEEDS
     assert count(deviation=0.006) < count(deviation=0.006, text_reach=0.004)
 
 

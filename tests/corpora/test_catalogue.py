@@ -7,9 +7,9 @@ from blocks import open_block
 
 from tiebench.corpora import catalogue
 from tiebench.corpora.catalogue import CATALOGUE, restore_files
-from tiebench.corpora.corpus import SPLITS
 from tiebench.corpora.hub import read_column
 from tiebench.errors import TiebenchError
+from tiebench.experiment.corpus_config import SPLITS
 
 NAMES = list(CATALOGUE)
 

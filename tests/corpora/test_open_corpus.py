@@ -9,8 +9,9 @@ from blocks import open_block
 from pydantic import ValidationError
 
 from tiebench.corpora import reading, text_statistics
-from tiebench.corpora.corpus import SPLITS, read_corpus
+from tiebench.corpora.corpus import read_corpus
 from tiebench.errors import TiebenchError, UsageError
+from tiebench.experiment.corpus_config import SPLITS
 from tiebench.experiment.schema import CORPORA
 
 

@@ -7,9 +7,8 @@ from blocks import open_block
 
 from tiebench.corpora import prose, pydocs
 from tiebench.corpora.cache import keep_folder
-from tiebench.corpora.corpus import SPLITS
 from tiebench.corpora.vocabulary import fit_vocabulary
-from tiebench.experiment.corpus_config import WordsConfig
+from tiebench.experiment.corpus_config import SPLITS, WordsConfig
 
 
 @pytest.fixture(scope="module")

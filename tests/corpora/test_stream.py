@@ -8,10 +8,9 @@ from blocks import open_block
 from tiebench.corpora import cache as keeping
 from tiebench.corpora import reading
 from tiebench.corpora import stream as streaming
-from tiebench.corpora.corpus import SPLITS
 from tiebench.corpora.stream import open_streams
 from tiebench.corpora.vocabulary import fit_vocabulary
-from tiebench.experiment.corpus_config import BPEConfig, BytesConfig, WordsConfig
+from tiebench.experiment.corpus_config import SPLITS, BPEConfig, BytesConfig, WordsConfig
 
 WORDS, BYTES = WordsConfig(type="words"), BytesConfig(type="bytes")
 
@@ -24,7 +23,8 @@ def test_real_streams_hold_every_token(name, open_real):
         assert stream.num_tokens == corpus.expected_tokens[split] == len(stream.ids) - 1
         assert stream.num_bytes == corpus.files[split].stat().st_size
         assert stream.num_words == stream.num_tokens - np.count_nonzero(stream.ids[1:] == vocabulary.boundary)
-        assert stream.num_unknown == 0 and stream.ids[0] == vocabulary.boundary
+        assert stream.num_unknown == np.count_nonzero(stream.ids[1:] == vocabulary.unknown)  # as the text has it
+        assert stream.ids[0] == vocabulary.boundary
         assert stream.ids.dtype == np.dtype("<u2") and not stream.ids.flags.writeable
     lines = [" ".join(line.split()) for line in corpus.lines("test")]
     assert vocabulary.decode(stream.ids[1:]) == "\n".join(lines) + "\n"

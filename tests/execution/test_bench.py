@@ -20,7 +20,7 @@ from tiebench.execution.bench import (
     measure_arm,
     measure_ceiling,
 )
-from tiebench.execution.workloads import WORKLOADS, describe_run, draw_stream, list_parts, open_workload
+from tiebench.execution.workloads import WORKLOADS, describe_workload, draw_stream, list_parts, open_workload
 from tiebench.models.language_model import build_on_meta, count_parameters
 from tiebench.reporting.render import render_table
 from tiebench.training import evaluation
@@ -61,7 +61,7 @@ def test_every_named_workload_can_be_built_untied_and_tied(name):
     for part, arm in list_parts([name]):
         assert part == name
         for device in ("cpu", "cuda"):
-            run = describe_run(name, arm=arm, device=device)
+            run = describe_workload(name, arm=arm, device=device)
             counts[arm] = count_parameters(build_on_meta(run.spec, vocabulary_size=size))
     assert list(counts) == ["untied", "tied"]
     assert counts["untied"].total - counts["tied"].total == counts["tied"].shared > 0
@@ -69,7 +69,7 @@ def test_every_named_workload_can_be_built_untied_and_tied(name):
 
 def test_a_measurement_is_of_real_steps(tiny):
     found = measure_arm(tiny, arm="tied", seconds=0.01)
-    assert found.num_steps >= bench.MIN_STEPS
+    assert found.num_steps >= bench.MIN_BENCH_STEPS
     assert found.num_parameters == 50 * 8 + 50 + 2 * (8 * 8 * 8 + 8 * 8)
     assert found.train_tokens_per_second > 0 and found.evaluation_tokens_per_second > 0
     assert found.peak_memory_bytes > 2**20 and found.ceiling_flops_per_second > 0
@@ -80,7 +80,7 @@ def test_the_step_that_is_timed_learns(tiny, tmp_path):
     trainer = build_trainer(open_workload(tiny, arm="untied"), device=torch.device("cpu"), folder=tmp_path)
     before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
     bench.time_training(trainer, seconds=0.0)
-    assert trainer.state.step == bench.WARM_UP_STEPS + bench.MIN_STEPS
+    assert trainer.state.step == bench.WARM_UP_STEPS + bench.MIN_BENCH_STEPS
     assert trainer.state.tokens == trainer.state.step * 4 * 5
     assert all(not torch.equal(old, new) for old, new in zip(before, trainer.model.parameters(), strict=True))
     assert not list(tmp_path.iterdir())

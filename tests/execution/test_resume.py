@@ -16,11 +16,11 @@ from tiebench.errors import TiebenchError
 from tiebench.execution.run import execute_run, lock_run_dir
 from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
-from tiebench.results.record import read_curve, read_record
+from tiebench.results.record import WEIGHTS_FILE, read_curve, read_record
 from tiebench.results.store import Store, find_state
 from tiebench.training import trainer
 from tiebench.training.callbacks import Callback
-from tiebench.training.checkpoints import CHECKPOINT_FILE, WEIGHTS_FILE
+from tiebench.training.checkpoints import CHECKPOINT_FILE
 from tiebench.training.trainer import Trainer
 
 DRIVER = Path(__file__).with_name("killed_training.py")

@@ -9,6 +9,7 @@ from tally import Tally
 from truth import copy_folder, count_table_rows, list_differences, list_strays, read_figures, write_experiment
 
 TRAIN = ("train", "tiny.yaml", "--device", "cpu", "--quiet", "--jobs", "1")
+TALKING = tuple(part for part in TRAIN if part != "--quiet")
 FAULTS = ("kill", "full", "broken")
 
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 import yaml
-from crashpoints import TRAIN, watch_all
+from crashpoints import TALKING, TRAIN, watch_all
 from damage import COMPARE, find_rename
 from truth import (
     LONG_AGO,
@@ -25,7 +25,6 @@ from truth import (
 )
 
 TIED, UNTIED = "results/tiny/tied/seed-1", "results/tiny/untied/seed-1"
-TALKING = tuple(part for part in TRAIN if part != "--quiet")
 STRANGER = 54321  # a user that no system knows
 
 as_another_user = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")

@@ -7,7 +7,7 @@ import os
 
 import pytest
 import yaml
-from crashpoints import TRAIN
+from crashpoints import TALKING, TRAIN
 from damage import COMPARE
 from fuzz import BOMB, LIMIT_SECONDS, MEMORY_BYTES, find_raw_controls
 from hostile import find_live_text
@@ -139,7 +139,7 @@ def test_a_description_reaches_the_terminal_without_control_characters(shell, st
     write_experiment(start, description=f"a {RED} title")
     for command in (
         ("check", "tiny.yaml"),
-        TRAIN[:-1],
+        TALKING,
         ("compare", "untied", "tied", "--config", "tiny.yaml", "--jobs", "1"),
     ):
         outcome = shell.run_in_terminal(*command, folder=start)
@@ -180,7 +180,7 @@ def spoil_record(folder, **changes):
 def test_what_a_record_says_is_escaped_wherever_it_is_shown(text, shell, copy_of):
     folder = copy_of("finished")
     spoil_record(folder, name=text)
-    for command in (("show", TIED), ("list", "runs"), COMPARE[:-1], TRAIN[:-1]):
+    for command in (("show", TIED), ("list", "runs"), COMPARE[:-1], TALKING):
         outcome = shell.run_in_terminal(*command, folder=folder)
         assert outcome.find_complaint() == ""
         assert find_raw_controls(outcome.stdout + outcome.stderr) == "", command

@@ -10,15 +10,13 @@ from tiebench.claims.evidence import Evidence
 from tiebench.claims.papers import PaperClaims
 from tiebench.errors import TiebenchError
 from tiebench.results.measurements import Measurement, add_measurements, identify_run, name_sampling_error
-from tiebench.results.record import Record
+from tiebench.results.record import VOCABULARY_FILE, WEIGHTS_FILE, Record
 from tiebench.results.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
 
-WEIGHTS_FILE = "weights.safetensors"
 STUDY_SEEDS = (1, 2, 3)  # one decides nothing
-VOCABULARY_FILE = "vocabulary.json"
 Embeddings = dict[str, "np.ndarray"]
 Say = Callable[[str], None]
 

@@ -28,7 +28,7 @@ from tiebench.models.language_model import LanguageModel, build_model, initialis
 from tiebench.results.measurements import Measurement
 from tiebench.training.objective import measure_similarity_divergence
 
-NAME = "subspace-alignment"
+STUDY_NAME = "subspace-alignment"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def run_study(
 ) -> Measurement:
     """The subspace distance at `beta-0`, `beta-0.5`, `beta-1` ... after training. Raises TiebenchError without PTB."""
     beta, started = parse_beta(subject), environment.utc_now()
-    run = describe_run(study, subject=subject, seed=seed)
+    run = describe_study_run(study, subject=subject, seed=seed)
     ids = load_data(run, data_dir=data_dir).streams["train"].ids[: study.num_tokens + 1]
     tokens = torch.from_numpy(np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int64))
     model = train_model(tokens, run=run, beta=beta, study=study)
@@ -79,10 +79,10 @@ def parse_beta(subject: str) -> float:
     return beta
 
 
-def describe_run(study: Study, *, subject: str, seed: int) -> RunSpec:
+def describe_study_run(study: Study, *, subject: str, seed: int) -> RunSpec:
     """The model and its training as a run; the mixed objective itself is `mix_losses`."""
     data = {
-        "name": NAME,
+        "name": STUDY_NAME,
         "corpus": "ptb",
         "architecture": {"type": "lstm", "layers": study.layers, "width": study.width, "init": {"uniform": 0.1}},
         "tie": False,
@@ -141,5 +141,5 @@ def _keep_on_sphere(model: LanguageModel) -> None:
 def count_study(subject: str, *, seed: int) -> CostEstimate:
     """What one subject at one seed will cost; its seconds are still to be estimated."""
     study = Study()
-    cost = CostEstimate(describe_run(study, subject=subject, seed=seed), 1, study.num_words)
+    cost = CostEstimate(describe_study_run(study, subject=subject, seed=seed), 1, study.num_words)
     return count_operations(cost, tokens={"train": study.num_tokens, "valid": 0, "test": 0})

@@ -26,7 +26,7 @@ class GPT2(Transformer):
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__(
-            [_build_block(config) for _ in range(config.layers)],
+            [_build_gpt2_block(config) for _ in range(config.layers)],
             norm=nn.LayerNorm(config.width, eps=config.norm_epsilon),
             width=config.width,
             max_context=config.positions,
@@ -52,7 +52,7 @@ class FeedForward(nn.Module):
         return self.down(functional.gelu(self.up(vectors), approximate="tanh"))
 
 
-def _build_block(config: GPT2Config) -> PreNormBlock:
+def _build_gpt2_block(config: GPT2Config) -> PreNormBlock:
     attention = Attention(
         width=config.width,
         heads=config.heads,

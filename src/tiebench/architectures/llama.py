@@ -23,7 +23,7 @@ class Llama(Transformer):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__(
-            [_build_block(config) for _ in range(config.layers)],
+            [_build_llama_block(config) for _ in range(config.layers)],
             norm=nn.RMSNorm(config.width, eps=config.norm_epsilon),
             width=config.width,
             max_context=config.max_context,
@@ -58,7 +58,7 @@ class GatedFeedForward(nn.Module):
         return self.down(functional.silu(self.gate(vectors)) * self.up(vectors))
 
 
-def _build_block(config: LlamaConfig) -> PreNormBlock:
+def _build_llama_block(config: LlamaConfig) -> PreNormBlock:
     attention = Attention(
         width=config.width,
         heads=config.heads,

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tiebench.claims.contrasts import Contrast, parse_order, parse_sum
+from tiebench.claims.contrasts import SignedArms, parse_order, parse_sum
 from tiebench.experiment.block import Block
 
 Measure = Literal[
@@ -21,7 +21,7 @@ UNMEASURED = (
 )  # fmt: skip
 EMBEDDINGS = ("in", "out", "tied")
 STUDIES = {"subspace distance": "subspace-alignment"}
-Kind = Literal["value", "difference", "order", "check"]
+ClaimKind = Literal["value", "difference", "order", "check"]
 
 
 class Claim(Block):
@@ -100,7 +100,7 @@ class Claim(Block):
                 raise ValueError(f"'{name}': {self.measure} is of {what}")
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ClaimKind:
         if self.measure == "parameters":
             return "check"
         if self.relation is not None:
@@ -117,7 +117,7 @@ class Claim(Block):
         return abs(self.published - self.chance) <= self.tolerance
 
     @property
-    def contrasts(self) -> list[Contrast]:
+    def contrasts(self) -> list[SignedArms]:
         """What is measured: one sum for a value or a difference; for an order what it says is below 0, link by link."""
         if self.relation is not None:
             return parse_order(self.relation)

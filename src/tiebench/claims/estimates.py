@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tiebench.claims.contrasts import Contrast
+from tiebench.claims.contrasts import SignedArms
 from tiebench.comparison.bounds import estimate_mean
 
 NUM_GROUPS = 50  # of words, each left out once (`analysis.jackknife`): one degree of freedom less
@@ -19,7 +19,7 @@ class SumEstimate(NamedTuple):
 
 
 def estimate_sum(
-    contrast: Contrast,
+    contrast: SignedArms,
     found: Mapping[str, Mapping[int, float]],
     *,
     paired: bool = False,

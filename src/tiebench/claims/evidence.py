@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tiebench.claims.claim import Claim
-from tiebench.claims.contrasts import Contrast
+from tiebench.claims.contrasts import SignedArms
 from tiebench.claims.papers import PaperClaims
 from tiebench.experiment.loading import Experiment, load_experiment
 from tiebench.experiment.run_spec import RunSpec
@@ -64,7 +64,7 @@ class Evidence:
             return {seed: value for seed, value in found.items() if value is not None}
         return {found.seed: found.value for found in self._find_measurements(claim) if found.of == subject}
 
-    def measure_sampling_error(self, claim: Claim, contrast: Contrast) -> float | None:
+    def measure_sampling_error(self, claim: Claim, contrast: SignedArms) -> float | None:
         """The standard error of a sum that words (or pairs of words) other than these would give; the root of its mean
         square over the seeds. None where it was not measured."""
         first, *others = [name for name, weight in contrast.items() if weight]

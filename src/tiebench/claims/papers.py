@@ -59,7 +59,7 @@ class PaperClaims:
 
 def load_papers(name: str, *, only: list[str] | tuple[str, ...] = ()) -> list[PaperClaims]:
     """The paper of that name, a file of one's own, or `all`. Raises UsageError, also for an unknown id in `only`."""
-    papers = [read_claims(file) for file in _find_files(name)]
+    papers = [read_claims(file) for file in _find_claim_files(name)]
     sources = {source for paper in papers for source in paper.sources}
     ids = {id for paper in papers for id in paper.claims}
     for asked in only:
@@ -96,7 +96,7 @@ def describe_paper(file: Path) -> str:
     return f"{paper.title} ({paper.authors}, {paper.venue} {paper.year}): {kinds} of {sources}"
 
 
-def _find_files(name: str) -> list[Path]:
+def _find_claim_files(name: str) -> list[Path]:
     bundled = list_claim_files()
     if name == ALL:
         return list(bundled.values())

@@ -10,12 +10,12 @@ another spec than the claim names is "altered", and nothing else.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from tiebench.claims.claim import Claim, Kind
-from tiebench.claims.contrasts import Contrast
+from tiebench.claims.claim import Claim, ClaimKind
+from tiebench.claims.contrasts import SignedArms
 from tiebench.claims.estimates import SumEstimate, estimate_sum
 from tiebench.claims.evidence import BySeed, Evidence
 from tiebench.claims.papers import PaperClaims
-from tiebench.comparison.bounds import LEVEL, adjust_holm, check_order, check_value
+from tiebench.comparison.bounds import CONFIDENCE, adjust_holm, check_order, check_value
 from tiebench.comparison.pairing import Spread, measure_spread
 from tiebench.experiment.block import Block
 
@@ -34,7 +34,7 @@ class ClaimResult(Block):
 
     paper: str
     id: str
-    kind: Kind
+    kind: ClaimKind
     source: str
     says: str
     measure: str
@@ -109,7 +109,7 @@ def _test_claim(claim: Claim, evidence: Evidence) -> _Test:
         found = {subject: {seed: values[seed] for seed in sorted(common)} for subject, values in found.items()}
     if not all(found.values()):
         return _Test(found={})
-    estimates = [_estimate(claim, contrast, found, evidence) for contrast in claim.contrasts]
+    estimates = [_estimate_claim(claim, contrast, found, evidence) for contrast in claim.contrasts]
     known = [
         _Known(each.value, each.error, each.freedom)
         for each in estimates
@@ -122,7 +122,7 @@ def _test_claim(claim: Claim, evidence: Evidence) -> _Test:
     return _test_value(found, known[0], published=claim.published, margin=claim.bound)
 
 
-def _estimate(claim: Claim, contrast: Contrast, found: dict[str, BySeed], evidence: Evidence) -> SumEstimate:
+def _estimate_claim(claim: Claim, contrast: SignedArms, found: dict[str, BySeed], evidence: Evidence) -> SumEstimate:
     values = {name: found[name] for name in contrast}
     sampling_error = evidence.measure_sampling_error(claim, contrast)
     return estimate_sum(contrast, values, paired=claim.is_about_embeddings, sampling_error=sampling_error)
@@ -197,9 +197,9 @@ def _reach_verdict(
         return "altered"
     if claim.kind == "check":
         return "reproduced" if _is_exact(claim, test) else "contradicted"
-    if p is not None and p < 1 - LEVEL:
+    if p is not None and p < 1 - CONFIDENCE:
         return "reproduced"
-    return "contradicted" if p_opposite is not None and p_opposite < 1 - LEVEL else "inconclusive"
+    return "contradicted" if p_opposite is not None and p_opposite < 1 - CONFIDENCE else "inconclusive"
 
 
 def _is_exact(claim: Claim, test: _Test) -> bool:

@@ -20,7 +20,7 @@ def costs_table(costs: Sequence[CostEstimate], *, device: str) -> Table:
     return Table(
         title="What it will cost on this machine",
         columns=tuple(columns),
-        rows=tuple(_describe_row(cost) for cost in costs),
+        rows=tuple(_describe_cost(cost) for cost in costs),
         caption=f"{_add_up(costs)} of {unit}.",
         notes=(f"Hours are of {unit}, estimated from a few steps of training on synthetic ids.", *notes),
     )
@@ -37,7 +37,7 @@ def _add_up(costs: Sequence[CostEstimate]) -> str:
     return f"{runs} to do: {tokens:,} tokens, {teraflops:,.0f} TFLOP, about {hours:,.1f} hours"
 
 
-def _describe_row(cost: CostEstimate) -> tuple[Any, ...]:
+def _describe_cost(cost: CostEstimate) -> tuple[Any, ...]:
     hours = None if cost.seconds is None else cost.seconds / HOUR
     total = None if hours is None else hours * cost.num_runs
     speed = "timed" if cost.timed else None if hours is None else "scaled"

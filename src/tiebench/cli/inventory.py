@@ -13,8 +13,8 @@ from tiebench.results.store import Store, find_state
 
 
 def take_inventory(kind: str, *, results: Path) -> dict[str, str]:
-    """Name to description of everything of a kind (one of `KINDS` or `BLOCKS`), in order."""
-    return KINDS[kind](results) if kind in KINDS else _describe_entries(BLOCKS[kind])
+    """Name to description of everything of a kind (one of `LISTED` or `BLOCKS`), in order."""
+    return LISTED[kind](results) if kind in LISTED else _describe_entries(BLOCKS[kind])
 
 
 def _describe_entries(entries: dict[str, type[Block]]) -> dict[str, str]:
@@ -39,7 +39,7 @@ def _describe_runs(results: Path) -> dict[str, str]:
 
 
 FILES: dict[str, Callable[[], dict[str, Path]]] = {"configs": list_configs, "claims": list_claim_files}
-KINDS: dict[str, Callable[[Path], dict[str, str]]] = {
+LISTED: dict[str, Callable[[Path], dict[str, str]]] = {
     "corpora": lambda results: _describe_entries(CORPORA),
     "architectures": lambda results: _describe_entries(ARCHITECTURES),
     "ties": lambda results: _describe_entries(TIES),

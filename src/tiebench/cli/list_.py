@@ -19,16 +19,16 @@ def list_things(
     as_json: AsJson = False,
 ) -> None:
     """List what there is: corpora, architectures, ties, configs, claims, runs; or the keys of one of them."""
-    from tiebench.cli.inventory import KINDS, take_inventory
+    from tiebench.cli.inventory import LISTED, take_inventory
     from tiebench.errors import did_you_mean
     from tiebench.experiment.documentation import BLOCKS
 
-    if kind and kind not in KINDS and kind not in BLOCKS:
-        raise UsageError(f"there is no list of '{kind}'", did_you_mean(kind, {**KINDS, **BLOCKS}))
+    if kind and kind not in LISTED and kind not in BLOCKS:
+        raise UsageError(f"there is no list of '{kind}'", did_you_mean(kind, {**LISTED, **BLOCKS}))
     if name:
         print_one(kind, name, as_json=as_json)
         return
-    inventory = {kind: take_inventory(kind, results=results) for kind in ([kind] if kind else KINDS)}
+    inventory = {kind: take_inventory(kind, results=results) for kind in ([kind] if kind else LISTED)}
     if as_json:
         print_json(inventory)
         return

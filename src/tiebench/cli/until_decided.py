@@ -48,7 +48,7 @@ def add_seeds(
     pairs: list[tuple[Record, Record]] = []
     looks, num_told = None, 0
     for group in _group_seeds(order, first=max(2, len(before.seeds) if before else 0), most=max_seeds):
-        found = _find_pairs(experiment, arms, group, settings=settings, jobs=jobs, train=train, quiet=quiet)
+        found = _find_finished_pairs(experiment, arms, group, settings=settings, jobs=jobs, train=train, quiet=quiet)
         if not found:
             break
         pairs += found
@@ -97,7 +97,7 @@ def _group_seeds(order: Iterator[int], *, first: int, most: int) -> Iterator[lis
     yield from ([seed] for seed in limited)
 
 
-def _find_pairs(
+def _find_finished_pairs(
     experiment: "Experiment",
     arms: tuple[str, str],
     seeds: list[int],

@@ -6,9 +6,8 @@ A quantity comes with its standard error and the degrees of freedom of that, as 
 import math
 from collections.abc import Sequence
 
+from tiebench.comparison.sources import CONFIDENCE
 from tiebench.experiment.block import Block
-
-LEVEL = 0.95
 
 
 class OrderTest(Block):
@@ -91,7 +90,7 @@ def sample_deviation(values: Sequence[float]) -> float:
 def _find_reach(error: float, degrees_of_freedom: float) -> float:
     from scipy.special import stdtrit
 
-    return float(stdtrit(degrees_of_freedom, LEVEL)) * error
+    return float(stdtrit(degrees_of_freedom, CONFIDENCE)) * error
 
 
 def _upper_tail(distance: float, error: float, degrees_of_freedom: float) -> float:

@@ -4,14 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tiebench.comparison.checks import find_allowed_differences
+from tiebench.experiment.corpus_config import SPLITS
 from tiebench.experiment.differences import find_differences
-from tiebench.results.record import SPLITS, CurvePoint, Record
+from tiebench.results.record import CurvePoint, Record
 
 if TYPE_CHECKING:
     from tiebench.comparison.difference import Difference
 
 _SPLIT_WORDS = {"valid": "validation", "test": "test"}
-_RULES = {
+_RULE_NAMES = {
     "welch": "Welch's t over seeds",
     "pooled": "a t over seeds with one variance for both arms",
     "paired": "a paired t over seeds",
@@ -127,7 +128,7 @@ def count_seeds(numbers: tuple[int, int]) -> str:
 
 def _describe_interval(difference: "Difference", while_looking: bool) -> str:
     figures = "Intervals (95 %)" if while_looking else "Intervals (95 %) and p"
-    rule = _RULES[difference.seed_rule]
+    rule = _RULE_NAMES[difference.seed_rule]
     if difference.num_borrowed:
         rule += f", whose deviation is known from {difference.num_borrowed} other runs of the recipe"
     text = f"{difference.num_blocks} blocks of {difference.num_tokens // max(1, difference.num_blocks):,} tokens"

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tiebench.errors import UsageError
+from tiebench.experiment.corpus_config import SPLITS
 from tiebench.experiment.differences import find_differences, is_declared
 from tiebench.experiment.schema import ArmSpec
-from tiebench.results.record import SPLITS, Record
+from tiebench.results.record import Record
 
 SAME_TEXT = "compare runs that were trained and scored on the same text"
 SAME_SPEC = "declare it under `arms:` in the experiment file, or compare across it: --allow {path}"

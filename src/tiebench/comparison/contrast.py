@@ -9,9 +9,9 @@ lower perplexity first: [-4.5, -2.6] reads "between 4.5 % lower and 2.6 % lower"
 from pydantic import computed_field
 
 from tiebench.comparison.captions import count_seeds, format_p, format_percent, name_metric
-from tiebench.comparison.difference import Difference, Outcome
-from tiebench.comparison.planning import MOST_SEEDS, SeedPlan
-from tiebench.comparison.sequential import Decision
+from tiebench.comparison.difference import Difference
+from tiebench.comparison.planning import MOST_PLANNED_SEEDS, SeedPlan
+from tiebench.comparison.sequential import Decision, Outcome
 from tiebench.experiment.block import Block
 
 
@@ -113,7 +113,7 @@ def _describe_plan(contrast: Contrast) -> str:
 
 def _count_more(number: int | None) -> str:
     if number is None:
-        return f"more than {MOST_SEEDS} seeds per arm"
+        return f"more than {MOST_PLANNED_SEEDS} seeds per arm"
     number = max(1, number)  # 0: those there are should have been enough, and were not
     return f"about {number} more seed{'' if number == 1 else 's'} per arm"
 

@@ -9,17 +9,23 @@ from pydantic import computed_field
 from tiebench.comparison.blocks import cut_blocks
 from tiebench.comparison.bounds import adjust_holm, check_value
 from tiebench.comparison.recipes import find_seed_deviation, square_deviations
+from tiebench.comparison.sequential import Outcome
 from tiebench.comparison.sources import SeedDeviation, SeedRule
-from tiebench.comparison.variance import Estimate, Source, Uncertainty, estimate_difference, estimate_from_totals
+from tiebench.comparison.variance import (
+    Estimate,
+    Uncertainty,
+    VariationSource,
+    estimate_difference,
+    estimate_from_totals,
+)
 from tiebench.experiment.block import Block
 from tiebench.results.record import Evaluation, Record
 
 if TYPE_CHECKING:
     import numpy as np
 
-LEVEL = 0.05
+SIGNIFICANCE = 0.05
 Unit = Literal["token", "byte"]
-Outcome = Literal["better", "worse", "equivalent", "undecided"]
 TokenNLL = Callable[[Record], "np.ndarray | None"]
 
 
@@ -43,7 +49,7 @@ class Difference(Block):
     degrees_of_freedom: float | None = None
     p: float | None = None
     adjusted_p: float | None = None
-    covers: tuple[Source, ...] = ()
+    covers: tuple[VariationSource, ...] = ()
     seeds: Uncertainty | None = None
     text: Uncertainty | None = None
     seed_rule: SeedRule
@@ -85,16 +91,16 @@ class Difference(Block):
         found = check_value(
             self.ln_ratio, published=0.0, margin=nats, error=self.error, degrees_of_freedom=self.degrees_of_freedom
         )
-        return found.p_within < LEVEL
+        return found.p_within < SIGNIFICANCE
 
     def judge(self, margin: float | None) -> Outcome:
         """`better` or `worse` where the sign is sure, `equivalent` where only the margin is, else `undecided`."""
-        if self.adjusted_p is not None and self.adjusted_p < LEVEL:
+        if self.adjusted_p is not None and self.adjusted_p < SIGNIFICANCE:
             return "better" if self.ln_ratio < 0 else "worse"
         return "equivalent" if self.is_within(margin) else "undecided"
 
 
-def find_differences(
+def estimate_differences(
     arms: dict[str, list[Record]],
     *,
     split: str,

@@ -12,15 +12,15 @@ from tiebench.comparison.bounds import sample_deviation
 from tiebench.comparison.captions import describe_checkpoints, describe_common, describe_method, describe_versions
 from tiebench.comparison.checks import check_comparable, find_common_seeds, find_split_names, has_other_vocabularies
 from tiebench.comparison.contrast import Contrast
-from tiebench.comparison.difference import TokenNLL, Unit, find_differences
+from tiebench.comparison.difference import TokenNLL, Unit, estimate_differences
 from tiebench.comparison.planning import SeedPlan, plan_seeds
 from tiebench.comparison.sequential import Decision
 from tiebench.comparison.sources import SeedRule
 from tiebench.experiment import differences
 from tiebench.experiment.block import Block
-from tiebench.results.record import SPLITS, CurvePoint, Parameters, Record
-
-Arms = dict[str, list[Record]]
+from tiebench.experiment.corpus_config import SPLITS
+from tiebench.results.record import CurvePoint, Parameters, Record
+from tiebench.results.selection import Arms
 
 
 class Spread(Block):
@@ -186,7 +186,9 @@ def _contrast(
     others = list(others)
     splits = find_split_names(record for records in arms.values() for record in records)
     by_split = {
-        split: find_differences(arms, split=split, unit=unit, token_nll=token_nll, seed_rule=seed_rule, others=others)
+        split: estimate_differences(
+            arms, split=split, unit=unit, token_nll=token_nll, seed_rule=seed_rule, others=others
+        )
         for split in splits
         if split != "train"
     }

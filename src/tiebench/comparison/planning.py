@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 POWER = 0.8
-MOST_SEEDS = 100
+MOST_PLANNED_SEEDS = 100
 _NODES = 400
 
-Rule = Literal["sequential", "fixed"]
+StoppingRule = Literal["sequential", "fixed"]
 
 
 class SeedPlan(Block):
@@ -32,11 +32,11 @@ def plan_seeds(
     deviation: float,
     num_seeds: int,
     margin: float | None = None,
-    rule: Rule = "sequential",
+    rule: StoppingRule = "sequential",
     text_reach: float = 0.0,
     power: float = POWER,
     alpha: float = ALPHA,
-    most_seeds: int = MOST_SEEDS,
+    most_seeds: int = MOST_PLANNED_SEEDS,
 ) -> SeedPlan:
     """Plan a comparison of two arms with `num_seeds` each: difference, deviation between seeds, margin in one unit.
 
@@ -65,7 +65,7 @@ def compute_power(
     deviation: float,
     num_seeds: int,
     margin: float | None = None,
-    rule: Rule = "sequential",
+    rule: StoppingRule = "sequential",
     text_reach: float = 0.0,
     alpha: float = ALPHA,
 ) -> float:
@@ -93,7 +93,7 @@ def compute_power(
     return float(np.mean(np.where(room > 0, inside, 0.0)))
 
 
-def _find_critical(num_seeds: int, *, rule: Rule, alpha: float, one_sided: bool) -> float:
+def _find_critical(num_seeds: int, *, rule: StoppingRule, alpha: float, one_sided: bool) -> float:
     """The t to reach. Looking once, an equivalence takes two one-sided tests; while looking, the same interval."""
     from scipy.special import stdtrit
 

@@ -34,7 +34,7 @@ from tiebench.experiment.block import Block
 if TYPE_CHECKING:
     import numpy as np
 
-Source = Literal["seeds", "text"]
+VariationSource = Literal["seeds", "text"]
 
 
 class Uncertainty(Block):
@@ -68,9 +68,9 @@ class Estimate(Block):
     num_blocks: int
 
     @property
-    def covers(self) -> tuple[Source, ...]:
+    def covers(self) -> tuple[VariationSource, ...]:
         """The sources of variation in the headline: `seeds`, `text`, both or neither."""
-        parts: tuple[tuple[Source, Uncertainty | None], ...] = (("seeds", self.seeds), ("text", self.text))
+        parts: tuple[tuple[VariationSource, Uncertainty | None], ...] = (("seeds", self.seeds), ("text", self.text))
         return tuple(name for name, part in parts if part is not None)
 
 
@@ -100,7 +100,7 @@ def estimate_difference(
     _check(ours, baseline, seed_rule, seed_deviation)
     first, second = (average_blocks(nats, starts=block_starts) for nats in (ours, baseline))
     weights = count_tokens(ours.shape[1], starts=block_starts) / ours.shape[1]
-    return _estimate(first, second, weights=weights, seed_rule=seed_rule, seed_deviation=seed_deviation)
+    return _estimate_part(first, second, weights=weights, seed_rule=seed_rule, seed_deviation=seed_deviation)
 
 
 def estimate_from_totals(
@@ -118,7 +118,7 @@ def estimate_from_totals(
 
     first, second = (np.asarray(values, dtype=np.float64).reshape(-1, 1) for values in (ours, baseline))
     _check(first, second, seed_rule, seed_deviation)
-    return _estimate(first, second, weights=np.ones(1), seed_rule=seed_rule, seed_deviation=seed_deviation)
+    return _estimate_part(first, second, weights=np.ones(1), seed_rule=seed_rule, seed_deviation=seed_deviation)
 
 
 def _check(ours: "np.ndarray", baseline: "np.ndarray", rule: SeedRule, known: SeedDeviation | None) -> None:
@@ -134,7 +134,7 @@ def _check(ours: "np.ndarray", baseline: "np.ndarray", rule: SeedRule, known: Se
         raise ValueError("the deviation of a recipe says nothing of differences between paired seeds")
 
 
-def _estimate(
+def _estimate_part(
     ours: "np.ndarray",
     baseline: "np.ndarray",
     *,

@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from tiebench.corpora.cache import keep_folder
-from tiebench.corpora.corpus import SPLITS, Corpus, read_corpus, verify_files
+from tiebench.corpora.corpus import Corpus, read_corpus, verify_files
 from tiebench.corpora.hub import HubText, fetch_rows
 from tiebench.errors import TiebenchError
+from tiebench.experiment.corpus_config import SPLITS
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from pathlib import Path
 from tiebench.corpora.reading import read_lines
 from tiebench.corpora.text_statistics import TextStatistics, read_statistics
 from tiebench.errors import TiebenchError
-
-SPLITS = ("train", "valid", "test")
+from tiebench.experiment.corpus_config import SPLITS
 
 
 @dataclass(frozen=True)

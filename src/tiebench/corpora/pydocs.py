@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tiebench.corpora import prose, standard_library
 from tiebench.corpora.cache import keep_folder
-from tiebench.corpora.corpus import SPLITS, Corpus, read_corpus
+from tiebench.corpora.corpus import Corpus, read_corpus
 from tiebench.corpora.vocabulary import UNKNOWN
+from tiebench.experiment.corpus_config import SPLITS
 
 MIN_COUNT = 3  # occurrences in the training split below which a word becomes <unk>
 HELD_OUT = 10  # valid and test are each about one article in ten

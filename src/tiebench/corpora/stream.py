@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from tiebench.corpora.cache import keep_folder
-from tiebench.corpora.corpus import SPLITS, Corpus
+from tiebench.corpora.corpus import Corpus
 from tiebench.corpora.reading import read_pieces
 from tiebench.corpora.vocabulary import UNKNOWN, Vocabulary
+from tiebench.experiment.corpus_config import SPLITS
 
 HEADER = "streams.json"
-VERSION = 2  # of the files: raise it when the same text and vocabulary would be written otherwise
+STREAM_VERSION = 2  # of the files: raise it when the same text and vocabulary would be written otherwise
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def open_streams(corpus: Corpus, *, vocabulary: Vocabulary) -> dict[str, TokenSt
 
     Raises TiebenchError when the text cannot be read or the cache cannot be written.
     """
-    name = f"streams/{corpus.name}-{corpus.checksum[:16]}-{vocabulary.identity}-{VERSION}"
+    name = f"streams/{corpus.name}-{corpus.checksum[:16]}-{vocabulary.identity}-{STREAM_VERSION}"
     folder = keep_folder(name, build=partial(_write_streams, corpus, vocabulary))
     header = json.loads((folder / HEADER).read_text("utf-8"))
     return {split: _map_stream(folder / f"{split}.bin", counts=header[split], size=vocabulary.size) for split in SPLITS}

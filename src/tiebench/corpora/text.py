@@ -4,11 +4,11 @@ from functools import partial
 from pathlib import Path
 
 from tiebench.corpora.cache import keep_folder
-from tiebench.corpora.corpus import SPLITS, Corpus, read_corpus
+from tiebench.corpora.corpus import Corpus, read_corpus
 from tiebench.corpora.reading import read_lines
 from tiebench.corpora.text_statistics import read_statistics
 from tiebench.errors import TiebenchError
-from tiebench.experiment.corpus_config import TextConfig
+from tiebench.experiment.corpus_config import SPLITS, TextConfig
 
 
 def open_text(config: TextConfig, *, data_dir: Path | None, near: Path | None = None) -> Corpus:

@@ -13,7 +13,7 @@ from tiebench.files import cache_folder, compute_digest, write_text
 
 END_OF_LINE = "<eos>"
 SETTLED_SECONDS = 2.0
-VERSION = 2  # of counting: raise it when the same file would be counted otherwise
+COUNTING_VERSION = 2  # of counting: raise it when the same file would be counted otherwise
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def read_statistics(file: Path, *, distinct: bool = False) -> TextStatistics:
 
 def _find_memory(file: Path, *, distinct: bool) -> Path:
     status = file.stat()
-    key = json.dumps([VERSION, str(file.resolve()), status.st_size, status.st_mtime_ns, distinct])
+    key = json.dumps([COUNTING_VERSION, str(file.resolve()), status.st_size, status.st_mtime_ns, distinct])
     return cache_folder() / "text-statistics" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 

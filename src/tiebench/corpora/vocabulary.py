@@ -20,7 +20,7 @@ from tiebench.experiment.corpus_config import BPEConfig, VocabularyConfig, Words
 from tiebench.files import write_text
 
 UNKNOWN = "<unk>"
-VERSION = 1  # of fitting: raise it when the same text and options would give another vocabulary
+FITTING_VERSION = 1  # of fitting: raise it when the same text and options would give another vocabulary
 
 
 class Vocabulary(ABC):
@@ -153,7 +153,7 @@ def fit_vocabulary(options: VocabularyConfig, *, corpus: Corpus) -> Vocabulary:
     """
     if options.type == "bytes":
         return ByteVocabulary()
-    content = json.dumps([VERSION, corpus.checksum, options.model_dump(mode="json")], sort_keys=True)
+    content = json.dumps([FITTING_VERSION, corpus.checksum, options.model_dump(mode="json")], sort_keys=True)
     name = f"vocabularies/{corpus.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
     folder = keep_folder(name, build=partial(_keep_vocabulary, options, corpus.files["train"]))
     return load_vocabulary(folder / "vocabulary.json")

@@ -26,7 +26,7 @@ from tiebench.training.evaluation import score_stream
 from tiebench.training.trainer import Trainer
 
 WARM_UP_STEPS = 3
-MIN_STEPS = 5
+MIN_BENCH_STEPS = 5
 WARM_UP_TOKENS = 4096
 CEILING_SECONDS = 1.5
 CEILING_SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (1024, 256, 10000), (704, 656, 10000))
@@ -167,7 +167,7 @@ def time_training(trainer: Trainer, *, seconds: float) -> tuple[float, int]:
     clock, rates = Clock(trainer.device), []
     clock.lap()
     ends = time.perf_counter() + seconds
-    while len(rates) < MIN_STEPS or time.perf_counter() < ends:
+    while len(rates) < MIN_BENCH_STEPS or time.perf_counter() < ends:
         before = trainer.state.tokens
         trainer.train_step()
         wall = clock.lap()

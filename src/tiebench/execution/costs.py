@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from tiebench.corpora.catalogue import CATALOGUE
-from tiebench.corpora.corpus import SPLITS
 from tiebench.corpora.stream import TokenStream
 from tiebench.errors import TiebenchError
 from tiebench.execution.bench import build_trainer
@@ -25,6 +24,7 @@ from tiebench.execution.environment import choose_device, keep_threads
 from tiebench.execution.run_data import load_data
 from tiebench.execution.settings import Settings
 from tiebench.execution.workloads import Workload, draw_stream
+from tiebench.experiment.corpus_config import SPLITS
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.language_model import build_on_meta, count_flops_per_token
 from tiebench.results.record import RECORD_FILE
@@ -81,7 +81,7 @@ def estimate_costs(
     runs: list[RunSpec], *, settings: Settings, others: Iterable[CostEstimate] = ()
 ) -> list[CostEstimate]:
     """The cost of every arm, in the order of the runs; `others` were counted elsewhere and get their seconds here."""
-    costs = [*(_count(same, settings=settings) for same in _group_by_arm(runs)), *others]
+    costs = [*(_estimate_arm(same, settings=settings) for same in _group_by_arm(runs)), *others]
     rates = _time_models([cost for cost in costs if cost.flops is not None and cost.num_runs], settings=settings)
     return [_with_seconds(cost, rates) for cost in costs]
 
@@ -112,7 +112,7 @@ def _group_by_arm(runs: list[RunSpec]) -> list[list[RunSpec]]:
     return list(arms.values())
 
 
-def _count(runs: list[RunSpec], *, settings: Settings) -> CostEstimate:
+def _estimate_arm(runs: list[RunSpec], *, settings: Settings) -> CostEstimate:
     """The runs of one arm at several seeds; finished ones cost nothing."""
     run = runs[0]
     folders = [settings.store.folder(each.experiment, each.arm, each.seed) for each in runs]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from tiebench.corpora.corpus import SPLITS
 from tiebench.corpora.text_statistics import read_statistics
 from tiebench.errors import TiebenchError
 from tiebench.execution.costs import CostEstimate, name_model, time_step, weigh_operations
@@ -15,11 +14,12 @@ from tiebench.execution.counting import ArmCount
 from tiebench.execution.environment import keep_threads
 from tiebench.execution.memory import find_memory
 from tiebench.execution.run_data import RunData, load_data
+from tiebench.experiment.corpus_config import SPLITS
 from tiebench.experiment.run_spec import RunSpec
 
 MOST_TIMED_FLOPS = 5e10  # of a step; more would not be quick on one core
-TIMING_SECONDS = 3.0
-STEP_SECONDS = 0.3
+FORECAST_SECONDS = 3.0
+FORECAST_STEP_SECONDS = 0.3
 PRODUCT_WIDTH, NUM_PRODUCTS = 512, 20
 
 
@@ -53,7 +53,7 @@ def estimate_times(runs: list[RunSpec], counts: list[ArmCount], *, data_dir: Pat
     """
     found: dict[str, RunTime] = {}
     speeds: dict[str, float] = {}
-    ends = time.perf_counter() + TIMING_SECONDS
+    ends = time.perf_counter() + FORECAST_SECONDS
     for run, count in zip(runs, counts, strict=True):
         data = load_data(run, data_dir=data_dir)
         tokens = {split: data.streams[split].num_tokens for split in SPLITS}
@@ -78,10 +78,10 @@ def measure_products() -> float:
     with keep_threads():
         torch.set_num_threads(1)
         matrix = torch.ones(PRODUCT_WIDTH, PRODUCT_WIDTH)
-        matrix @ matrix  # the first one loads what the others use
+        torch.mm(matrix, matrix)  # the first one loads what the others use
         started = time.process_time()
         for _ in range(NUM_PRODUCTS):
-            matrix @ matrix
+            torch.mm(matrix, matrix)
         return NUM_PRODUCTS * 2 * PRODUCT_WIDTH**3 / max(time.process_time() - started, 1e-3)
 
 
@@ -115,6 +115,6 @@ def _time_model(cost: CostEstimate, *, name: str) -> dict[str, float]:
     try:
         with keep_threads():
             torch.set_num_threads(1)
-            return {name: cost.flops_per_step / time_step(cost, device="cpu", seconds=STEP_SECONDS)}
+            return {name: cost.flops_per_step / time_step(cost, device="cpu", seconds=FORECAST_STEP_SECONDS)}
     except (TiebenchError, RuntimeError, MemoryError):  # the loss ran away, or the memory did not suffice
         return {}

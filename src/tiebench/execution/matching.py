@@ -8,7 +8,7 @@ from pathlib import Path
 from tiebench.errors import UsageError
 from tiebench.execution.run_data import load_data
 from tiebench.experiment.architecture_config import LlamaConfig
-from tiebench.experiment.matching_config import Amount, Match
+from tiebench.experiment.matching_config import Match, Quantity
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.schema import ArmSpec
 from tiebench.models.language_model import build_on_meta, count_flops_per_token, count_parameters
@@ -29,7 +29,7 @@ def match_runs(runs: list[RunSpec], *, data_dir: Path | None = None) -> list[Run
 
 def _match_run(run: RunSpec, match: Match, *, data_dir: Path | None) -> RunSpec:
     amount, key = match.config.amount, match.config.by
-    target = _count(replace(run, spec=match.reference), amount, data_dir=data_dir)
+    target = _count_run(replace(run, spec=match.reference), amount, data_dir=data_dir)
     size = load_data(run, data_dir=data_dir).vocabulary.size
     step = choose_step(run.spec) if key == "width" else 1
 
@@ -50,11 +50,11 @@ def _match_run(run: RunSpec, match: Match, *, data_dir: Path | None) -> RunSpec:
     return replace(run, spec=resize(run.spec, key, number * step), match=None, remarks=(*run.remarks, remark))
 
 
-def _count(run: RunSpec, amount: Amount, *, data_dir: Path | None) -> int:
+def _count_run(run: RunSpec, amount: Quantity, *, data_dir: Path | None) -> int:
     return count_amount(run.spec, amount, vocabulary_size=load_data(run, data_dir=data_dir).vocabulary.size)
 
 
-def count_amount(spec: ArmSpec, amount: Amount, *, vocabulary_size: int) -> int:
+def count_amount(spec: ArmSpec, amount: Quantity, *, vocabulary_size: int) -> int:
     """Parameters, FLOPs of training on a token, or bytes of the parameters in the precision they are stored in."""
     model = build_on_meta(spec, vocabulary_size=vocabulary_size)
     if amount == "flops":

@@ -13,7 +13,6 @@ from tiebench.execution.finished import find_finished
 from tiebench.execution.matching import match_runs
 from tiebench.execution.run_data import RunData, load_data
 from tiebench.execution.run_folder import (
-    VOCABULARY_FILE,
     finish_replacing,
     lock_run_dir,
     prepare_folder,
@@ -31,9 +30,9 @@ from tiebench.models.language_model import (
     initialise_model,
 )
 from tiebench.results import record as records
-from tiebench.results.record import Record
+from tiebench.results.record import VOCABULARY_FILE, WEIGHTS_FILE, Record
 from tiebench.training.callbacks import Callback
-from tiebench.training.checkpoints import CHECKPOINT_FILE, WEIGHTS_FILE, read_weights, remove_checkpoint
+from tiebench.training.checkpoints import CHECKPOINT_FILE, read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
 from tiebench.training.trainer import SURPRISING_FIRST_LOSS, Trainer, TrainState
 

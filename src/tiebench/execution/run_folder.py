@@ -10,10 +10,11 @@ from pathlib import Path
 import yaml
 
 from tiebench.errors import TiebenchError, UsageError
+from tiebench.experiment.bundled import SPEC_FILE
 from tiebench.experiment.run_file import describe_run
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.files import WRITTEN_ASIDE, make_folder, sweep_folder, sync, write_text
-from tiebench.results.record import CURVE_FILE, RECORD_FILE, TOKEN_NLL_FILE
+from tiebench.results.record import CURVE_FILE, RECORD_FILE, TOKEN_NLL_FILE, VOCABULARY_FILE, WEIGHTS_FILE
 from tiebench.results.store import (
     CHECKPOINT_PATTERN,
     LOCK_FILE,
@@ -21,10 +22,8 @@ from tiebench.results.store import (
     hold_lock,
 )
 
-SPEC_FILE = "spec.yaml"
-VOCABULARY_FILE = "vocabulary.json"
 OWNER_FILE = ".owner"
-OF_A_FAILED_RUN = (SPEC_FILE, VOCABULARY_FILE, CURVE_FILE, TOKEN_NLL_FILE, "weights.safetensors")
+OF_A_FAILED_RUN = (SPEC_FILE, VOCABULARY_FILE, CURVE_FILE, TOKEN_NLL_FILE, WEIGHTS_FILE)
 
 
 @contextmanager

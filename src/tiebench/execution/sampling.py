@@ -8,9 +8,8 @@ from torch import Tensor
 from tiebench.corpora.vocabulary import load_vocabulary
 from tiebench.errors import UsageError
 from tiebench.execution.run import open_model
-from tiebench.execution.run_folder import VOCABULARY_FILE
 from tiebench.models.language_model import LanguageModel
-from tiebench.results.record import read_record
+from tiebench.results.record import VOCABULARY_FILE, read_record
 
 
 @torch.inference_mode()

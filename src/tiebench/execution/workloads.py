@@ -21,7 +21,7 @@ from tiebench.experiment.yaml_file import Document
 
 NUM_TOKENS = {"train": 300_000, "valid": 60_000}
 ZIPF_SHIFT = 2.7
-TIES = {"untied": {"tie": False}, "tied": {"tie": True}}
+WORKLOAD_TIES = {"untied": {"tie": False}, "tied": {"tie": True}}
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def open_workload(name: str, *, arm: str, device: str = "cpu", data_dir: Path | 
     if name in WORKLOADS:
         size, _ = WORKLOADS[name]
         streams = {split: draw_stream(number, vocabulary_size=size) for split, number in NUM_TOKENS.items()}
-        return Workload(name, describe_run(name, arm=arm, device=device), size, streams)
+        return Workload(name, describe_workload(name, arm=arm, device=device), size, streams)
     from tiebench.execution.matching import match_runs
     from tiebench.execution.run_data import load_data
 
@@ -118,11 +118,11 @@ def open_workload(name: str, *, arm: str, device: str = "cpu", data_dir: Path | 
     return Workload(name, run, data.vocabulary.size, data.streams)
 
 
-def describe_run(name: str, *, arm: str, device: str = "cpu") -> RunSpec:
+def describe_workload(name: str, *, arm: str, device: str = "cpu") -> RunSpec:
     """The run of a named workload; its corpus is only a label."""
     _, block = WORKLOADS[name]
     training = block["training"] | (ON_CUDA.get(name, {}) if device.startswith("cuda") else {})
-    data = {**block, "training": training, "name": name, "corpus": "ptb", "tie": False, "arms": TIES}
+    data = {**block, "training": training, "name": name, "corpus": "ptb", "tie": False, "arms": WORKLOAD_TIES}
     return resolve_document(Document(f"workload {name}", data)).list_runs(arms=[arm])[0]
 
 
@@ -136,7 +136,7 @@ def draw_stream(num_tokens: int, *, vocabulary_size: int) -> TokenStream:
 
 def _list_arms(name: str) -> list[str]:
     if name in WORKLOADS:
-        return list(TIES)
+        return list(WORKLOAD_TIES)
     if name in list_configs() or Path(name).suffix in (".yaml", ".yml"):
         return list(load_experiment(name).arms)
     hint = did_you_mean(name, [*WORKLOADS, *list_configs()])

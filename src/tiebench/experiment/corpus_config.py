@@ -6,6 +6,8 @@ from pydantic import Field, field_validator, model_validator
 
 from tiebench.experiment.block import Block, Positive
 
+SPLITS = ("train", "valid", "test")
+
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 

@@ -52,7 +52,7 @@ def list_keys(block: type[Block]) -> list[Key]:
     schema = block.model_json_schema()
     needed, blocks = schema.get("required", []), schema.get("$defs", {})
     return [
-        Key(name, describe_values(values, blocks), None if name in needed else show(values.get("default")))
+        Key(name, describe_values(values, blocks), None if name in needed else write_value(values.get("default")))
         for name, values in schema.get("properties", {}).items()
     ]
 
@@ -62,9 +62,9 @@ def describe_values(schema: dict[str, Any], blocks: dict[str, Any]) -> str:
     if "$ref" in schema:
         return _describe_block(blocks[schema["$ref"].rpartition("/")[2]])
     if "const" in schema:
-        return show(schema["const"])
+        return write_value(schema["const"])
     if "enum" in schema:
-        return " or ".join(map(show, schema["enum"]))
+        return " or ".join(map(write_value, schema["enum"]))
     choices = schema.get("anyOf") or schema.get("oneOf")
     if choices:
         return " or ".join(describe_values(choice, blocks) for choice in choices if choice.get("type") != "null")
@@ -75,15 +75,15 @@ def describe_values(schema: dict[str, Any], blocks: dict[str, Any]) -> str:
     return WORDS.get(schema.get("type", ""), "anything")
 
 
-def show(value: Any) -> str:
+def write_value(value: Any) -> str:
     """A value as it stands in YAML."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {show(part)}" for key, part in value.items() if part is not None) + "}"
-    return "[" + ", ".join(map(show, value)) + "]" if isinstance(value, list) else str(value)
+        return "{" + ", ".join(f"{key}: {write_value(part)}" for key, part in value.items() if part is not None) + "}"
+    return "[" + ", ".join(map(write_value, value)) + "]" if isinstance(value, list) else str(value)
 
 
 def _describe_block(schema: dict[str, Any]) -> str:

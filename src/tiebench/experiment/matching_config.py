@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 from tiebench.experiment.block import Block
 from tiebench.experiment.schema import ArmSpec
 
-Amount = Literal["parameters", "flops", "bytes"]
-AMOUNTS: tuple[Amount, ...] = ("parameters", "flops", "bytes")
+Quantity = Literal["parameters", "flops", "bytes"]
+QUANTITIES: tuple[Quantity, ...] = ("parameters", "flops", "bytes")
 ArmName = Annotated[str, Field(min_length=1)]
 
 
@@ -27,13 +27,13 @@ class MatchConfig(Block):
 
     @model_validator(mode="after")
     def _one_amount(self) -> "MatchConfig":
-        if sum(getattr(self, amount) is not None for amount in AMOUNTS) != 1:
-            raise ValueError(f"give exactly one of {', '.join(AMOUNTS)}, each with the name of another arm")
+        if sum(getattr(self, amount) is not None for amount in QUANTITIES) != 1:
+            raise ValueError(f"give exactly one of {', '.join(QUANTITIES)}, each with the name of another arm")
         return self
 
     @property
-    def amount(self) -> Amount:
-        return next(amount for amount in AMOUNTS if getattr(self, amount) is not None)
+    def amount(self) -> Quantity:
+        return next(amount for amount in QUANTITIES if getattr(self, amount) is not None)
 
     @property
     def arm(self) -> str:

@@ -8,7 +8,7 @@ from tiebench.errors import UsageError
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.yaml_file import Document, read_document
 
-KEYS = {"signature": str, "experiment": str, "arm": str, "seed": int, "spec": dict}
+RUN_FILE_KEYS = {"signature": str, "experiment": str, "arm": str, "seed": int, "spec": dict}
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def read_signature(file: Path) -> str | None:
 def read_run_record(document: Document) -> RunRecord:
     """Raises UsageError where a key is missing or of another kind."""
     data = document.data
-    for key, kind in KEYS.items():
+    for key, kind in RUN_FILE_KEYS.items():
         if not isinstance(data.get(key), kind):
             place, hint = document.locate((key,)), "train from the experiment's file"
             raise UsageError(f"{place}: {key} is missing or damaged", hint)

@@ -8,14 +8,14 @@ from tiebench.experiment.problems import Problem, shorten
 from tiebench.experiment.schema import NAME, ArmSpec
 
 TOP_KEYS = ("name", "description", "seeds", "arms")
-BLOCKS = tuple(ArmSpec.model_fields)
+ARM_BLOCKS = tuple(ArmSpec.model_fields)
 LONGEST_NAME = 100
 MOST_SEEDS = 10_000
 
 
 def check_top(data: dict[str, Any]) -> list[Problem]:
     """What is wrong with the keys at the top, apart from what is inside of the blocks."""
-    known = (*TOP_KEYS, *BLOCKS)
+    known = (*TOP_KEYS, *ARM_BLOCKS)
     problems = [
         Problem((key,), None, f"unknown key; {did_you_mean(shorten(key), known)}") for key in data if key not in known
     ]

@@ -38,11 +38,11 @@ class Workspace:
         if parameter.grad is not None:
             return parameter.grad, 1.0
         kept = self._gradients.get(parameter)
-        if kept is None or _describe(kept) != _describe(parameter):
+        if kept is None or _identify(kept) != _identify(parameter):
             kept = self._gradients[parameter] = torch.empty_like(parameter)
         parameter.grad = kept
         return kept, 0.0
 
 
-def _describe(tensor: Tensor) -> tuple[torch.Size, torch.device, torch.dtype]:
+def _identify(tensor: Tensor) -> tuple[torch.Size, torch.device, torch.dtype]:
     return tensor.shape, tensor.device, tensor.dtype

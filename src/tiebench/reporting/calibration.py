@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from tiebench.comparison.difference import LEVEL, Difference, find_differences
+from tiebench.comparison.difference import SIGNIFICANCE, Difference, estimate_differences
 from tiebench.comparison.pairing import group_by_arm
 from tiebench.reporting.tables import Column, Table
 from tiebench.results.record import Record
@@ -40,7 +40,7 @@ def compare_same_arms(
         kept = {id(record): token_nll(record) for runs in arms.values() if len(runs) > 1 for record in runs}
         for arm, runs in arms.items():
             for one, other in combinations(runs, 2):
-                found = find_differences(
+                found = estimate_differences(
                     {"one": [one], "other": [other]},
                     split="test",
                     unit="token",
@@ -58,9 +58,9 @@ def calibration_table(pairs: Sequence[SamePair]) -> Table:
     rows = []
     for experiment, arm in dict.fromkeys((pair.experiment, pair.arm) for pair in pairs):
         found = [pair for pair in pairs if (pair.experiment, pair.arm) == (experiment, arm)]
-        rows.append((experiment, arm, *_count(found)))
+        rows.append((experiment, arm, *_count_pairs(found)))
     if len(rows) > 1:
-        rows.append(("all", "", *_count(pairs)))
+        rows.append(("all", "", *_count_pairs(pairs)))
     columns = (
         Column("experiment"),
         Column("arm"),
@@ -70,7 +70,7 @@ def calibration_table(pairs: Sequence[SamePair]) -> Table:
         Column("today: with a p", "count"),
         Column("today: p < 0.05", "count"),
     )
-    significant = sum(pair.text_p < LEVEL for pair in pairs)
+    significant = sum(pair.text_p < SIGNIFICANCE for pair in pairs)
     caption = (
         "Two seeds of one arm compared as if they were two arms: about one in twenty should come out below 0.05. By "
         f"the test text alone {significant} of {len(pairs)} do. One seed therefore gets no p, unless other runs of the "
@@ -79,14 +79,14 @@ def calibration_table(pairs: Sequence[SamePair]) -> Table:
     return Table("One arm against itself", columns, tuple(rows), caption=caption)
 
 
-def _count(pairs: Sequence[SamePair]) -> tuple[int, int, float | None, int, int]:
+def _count_pairs(pairs: Sequence[SamePair]) -> tuple[int, int, float | None, int, int]:
     given = [pair.p for pair in pairs if pair.p is not None]
     return (
         len(pairs),
-        sum(pair.text_p < LEVEL for pair in pairs),
+        sum(pair.text_p < SIGNIFICANCE for pair in pairs),
         min((pair.text_p for pair in pairs), default=None),
         len(given),
-        sum(p < LEVEL for p in given),
+        sum(p < SIGNIFICANCE for p in given),
     )
 
 

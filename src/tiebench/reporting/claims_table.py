@@ -13,9 +13,9 @@ from tiebench.reporting.tables import Column, Table
 
 SPREAD = Column("measured", "spread")
 COLUMNS = ("claim", "verdict", "measured", "published", "interval", "p", "measure", "source")
-KEYS = 3  # what is left of the columns in the narrowest window
+NUM_KEY_COLUMNS = 3  # what is left of the columns in the narrowest window
 GAP = 2
-KINDS = {"value": "values", "difference": "differences", "order": "orders", "check": "checks"}
+PLURALS = {"value": "values", "difference": "differences", "order": "orders", "check": "checks"}
 METHOD = (
     "A value or difference is reproduced when its 90 % interval lies within the margin, and contradicted when it lies "
     "outside; an order when the 95 % bound excludes 0, adjusted over the paper's orders (Holm). One seed is "
@@ -32,7 +32,7 @@ def claims_table(outcomes: list[ClaimResult], *, papers: list[PaperClaims], widt
     columns = COLUMNS
     if len(named) > 1:
         columns, rows = ("paper", *columns), [(outcome.paper, *row) for outcome, row in zip(run, rows, strict=True)]
-    shown = _fit_columns(columns, rows, width=width)
+    shown = _count_fitting(columns, rows, width=width)
     hidden = f"A wider window shows also: {', '.join(columns[shown:])}." if shown < len(columns) else ""
     shows_margins = "published" in columns[:shown]
     sources = [
@@ -63,12 +63,14 @@ def verdicts_table(outcomes: list[ClaimResult]) -> Table:
     counted = [outcome for outcome in outcomes if outcome.same_as is None]
     counts = Counter((outcome.paper, outcome.verdict, outcome.kind) for outcome in counted)
     pairs = [(paper, verdict) for paper in _list_papers(outcomes) for verdict in VERDICTS]
-    rows = [(*pair, *(counts[(*pair, kind)] for kind in KINDS)) for pair in pairs]
+    rows = [(*pair, *(counts[(*pair, kind)] for kind in PLURALS)) for pair in pairs]
     again = len(outcomes) - len(counted)
-    repeated = f"{_count(again)} {'repeats' if again == 1 else 'repeat'} the measurement of another: not counted again."
+    repeated = (
+        f"{_count_claims(again)} {'repeats' if again == 1 else 'repeat'} the measurement of another: not counted again."
+    )
     return Table(
         title="Verdicts by paper",
-        columns=(Column("paper"), Column("verdict"), *(Column(plural, "count") for plural in KINDS.values())),
+        columns=(Column("paper"), Column("verdict"), *(Column(plural, "count") for plural in PLURALS.values())),
         rows=tuple(row for row in rows if any(row[2:])),
         caption=count_verdicts(counted),
         notes=(repeated,) if again else (),
@@ -79,7 +81,7 @@ def count_verdicts(outcomes: list[ClaimResult]) -> str:
     """One sentence; checks are counted apart from what is reproduced."""
     claims = Counter(outcome.verdict for outcome in outcomes if outcome.kind != "check")
     checks = Counter(outcome.verdict for outcome in outcomes if outcome.kind == "check")
-    parts = [f"{_count(sum(claims.values()))}: {_list_counts(claims)}"] if claims else []
+    parts = [f"{_count_claims(sum(claims.values()))}: {_list_counts(claims)}"] if claims else []
     if checks:
         number = sum(checks.values())
         parts.append(f"{number} check{'' if number == 1 else 's'}: {_list_counts(checks)}")
@@ -89,7 +91,7 @@ def count_verdicts(outcomes: list[ClaimResult]) -> str:
 def list_not_run(outcomes: list[ClaimResult]) -> list[str]:
     """A line for each table or figure of which claims were not run."""
     left = Counter((outcome.paper, outcome.source) for outcome in outcomes if outcome.verdict == "not run")
-    return [f"not run: {paper}, {source}: {_count(number)}" for (paper, source), number in left.items()]
+    return [f"not run: {paper}, {source}: {_count_claims(number)}" for (paper, source), number in left.items()]
 
 
 def render_claims(outcomes: list[ClaimResult], *, papers: list[PaperClaims]) -> str:
@@ -172,11 +174,11 @@ def _compare(left: float, right: float) -> str:
     return "<" if left < right else ">" if left > right else "="
 
 
-def _fit_columns(columns: tuple[str, ...], rows: list[tuple[str, ...]], *, width: int | None) -> int:
+def _count_fitting(columns: tuple[str, ...], rows: list[tuple[str, ...]], *, width: int | None) -> int:
     """How many columns fit side by side; never fewer than what a verdict is without."""
     if width is None:
         return len(columns)
-    least, taken = len(columns) - len(COLUMNS) + KEYS, 0
+    least, taken = len(columns) - len(COLUMNS) + NUM_KEY_COLUMNS, 0
     for place, column in enumerate(zip(columns, *rows, strict=True)):
         taken += max(map(len, column)) + GAP
         if taken > width and place >= least:
@@ -192,5 +194,5 @@ def _list_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
 
 
-def _count(number: int) -> str:
+def _count_claims(number: int) -> str:
     return f"{number} claim{'' if number == 1 else 's'}"

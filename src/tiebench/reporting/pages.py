@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from tiebench.comparison.pairing import Comparison, compare_arms, group_by_arm
 from tiebench.errors import UsageError
+from tiebench.experiment.corpus_config import SPLITS
 from tiebench.files import sweep_folder, write_text
 from tiebench.reporting.calibration import calibration_table, compare_same_arms
 from tiebench.reporting.escaping import escape_csv, escape_markdown
 from tiebench.reporting.render import render_table
 from tiebench.reporting.tables import ROLES, Table, comparison_table, runs_table
-from tiebench.results.record import SPLITS, CurvePoint, Record
+from tiebench.results.record import CurvePoint, Record
 from tiebench.results.store import LOCK_FILE, Store, hold_lock
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from tiebench.comparison.contrast import Contrast
 from tiebench.comparison.pairing import ArmSummary, Comparison, group_by_arm, has_train_pass, measure_spread
 from tiebench.results.record import Record
 
-Kind = Literal["text", "count", "number", "p", "spread", "change"]
+CellKind = Literal["text", "count", "number", "p", "spread", "change"]
 ROLES = ("input", "output", "shared", "other", "architecture", "total")
 
 
@@ -21,7 +21,7 @@ class Column:
     """A column; `name` is its heading and, in snake case, its name in CSV and JSON."""
 
     name: str
-    kind: Kind = "text"
+    kind: CellKind = "text"
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,10 @@ NUMERICS = 1
 Runs of different versions are never pooled or compared."""
 RECORD_FILE = "record.json"
 TOKEN_NLL_FILE = "test-nll.npy"
+VOCABULARY_FILE = "vocabulary.json"
+WEIGHTS_FILE = "weights.safetensors"
 CURVE_FILE = "curve.jsonl"
 DIGEST_KEY = "sha256"
-SPLITS = ("train", "valid", "test")
 
 Precision = Literal["fp32", "bf16"]
 Count = Annotated[int, Field(ge=0)]

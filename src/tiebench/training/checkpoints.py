@@ -14,9 +14,9 @@ from torch.utils._pytree import tree_map_only
 
 from tiebench.errors import TiebenchError
 from tiebench.files import compute_digest, open_atomic
+from tiebench.results.record import WEIGHTS_FILE
 
 CHECKPOINT_FILE = "checkpoint.pt"
-WEIGHTS_FILE = "weights.safetensors"
 DIGEST_BYTES = 32
 
 

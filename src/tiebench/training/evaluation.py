@@ -116,7 +116,7 @@ def _read_windows(
     stride = min(spec.evaluation.stride or context, context)
     at_once = spec.evaluation.batch_size or WINDOWS_AT_ONCE
     nats = np.zeros(stream.num_tokens, dtype=np.float32)
-    for group in _group(plan_windows(stream.num_tokens, context=context, stride=stride), at_once):
+    for group in _split_spans(plan_windows(stream.num_tokens, context=context, stride=stride), at_once):
         ids = np.stack([stream.ids[end - context : end + 1] for _, end in group]).astype(np.int64)
         rows = torch.from_numpy(ids).to(device)
         hidden, _ = model.encode(rows[:, :-1])
@@ -137,6 +137,6 @@ def plan_windows(num_tokens: int, *, context: int, stride: int) -> list[tuple[in
     return spans
 
 
-def _group(spans: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
+def _split_spans(spans: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
     for start in range(0, len(spans), size):
         yield spans[start : start + size]

@@ -95,7 +95,9 @@ class Optimizer(ABC):
             return measure_norm(grads)
         tokens, rows = (torch.cat(parts) for parts in zip(*self.embedding.lookups, strict=True))
         others = [parameter.grad for parameter in self.parameters if parameter is not self.embedding.input_embedding]
-        return measure_norm([*(grad for grad in others if grad is not None), rows, *_without(rows, table, tokens)])
+        return measure_norm(
+            [*(grad for grad in others if grad is not None), rows, *_subtract_lookups(rows, table, tokens)]
+        )
 
     def clip(self, grads: list[Tensor]) -> Tensor:
         """Scale dense gradients in place so that their norm is at most `clip_norm`; returns the norm before."""
@@ -268,7 +270,7 @@ def find_matrices(model: LanguageModel) -> set[int]:
     return {id(parameter) for module in modules for parameter in module.parameters() if parameter.ndim == 2}
 
 
-def _without(rows: Tensor, table: Tensor, tokens: Tensor) -> list[Tensor]:
+def _subtract_lookups(rows: Tensor, table: Tensor, tokens: Tensor) -> list[Tensor]:
     """What a table's gradient has beside `rows` `(places, width)`, the gradients of looked-up `tokens` `(places,)`.
 
     Nothing where it is sparse: then the lookups are all that asked for it.

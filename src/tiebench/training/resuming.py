@@ -26,11 +26,11 @@ def check_checkpoint(state: dict[str, Any], *, run: RunSpec, text: dict[str, str
         )
     threads = state["num_threads"]
     if type(threads) is not int or not 0 < threads <= MOST_THREADS:  # torch would not survive it
-        raise _damaged(folder, f"it asks for {threads!r} threads")
+        raise _damaged_checkpoint(folder, f"it asks for {threads!r} threads")
     for name, value in state["train_state"].items():
         if isinstance(value, int | float) and not value >= 0:
-            raise _damaged(folder, f"{name} is {value}")
+            raise _damaged_checkpoint(folder, f"{name} is {value}")
 
 
-def _damaged(folder: Path, what: str) -> TiebenchError:
+def _damaged_checkpoint(folder: Path, what: str) -> TiebenchError:
     return TiebenchError(f"the checkpoint in {folder} is damaged: {what}", "train with --force to begin again")
