@@ -442,7 +442,7 @@ def test_without_any_run_the_quickstart_answers(run, write_experiment, tmp_path,
     answer = run("compare", "tied", "untied", "--jobs", "1", "--format", "markdown")
     assert "no runs yet: training the bundled quickstart first (2 runs" in answer.stderr
     assert "| untied" in answer.stdout
-    assert Store(tmp_path / "results").experiments() == ["quickstart"]
+    assert {record.experiment for record in Store(tmp_path / "results").records()} == {"quickstart"}
 
 
 # check, list, show, sample
