@@ -27,7 +27,8 @@ from tiebench.reporting.render import format_number
 from tiebench.results.record import DIGEST_KEY, read_record
 from tiebench.results.store import Store
 
-RUNNING = {"--set", "--seed", "--device", "--results", "--data-dir", "--jobs", "--json", "--wait", "--quiet", "-q"}
+RUNNING = {"--set", "--seed", "--device", "--results", "--data-dir", "--jobs", "--json", "--quiet", "-q"}
+RUNNING |= {"--wait", "--track"}
 OPTIONS = {
     "train": RUNNING | {"--arm", "--force"},
     "compare": RUNNING

@@ -14,6 +14,7 @@ from tiebench.cli.options import (
     Quiet,
     Results,
     Seeds,
+    Track,
     Wait,
 )
 from tiebench.cli.output import print_runs
@@ -31,6 +32,7 @@ def train(
     force: Force = False,
     jobs: Jobs = "auto",
     wait: Wait = False,
+    track: Track = NO_LIST,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -39,7 +41,7 @@ def train(
 
     experiment = load_experiment(config, overrides=overrides)
     runs = experiment.list_runs(arms=arms, seeds=seeds)
-    settings = gather_settings(results, device=device, data_dir=data_dir, force=force, wait=wait)
+    settings = gather_settings(results, device=device, data_dir=data_dir, force=force, wait=wait, track=track)
     records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
     print_runs(records, as_json=as_json)
     if not quiet and not as_json:

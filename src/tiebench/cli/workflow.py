@@ -19,14 +19,23 @@ if TYPE_CHECKING:
 
 
 def gather_settings(
-    results: Path, *, device: str, data_dir: Path | None, force: bool, wait: bool = False
+    results: Path,
+    *,
+    device: str,
+    data_dir: Path | None,
+    force: bool,
+    wait: bool = False,
+    track: list[str] = NO_LIST,
 ) -> "Settings":
     from tiebench.execution.settings import Settings
     from tiebench.results.store import Store
+    from tiebench.tracking.following import check_trackers
 
     if results.exists() and not results.is_dir():
         raise UsageError(f"--results {results} is a file", "name a folder")
-    return Settings(store=Store(results), device=device, data_dir=data_dir, force=force, wait=wait)
+    check_trackers(track)
+    store = Store(results)
+    return Settings(store=store, device=device, data_dir=data_dir, force=force, wait=wait, track=tuple(track))
 
 
 def complete_runs(
@@ -55,19 +64,22 @@ def _train_runs(plan: "Plan", *, settings: "Settings", jobs: str, quiet: bool) -
     """With progress on the screen; the tables are written anew with every record."""
     from tiebench.cli.progress import Display
     from tiebench.execution.execute import execute
+    from tiebench.tracking.following import Tracking
     from tiebench.training.signals import handle_stopping, raise_interrupted
 
+    tracking = Tracking(settings.track, results=settings.store.root)
     display = Display(plan, quiet=quiet)
     handle_stopping(raise_interrupted)
     try:
         return execute(
             plan,
             settings=settings,
-            watch=display.watch,
+            watch=tracking.follow(display.watch),
             jobs=jobs,
             on_record=lambda record: refresh(settings),
         )
     finally:
+        tracking.close()
         display.close()
 
 

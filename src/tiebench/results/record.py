@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 2
 NUMERICS = 1
-"""The version of the mathematics: raise it when the same spec and seed give other figures than before, beyond rounding.
-Runs of different versions are never pooled or compared."""
+"""The version of the mathematics: raise it when the same spec gives figures of another distribution over seeds than
+before. Runs of different versions are never pooled or compared. Other random draws at the same seed do not raise it."""
 RECORD_FILE = "record.json"
 TOKEN_NLL_FILE = "test-nll.npy"
 VOCABULARY_FILE = "vocabulary.json"
