@@ -139,7 +139,14 @@ def test_train_writes_records_and_tables_and_prints_what_it_found(run, write_exp
     for record in records:
         folder = tmp_path / "results" / "tiny" / record.arm / "seed-1"
         names = {file.name for file in folder.iterdir()}
-        assert {"spec.yaml", "curve.jsonl", "record.json", "test-nll.npy", "weights.safetensors"} <= names
+        assert {
+            "spec.yaml",
+            "curve.jsonl",
+            "record.json",
+            "test-nll.npy",
+            "test-decades.npy",
+            "weights.safetensors",
+        } <= names
         assert not {"checkpoint.pt", ".owner"} & names
         shown = format_number(record.evaluations["test"].perplexity)
         assert shown in answer.stdout
@@ -394,7 +401,7 @@ def test_every_format_is_what_it_is_called(run, trained_once):
 
     assert "| untied" in printed("markdown")
     assert "\\begin{tabular}" in printed("latex")
-    assert printed("html").count("<table") == printed("html").count("</table>") == 1
+    assert printed("html").count("<table") == printed("html").count("</table>") == 2, "the arms, and who gains"
     rows = list(csv.reader(io.StringIO(printed("csv"))))
     assert {"untied", "tied"} <= {row[0] for row in rows if row}
     assert json.loads(printed("json"))[0]["experiment"] == "tiny"
@@ -403,6 +410,32 @@ def test_every_format_is_what_it_is_called(run, trained_once):
 def test_plot_draws_a_picture(run, trained_once, tmp_path):
     run("compare", "untied", "tied", "--results", trained_once / "results", "--plot", tmp_path / "curves.svg")
     assert ElementTree.parse(tmp_path / "curves.svg").getroot().tag.endswith("svg")
+
+
+def test_compare_says_who_gains_from_what_the_runs_kept_or_from_the_text(run, trained, tiny_corpus, tmp_path):
+    typed = ("compare", "untied", "tied", "--results", trained / "results")
+    (found,) = json.loads(run(*typed, "--json").stdout)
+    (contrast,) = found["contrasts"]
+    bins = contrast["by_frequency"]
+    assert [each["seen"] for each in bins] == ["1-9", "10-99"]
+    whole = contrast["differences"]["test"]["ln_ratio"]
+    assert sum(each["part"] for each in bins) == pytest.approx(whole, abs=1e-5)
+    assert "who gains" in run(*typed).stdout
+    answer = run(*typed, "--plot", tmp_path / "curves.svg")
+    assert (tmp_path / "curves-by-frequency.svg").exists() and "curves-by-frequency.svg" in answer.stderr
+    for file in trained.rglob("test-decades.npy"):
+        file.unlink()  # as in older runs
+    (again,) = json.loads(run(*typed, "--json").stdout)
+    assert again["contrasts"][0]["by_frequency"] == bins
+    for folder in (trained / "results" / "tiny").glob("*/seed-*"):  # and without the text
+        (folder / "spec.yaml").unlink()
+        content = json.loads((folder / "record.json").read_text("utf-8"))
+        content["spec"]["corpus"]["train"] = str(tmp_path / "gone.txt")
+        content["provenance"].pop(DIGEST_KEY)
+        (folder / "record.json").write_text(json.dumps(content), "utf-8")
+    answer = run(*typed)
+    assert "who gains by training frequency is not known: the train file" in answer.stderr
+    assert "who gains" not in answer.stdout
 
 
 def test_what_is_missing_is_trained_first(run, write_experiment, tmp_path):

@@ -34,6 +34,7 @@ def print_comparisons(
     plot: Path | None,
 ) -> None:
     """Comparisons of groups of arms. CSV has one heading, and with several experiments a column that names them."""
+    from tiebench.reporting.frequency_table import frequency_table, plot_by_frequency
     from tiebench.reporting.intervals import draw_intervals
     from tiebench.reporting.tables import comparison_table, stack_comparisons
 
@@ -46,12 +47,19 @@ def print_comparisons(
             print_table(comparison_table(comparison), format=format)
             if format == "text" and (lines := draw_intervals(comparison, width=find_width())):
                 typer.echo("\n" + "\n".join(lines))
+            by_frequency = frequency_table(comparison)
+            if by_frequency is not None and format != "csv":  # which has one heading
+                typer.echo()
+                print_table(by_frequency, format=format)
     if plot is not None:
         from tiebench.reporting.plots import plot_curves
 
         curves = {arm: [settings.store.curve(record) for record in records] for arm, records in groups[0].items()}
         file = plot_curves(curves, file=plot, title=comparisons[0].experiment)
         print_note(f"drew {file}")
+        if any(contrast.by_frequency for contrast in comparisons[0].contrasts):
+            beside = file.with_name(f"{file.stem}-by-frequency{file.suffix}")
+            print_note(f"drew {plot_by_frequency(comparisons[0], file=beside)}")
 
 
 def print_costs(costs: list["CostEstimate"], *, device: str, format: str, only_cost: bool) -> None:
