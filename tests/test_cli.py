@@ -423,6 +423,9 @@ def test_compare_says_who_gains_from_what_the_runs_kept_or_from_the_text(run, tr
     assert "who gains" in run(*typed).stdout
     answer = run(*typed, "--plot", tmp_path / "curves.svg")
     assert (tmp_path / "curves-by-frequency.svg").exists() and "curves-by-frequency.svg" in answer.stderr
+    file = trained / "results" / "tiny" / "untied" / "seed-1" / "test-decades.npy"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "test-decades.npy is damaged" in run(*typed, exit_code=1).stderr
     for file in trained.rglob("test-decades.npy"):
         file.unlink()  # as in older runs
     (again,) = json.loads(run(*typed, "--json").stdout)

@@ -27,6 +27,10 @@ def test_decades_of_another_run_are_refused(make_record, tmp_path, decades):
     write_target_decades(np.where(decades == 3, 200, decades), tmp_path)
     with pytest.raises(TiebenchError, match="a decade of 200"):
         read_target_decades(make_record(), tmp_path)
+    np.savez(tmp_path / "two", decades)
+    (tmp_path / "two.npz").rename(tmp_path / TARGET_DECADES_FILE)
+    with pytest.raises(TiebenchError, match="it is no array"):
+        read_target_decades(make_record(), tmp_path)
     write_target_decades(decades, tmp_path)
     noted = make_record(changes=[("provenance.files", {TARGET_DECADES_FILE: "0" * 64})])
     with pytest.raises(TiebenchError, match="SHA-256") as caught:

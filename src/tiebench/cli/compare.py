@@ -173,11 +173,16 @@ def _judge_and_print(
 
 
 def _find_decades(record: "Record", *, settings: "Settings") -> "np.ndarray | None":
-    """How often each target of the test split stood in training; None, with a note, where nothing tells it."""
-    from tiebench.execution.run_data import find_test_decades
+    """How often each target of the test split stands in training, as the run kept it or else from the corpus; None,
+    with a note, where neither is there.
+    """
+    from tiebench.execution.run_data import recount_test_decades
 
+    kept = settings.store.target_decades(record)
+    if kept is not None:
+        return kept
     try:
-        return find_test_decades(record, store=settings.store, data_dir=settings.data_dir)
+        return recount_test_decades(record, store=settings.store, data_dir=settings.data_dir)
     except TiebenchError as error:
         print_note(f"who gains by training frequency is not known: {error.message}")
         return None

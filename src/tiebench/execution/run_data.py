@@ -15,7 +15,6 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.yaml_file import read_document
 from tiebench.results.record import Record
 from tiebench.results.store import Store
-from tiebench.results.target_decades import read_target_decades
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,15 +53,9 @@ def reload_data(record: Record, folder: Path, *, data_dir: Path | None = None, d
     return RunData(corpus, vocabulary, open_streams(corpus, vocabulary=vocabulary))
 
 
-def find_test_decades(record: Record, *, store: Store, data_dir: Path | None = None) -> "np.ndarray":
-    """How often the target of each test token stood in training, uint8 decades `(tokens,)`: as the run kept it, or, for
-    runs older than that, from the corpus.
-
-    Raises TiebenchError where neither is there.
+def recount_test_decades(record: Record, *, store: Store, data_dir: Path | None = None) -> "np.ndarray":
+    """How often the target of each test token stands in training, uint8 decades `(tokens,)`, from the corpus: for runs
+    from before these were kept. Raises TiebenchError where the text is not on this machine, or another one now.
     """
-    folder = store.folder_of(record)
-    kept = read_target_decades(record, folder)
-    if kept is not None:
-        return kept
-    data = reload_data(record, folder, data_dir=data_dir)
+    data = reload_data(record, store.folder_of(record), data_dir=data_dir)
     return find_target_decades(data.streams, vocabulary_size=data.vocabulary.size)

@@ -45,6 +45,8 @@ def read_target_decades(record: Record, folder: Path) -> "np.ndarray | None":
         decades = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _explain_damage(file, str(error)) from error
+    if not isinstance(decades, np.ndarray):  # an archive of arrays
+        raise _explain_damage(file, "it is no array")
     if decades.shape != (evaluation.tokens,) or decades.dtype != np.uint8:
         reason = f"{decades.dtype} of shape {decades.shape}, but the record counts {evaluation.tokens} test tokens"
         raise _explain_damage(file, reason)
