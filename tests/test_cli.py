@@ -39,6 +39,8 @@ OPTIONS = {
     "show": {"--json"},
     "bench": {"--seconds", "--threads", "--device", "--data-dir", "--json"},
     "schema": set(),
+    "neighbours": {"--top", "--json"},
+    "inspect": {"--data-dir", "--plot", "--json"},
     "sample": {"--prompt", "--tokens", "--temperature", "--seed", "--json"},
 }
 
@@ -629,3 +631,58 @@ def test_sample_writes_the_words_of_the_model(run, trained_once, tiny_corpus):
     assert found["text"].split()[0] == word == found["prompt"]
     likeliest = [run("sample", folder, "--tokens", "5", "--temperature", "0", "--seed", seed).stdout for seed in (1, 2)]
     assert likeliest[0] == likeliest[1]
+
+
+# neighbours, inspect
+
+
+def test_neighbours_stand_side_by_side(run, trained_once, tiny_corpus):
+    word = Path(tiny_corpus["train"]).read_text("utf-8").split()[0]
+    folders = {arm: trained_once / "results" / "tiny" / arm / "seed-1" for arm in ("untied", "tied")}
+    (found,) = json.loads(run("neighbours", folders["untied"], word, "--top", "4", "--json").stdout)
+    assert found["word"] == word and list(found["nearest"]) == ["input", "output"]
+    for nearest in found["nearest"].values():
+        cosines = [each["cosine"] for each in nearest]
+        assert len(cosines) == 4 and cosines == sorted(cosines, reverse=True)
+        assert word not in [each["token"] for each in nearest]
+    assert found["nearest"]["input"] != found["nearest"]["output"]
+    text = run("neighbours", folders["untied"], word, "<eos>").stdout
+    assert f"nearest to {word}" in text and "nearest to <eos>" in text
+    (tied,) = json.loads(run("neighbours", folders["tied"], word, "--json").stdout)
+    assert list(tied["nearest"]) == ["tied"] and len(tied["nearest"]["tied"]) == 10
+    answer = run("neighbours", folders["tied"], f"{word}{word}q", exit_code=2)
+    assert "the model has no word" in answer.stderr and "training text" in answer.stderr
+
+
+def test_inspect_measures_both_embeddings_and_draws_them(run, trained_once, tmp_path):
+    folders = {arm: trained_once / "results" / "tiny" / arm / "seed-1" for arm in ("untied", "tied")}
+    found = json.loads(run("inspect", folders["untied"], "--json", "--plot", tmp_path / "norms.svg").stdout)
+    assert list(found["tables"]) == ["input", "output"] and 0 < found["alike"]["linear_cka"] < 1
+    for table in found["tables"].values():
+        assert 1 < table["effective_rank"] <= table["width"] == 16 and 0 < table["isoscore"] < 1
+        assert sum(part["num_rows"] for part in table["norms"]) == table["num_rows"]
+    record = read_record(folders["untied"])
+    assert found["num_untrained"] + table["num_rows"] == record.vocabulary.size
+    assert (tmp_path / "norms.svg").exists()
+    text = run("inspect", folders["tied"]).stdout
+    assert "tied" in text and "Input beside output" not in text and "in training" in text
+
+
+def test_inspect_without_the_corpus_says_what_is_missing(run, trained, tmp_path):
+    folder = trained / "results" / "tiny" / "tied" / "seed-1"
+    content = json.loads((folder / "record.json").read_text("utf-8"))
+    content["spec"]["corpus"]["train"] = str(tmp_path / "gone.txt")
+    content["provenance"].pop(DIGEST_KEY)
+    (folder / "record.json").write_text(json.dumps(content), "utf-8")
+    answer = run("inspect", folder)
+    assert "is not known: the train file" in answer.stderr
+    assert "IsoScore" in answer.stdout and "in training" not in answer.stdout
+
+
+@pytest.mark.parametrize("command", [("neighbours", "the"), ("inspect",)])
+def test_what_needs_weights_says_so(run, trained, command):
+    folder = trained / "results" / "tiny" / "tied" / "seed-1"
+    (folder / "weights.safetensors").unlink()
+    name, *words = command
+    words = ["<eos>" for _ in words]
+    assert "has no weights" in run(name, folder, *words, exit_code=1).stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 from tiebench.comparison.frequency import FrequencyBin, name_decade
 from tiebench.comparison.pairing import Comparison
 from tiebench.errors import UsageError
-from tiebench.reporting.plots import COLOURS, check_suffix, draw_panel, save_figure
+from tiebench.reporting.plots import COLOURS, check_suffix, draw_panels, save_figure
 from tiebench.reporting.tables import Column, Table
 
 SOURCE_WORDS = {"seeds": "seeds", "text": "test text"}
@@ -44,7 +44,7 @@ def plot_by_frequency(comparison: Comparison, *, file: Path) -> Path:
     known = {contrast.arm: contrast.by_frequency for contrast in comparison.contrasts if contrast.by_frequency}
     if not known:
         raise UsageError("no change by training frequency to draw", "the runs kept no nats of their test tokens")
-    figure, axes = draw_panel(title=f"{comparison.experiment}: who gains")
+    figure, (axes,) = draw_panels(title=f"{comparison.experiment}: who gains")
     for place, (arm, bins) in enumerate(known.items()):
         across = [each.decade + 0.12 * (place - (len(known) - 1) / 2) for each in bins]
         reach = [_measure_reach(each) for each in bins]

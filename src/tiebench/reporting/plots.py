@@ -43,19 +43,20 @@ def check_suffix(file: Path) -> None:
         raise UsageError(f"cannot draw a '{file.suffix}' file: {file}", did_you_mean(file.suffix, SUFFIXES))
 
 
-def draw_panel(*, title: str) -> "tuple[Figure, Axes]":
-    """A figure of its own, without the global state of pyplot, and its one panel; it needs no display."""
+def draw_panels(*, title: str, num_panels: int = 1) -> "tuple[Figure, list[Axes]]":
+    """A figure of its own, without the global state of pyplot, and its panels side by side; it needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.2 if num_panels == 1 else 10.0, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
-    return figure, axes
+    panels = [figure.add_subplot(1, num_panels, place + 1) for place in range(num_panels)]
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+    panels[0].set_title(title, loc="left", fontsize=12, fontweight="bold")
+    return figure, panels
 
 
 def save_figure(figure: "Figure", *, file: Path) -> Path:
@@ -78,7 +79,7 @@ def _over_seeds(seeds: Sequence[Curve]) -> Drawn:
 
 
 def _draw(drawn: dict[str, Drawn], *, title: str, with_bands: bool) -> "Figure":
-    figure, axes = draw_panel(title=title)
+    figure, (axes,) = draw_panels(title=title)
     unit, unit_name = _token_unit(max(points[0][-1] for points in drawn.values()))
     for place, (arm, points) in enumerate(drawn.items()):
         _draw_arm(axes, arm, points, colour=COLOURS[place % len(COLOURS)], dashed=place >= len(COLOURS), unit=unit)
