@@ -40,6 +40,7 @@ OPTIONS = {
     "bench": {"--seconds", "--threads", "--device", "--data-dir", "--json"},
     "schema": set(),
     "neighbours": {"--top", "--json"},
+    "quantise": {"--bits", "--data-dir", "--json", "--quiet", "-q"},
     "inspect": {"--data-dir", "--plot", "--json"},
     "sample": {"--prompt", "--tokens", "--temperature", "--seed", "--json"},
 }
@@ -686,3 +687,23 @@ def test_what_needs_weights_says_so(run, trained, command):
     name, *words = command
     words = ["<eos>" for _ in words]
     assert "has no weights" in run(name, folder, *words, exit_code=1).stderr
+
+
+# quantise
+
+
+def test_quantise_scores_each_rounding_on_the_validation_split(run, trained_once):
+    folders = [trained_once / "results" / "tiny" / arm / "seed-1" for arm in ("untied", "tied")]
+    answer = run("quantise", *folders, "--bits", "4", "--json")
+    found = json.loads(answer.stdout)
+    cases = [(score["arm"], score["embedding"], score["bits"]) for score in found]
+    assert cases == [
+        *(("untied", name, bits) for name, bits in (("none", None), ("input", 4), ("output", 4), ("both", 4))),
+        *(("tied", name, bits) for name, bits in (("none", None), ("tied", 4))),
+    ]
+    for score, folder in ((found[0], folders[0]), (found[4], folders[1])):
+        assert score["perplexity"] == pytest.approx(read_record(folder).evaluations["valid"].perplexity, rel=1e-5)
+    assert answer.stderr.startswith("[1/4] untied seed 1: none")
+    text = run("quantise", folders[1], "--bits", "8", "-q")
+    assert text.stderr == "" and "tied/1" in text.stdout and "validation split" in text.stdout
+    assert "choose 8, 6, 4" in run("quantise", folders[1], "--bits", "5", exit_code=2).stderr

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from blocks import open_block
 
-from tiebench.analysis.neighbours import find_nearest, find_row
+from tiebench.analysis.neighbours import find_nearest_rows, find_row
 from tiebench.corpora.vocabulary import ByteVocabulary, WordVocabulary, fit_vocabulary
 from tiebench.errors import UsageError
 from tiebench.experiment.corpus_config import BPEConfig
@@ -11,14 +11,14 @@ from tiebench.experiment.corpus_config import BPEConfig
 def test_the_nearest_rows_are_those_of_the_highest_cosine_whatever_their_length():
     angles = np.radians([0, 50, 10, 170, 20])
     table = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.array([[1], [9], [0.1], [5], [100]])
-    found = find_nearest(table, row=0, num_rows=3)
+    found = find_nearest_rows(table, row=0, num_rows=3)
     assert [row for row, _ in found] == [2, 4, 1]
     assert [cosine for _, cosine in found] == pytest.approx(list(np.cos(np.radians([10, 20, 50]))))
 
 
 def test_there_are_no_more_neighbours_than_other_rows_and_zeros_point_nowhere():
     table = np.array([[1.0, 0], [0, 0], [-1, 0]])
-    assert find_nearest(table, row=0, num_rows=10) == [(1, 0.0), (2, -1.0)]
+    assert find_nearest_rows(table, row=0, num_rows=10) == [(1, 0.0), (2, -1.0)]
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def list_neighbours(folder: Path, words: Sequence[str], *, num_neighbours: int) 
         nearest = {
             name: [
                 Neighbour(token=vocabulary.token(other), cosine=cosine)
-                for other, cosine in find_nearest(table, row=row, num_rows=num_neighbours)
+                for other, cosine in find_nearest_rows(table, row=row, num_rows=num_neighbours)
             ]
             for name, table in tables.items()
         }
@@ -49,7 +49,7 @@ def list_neighbours(folder: Path, words: Sequence[str], *, num_neighbours: int) 
     return found
 
 
-def find_nearest(table: np.ndarray, *, row: int, num_rows: int) -> list[tuple[int, float]]:
+def find_nearest_rows(table: np.ndarray, *, row: int, num_rows: int) -> list[tuple[int, float]]:
     """The rows with the highest cosine to `row`, itself left out, and these cosines; of equal ones the lower row first.
 
     A row of zeros points nowhere: its cosines are 0.

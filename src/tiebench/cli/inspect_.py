@@ -97,10 +97,10 @@ def _norms_table(found: "Inspection") -> "Table":
 def _describe_rest(found: "Inspection") -> list[str]:
     sentences = []
     if found.alike:
+        cka, procrustes = found.alike["linear_cka"], found.alike["procrustes"]
         sentences.append(
-            f"Input beside output: linear CKA {found.alike['linear_cka']:.3f} (1 is a turned and scaled copy; "
-            f"Kornblith et al. 2019), Procrustes {found.alike['procrustes']:.3f} (0 is one; what is left after centring, scaling "
-            "and turning)."
+            f"Input beside output: linear CKA {cka:.3f} (Kornblith et al. 2019; 1 is a turned and scaled copy), "
+            f"Procrustes {procrustes:.3f} (what is left after centring, scaling and turning; 0 is a copy)."
         )
     if found.num_untrained:
         number = f"{found.num_untrained:,} row{'' if found.num_untrained == 1 else 's'}"

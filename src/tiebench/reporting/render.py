@@ -208,8 +208,8 @@ def _change_text(difference: Any) -> str:
 
 def _nats_text(found: Any) -> str:
     """A difference in nats and its interval."""
-    text = f"{found.difference:+.3f}"
-    return text if found.low is None else f"{text} [{found.low:+.3f}, {found.high:+.3f}]"
+    text = f"{found.difference:+.4f}"
+    return text if found.low is None else f"{text} [{found.low:+.4f}, {found.high:+.4f}]"
 
 
 _CELL_TEXTS: dict[str, Callable[[Any], str]] = {

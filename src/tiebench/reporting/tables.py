@@ -1,7 +1,8 @@
 """A table is typed cells in named columns; how it looks is decided elsewhere, in `render`.
 
 A column's kind says what its cells are: `text` (str), `count` (int), `number` (float), `signed` (float), `p` (float),
-`spread` (Spread), `change` (Difference) or `nats` (FrequencyBin). A cell that is missing is None in every kind.
+`spread` (Spread), `change` (Difference) or `nats` (a `difference` from `low`
+to `high`, such as FrequencyBin). A cell that is missing is None in every kind.
 """
 
 from collections.abc import Sequence
