@@ -13,6 +13,7 @@ from tiebench.comparison.captions import describe_checkpoints, describe_common, 
 from tiebench.comparison.checks import check_comparable, find_common_seeds, find_split_names, has_other_vocabularies
 from tiebench.comparison.contrast import Contrast
 from tiebench.comparison.difference import TokenNLL, Unit, estimate_differences, stack_token_nll
+from tiebench.comparison.excess import describe_excess, measure_excess
 from tiebench.comparison.frequency import estimate_by_frequency
 from tiebench.comparison.planning import SeedPlan, plan_seeds
 from tiebench.comparison.sequential import Decision
@@ -40,13 +41,15 @@ class Spread(Block):
 class ArmSummary(Block):
     """One arm over the seeds compared. A split that was not scored is not in `perplexity`.
 
-    `bits_per_byte` is that of the text as it was scored, `<unk>` included; `epochs` are those of the checkpoints.
+    `bits_per_byte` is that of the text as it was scored, `<unk>` included; `excess_nats` what stands above the loss of
+    the text's own source per token, where that is known; `epochs` are those of the checkpoints.
     """
 
     arm: str
     parameters: Parameters
     perplexity: dict[str, Spread]
     bits_per_byte: dict[str, Spread] = {}
+    excess_nats: dict[str, Spread] = {}
     epochs: tuple[float, ...] = ()
 
 
@@ -118,7 +121,12 @@ def compare_arms(
         arms=summarise_arms(arms),
         contrasts=contrasts,
         caption=describe_common(arms, per_byte=unit == "byte", allow=allow),
-        notes=[*notes, *describe_checkpoints(arms, curve=curve), *describe_versions(everything)],
+        notes=[
+            *describe_excess(arms),
+            *notes,
+            *describe_checkpoints(arms, curve=curve),
+            *describe_versions(everything),
+        ],
     )
 
 
@@ -172,12 +180,14 @@ def _summarise(arm: str, records: list[Record], *, full_pass: bool) -> ArmSummar
         spreads["train"] = measure_spread(record.training_perplexity for record in records)
     found = {split: spread for split in SPLITS if (spread := spreads[split]) is not None}
     splits = [split for split in find_split_names(records) if split != "train"]
+    excess = {split: measure_spread(measure_excess(record, split) for record in records) for split in splits}
     per_byte = {split: measure_spread(_bits_per_byte(record, split) for record in records) for split in splits}
     return ArmSummary(
         arm=arm,
         parameters=records[0].parameters,
         perplexity=found,
         bits_per_byte={split: spread for split, spread in per_byte.items() if spread is not None},
+        excess_nats={split: spread for split, spread in excess.items() if spread is not None},
         epochs=tuple(record.checkpoint.epoch for record in records),
     )
 

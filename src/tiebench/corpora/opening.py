@@ -6,9 +6,10 @@ from pathlib import Path
 from tiebench.corpora.catalogue import CATALOGUE, open_source
 from tiebench.corpora.corpus import Corpus
 from tiebench.corpora.pydocs import open_pydocs
+from tiebench.corpora.synthetic import open_synthetic
 from tiebench.corpora.text import open_text
 from tiebench.errors import UsageError
-from tiebench.experiment.corpus_config import CorpusConfig, TextConfig
+from tiebench.experiment.corpus_config import CorpusConfig, SyntheticConfig, TextConfig
 
 
 def open_corpus(
@@ -30,8 +31,8 @@ def open_corpus(
         raise UsageError(f"the data folder {folder} does not exist", hint)
     if isinstance(config, TextConfig):
         return open_text(config, data_dir=folder, near=near)
-    return (
-        open_pydocs()
-        if config.type == "pydocs"
-        else open_source(CATALOGUE[config.type], data_dir=folder, download=download)
-    )
+    if isinstance(config, SyntheticConfig):
+        return open_synthetic(config)
+    if config.type == "pydocs":
+        return open_pydocs()
+    return open_source(CATALOGUE[config.type], data_dir=folder, download=download)

@@ -183,6 +183,7 @@ def _describe_corpus(data: RunData) -> records.CorpusFacts:
         name=data.corpus.name,
         checksum=data.corpus.checksum,
         facts=data.corpus.facts,
+        source_nats=data.corpus.source_nats,
         splits={
             split: records.SplitFacts(
                 tokens=stream.num_tokens, words=stream.num_words, bytes=stream.num_bytes, unknown=stream.num_unknown
