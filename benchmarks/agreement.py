@@ -1,5 +1,5 @@
-"""Does tying win exactly where its premise holds? Excess nats of both arms over a source with a known loss, by how far a
-word's role as context agrees with its role as target, for two vocabulary sizes.
+"""Does tying win exactly where its premise holds? Excess nats of both arms over a source with a known loss, by how far
+a word's role as context agrees with its role as target, for two vocabulary sizes.
 
     python benchmarks/agreement.py [--runs FOLDER] [--jobs 2]
 
@@ -23,9 +23,9 @@ AGREEMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SIZES = (250, 1000)
 TITLE = "Tying and its premise"
 MEANING = """A word of the source has a role as target (what it stands after) and one as context (what stands after it).
-`agreement` is the share of words of which both are one role, the premise of tying. The loss of the source is exact, by the
-forward algorithm; what stands above it is what a model has not learned. Changes are those of tied against untied on the
-test split, in nats per token, with 95 % intervals over seeds and text."""
+`agreement` is the share of words of which both are one role, the premise of tying. The loss of the source is exact, by
+the forward algorithm; what stands above it is what a model has not learned. Changes are those of tied against untied on
+the test split, in nats per token, with 95 % intervals over seeds and text."""
 
 
 def measure_point(*, words: int, agreement: float, runs: Path, jobs: str) -> dict[str, Any]:
