@@ -63,7 +63,8 @@ def render_results(results: Path) -> str:
     plans = plan_papers(papers, only=[], seeds=[], overrides=[])
     outcomes = judge_papers(papers, evidence=Evidence(store, plans), only=[])
     opening = render_claims(outcomes, papers=papers)
-    return render_results_readme(store.records(), token_nll=store.token_nll, curve=store.curve, opening=opening)
+    read = {"token_nll": store.token_nll, "curve": store.curve, "decades": store.target_decades}
+    return render_results_readme(store.records(), **read, opening=opening)
 
 
 if __name__ == "__main__":

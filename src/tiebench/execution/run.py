@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from tiebench.corpora.frequencies import find_target_decades
 from tiebench.corpora.vocabulary import save_vocabulary
 from tiebench.errors import TiebenchError
 from tiebench.execution import environment
@@ -31,6 +32,7 @@ from tiebench.models.language_model import (
 )
 from tiebench.results import record as records
 from tiebench.results.record import VOCABULARY_FILE, WEIGHTS_FILE, Record
+from tiebench.results.target_decades import write_target_decades
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import CHECKPOINT_FILE, read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
@@ -103,8 +105,9 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     scores = _score_splits(trainer, data)
     curve = records.write_curve([records.CurvePoint(**point) for point in state.curve], folder)
     token_nll = records.write_token_nll(scores["test"].token_nll, folder)
+    decades = write_target_decades(find_target_decades(data.streams, vocabulary_size=data.vocabulary.size), folder)
     provenance = environment.describe_provenance(started=started, device=device, precision=state.precision)
-    files = {file.name: compute_digest(file) for file in (curve, token_nll, folder / WEIGHTS_FILE)}
+    files = {file.name: compute_digest(file) for file in (curve, token_nll, decades, folder / WEIGHTS_FILE)}
     record = Record(
         experiment=run.experiment,
         arm=run.arm,
@@ -180,6 +183,7 @@ def _describe_corpus(data: RunData) -> records.CorpusFacts:
         name=data.corpus.name,
         checksum=data.corpus.checksum,
         facts=data.corpus.facts,
+        source_nats=data.corpus.source_nats,
         splits={
             split: records.SplitFacts(
                 tokens=stream.num_tokens, words=stream.num_words, bytes=stream.num_bytes, unknown=stream.num_unknown
