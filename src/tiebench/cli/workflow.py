@@ -57,8 +57,9 @@ def tune_experiment(
 
     def train_trials(plan: "Plan", place: "Settings") -> list["Record"]:
         if not quiet:
-            known = f", {number - len(plan.runs)} of them finished" if number > len(plan.runs) else ""
-            print_note(f"tuning {experiment.name}: {number} trials{known}; each arm gets its best on validation text")
+            known = f" ({number - len(plan.runs)} are finished)" if number > len(plan.runs) else ""
+            what = "each arm gets the values with its lowest validation perplexity"
+            print_note(f"{experiment.name}: {number} trials first{known}; {what}")
         return _train_runs(plan, settings=place, jobs=jobs, quiet=quiet, on_record=lambda record: None)
 
     said = {"say": print_note} if not quiet else {}
@@ -202,21 +203,22 @@ def find_other_seeds(
             continue
         if (record.arm, record.seed) not in known:
             (run,) = experiment.list_runs(arms=[record.arm], seeds=[record.seed])
-            if run.signature == record.signature:
+            if run.signature == record.signature and not run.is_untuned:
                 found.append(record)
     return found
 
 
 def announce_quickstart(names: list[str], *, quiet: bool) -> str:
     """Without any run, the bundled quickstart answers, if it has these arms."""
+    from tiebench.execution.tuning import list_trials
     from tiebench.experiment.bundled import QUICKSTART
     from tiebench.experiment.loading import load_experiment
 
     experiment = load_experiment(QUICKSTART)
     runs = experiment.list_runs(arms=names)
     if not quiet:
-        number = len(runs)
-        print_note(f"no runs yet: training the bundled quickstart first ({number} runs, a few minutes)")
+        number = f"{len(list_trials(experiment, arms=names))} trials and {len(runs)} runs"
+        print_note(f"no runs yet: training the bundled quickstart first ({number}, a few minutes)")
     return QUICKSTART
 
 

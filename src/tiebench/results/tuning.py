@@ -104,6 +104,14 @@ def describe_choice(arm: str, tuned: TunedValues) -> str:
     return f"{text}; at the edge of {whose}: widen it"
 
 
+def describe_trials(tuned: TunedValues) -> str:
+    """`4 trials for each arm on the validation split, at seed 101 for 2 epochs; none was scored on the test split`."""
+    many = len(tuned.seeds) > 1
+    budget = "".join(f" for {number:,} {name}" for name, number in tuned.budget.items())
+    where = f"at seed{'s' if many else ''} {', '.join(map(str, tuned.seeds))}{budget}"
+    return f"{tuned.num_trials} trials for each arm on the validation split, {where}; the test split was not looked at"
+
+
 def write_tuning(result: TuningResult, folder: Path) -> Path:
     """Write `tuning.json` in the folder of the experiment, renamed into place. Returns the file."""
     file = folder / TUNING_FILE
