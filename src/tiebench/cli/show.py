@@ -17,7 +17,7 @@ def show(
 ) -> None:
     """Show what one finished run found, what it cost and where its figures come from."""
     from tiebench.results.record import read_record
-    from tiebench.results.tuning import describe_choice, describe_trials
+    from tiebench.results.trials import describe_choice, describe_trials
 
     record = read_record(find_run_folder(run))
     if as_json:

@@ -162,6 +162,7 @@ def train_arms(
     trained where they are missing; with `train=False` only looked for. What could not be compared is not trained.
     """
     from tiebench.comparison.checks import check_specs
+    from tiebench.execution.tuning import enter_choices
     from tiebench.experiment.loading import load_experiment
 
     experiment = load_experiment(config, overrides=overrides)
@@ -176,6 +177,7 @@ def train_arms(
         records = find_records(experiment, runs, settings=settings, quiet=quiet)
     if not seeds:
         records += find_other_seeds(experiment, records, names=names, settings=settings)
+    records = enter_choices(records, experiment)
     return {name: [record for record in records if record.arm == name] for name in names}
 
 

@@ -12,14 +12,14 @@ from tiebench.errors import TiebenchError
 from tiebench.execution.finished import find_finished
 from tiebench.execution.plan import Plan, plan_runs
 from tiebench.execution.settings import Settings
+from tiebench.experiment.candidates import Candidate, shorten_paths, write_plainly
 from tiebench.experiment.corpus_config import TextConfig
 from tiebench.experiment.loading import Experiment
 from tiebench.experiment.run_spec import RunSpec
-from tiebench.experiment.tuning import Candidate, shorten_paths, write_plainly
 from tiebench.experiment.tuning_config import TunedValues
 from tiebench.results.record import Record
 from tiebench.results.store import Store
-from tiebench.results.tuning import (
+from tiebench.results.trials import (
     ArmTuning,
     TrialResult,
     TuningResult,
@@ -94,6 +94,16 @@ def tune_arms(
         tunings[arm] = ArmTuning(tuned=tuned, trials=results)
     _keep_results(experiment, tunings, settings=place)
     return _set_values(experiment, adopted | {arm: found.tuned for arm, found in tunings.items()})
+
+
+def enter_choices(records: Sequence[Record], experiment: Experiment) -> list[Record]:
+    """Records with what was chosen last: a run stays the same where its value was typed, or its grid was widened."""
+    return [
+        record.model_copy(update={"tuned": experiment.choices[record.arm]})
+        if record.arm in experiment.choices
+        else record
+        for record in records
+    ]
 
 
 def list_trials(experiment: Experiment, *, arms: Sequence[str] = ()) -> list[Trial]:

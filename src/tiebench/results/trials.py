@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from tiebench.errors import TiebenchError
 from tiebench.experiment.block import Block
-from tiebench.experiment.tuning import shorten_paths, write_plainly
+from tiebench.experiment.candidates import shorten_paths, write_plainly
 from tiebench.experiment.tuning_config import Point, TunedValues, TuningConfig, is_number, sort_values
 from tiebench.files import write_text
 from tiebench.results.record import NUMERICS, Record
@@ -67,7 +67,8 @@ def average_trials(trials: Iterable[TrialResult]) -> list[tuple[Point, float | N
     found = []
     for group in seeds.values():
         finite = [trial.valid_perplexity for trial in group if trial.valid_perplexity is not None]
-        found.append((group[0].values, geometric_mean(finite) if len(finite) == len(group) else None))
+        mean = None if len(finite) < len(group) else finite[0] if len(finite) == 1 else geometric_mean(finite)
+        found.append((group[0].values, mean))
     return found
 
 
