@@ -219,8 +219,9 @@ def announce_quickstart(names: list[str], *, quiet: bool) -> str:
     experiment = load_experiment(QUICKSTART)
     runs = experiment.list_runs(arms=names)
     if not quiet:
-        number = f"{len(list_trials(experiment, arms=names))} trials and {len(runs)} runs"
-        print_note(f"no runs yet: training the bundled quickstart first ({number}, a few minutes)")
+        num_trials = len(list_trials(experiment, arms=names))
+        first = f"{num_trials} trials and " if num_trials else ""
+        print_note(f"no runs yet: training the bundled quickstart first ({first}{len(runs)} runs, a few minutes)")
     return QUICKSTART
 
 
