@@ -18,6 +18,7 @@ from tiebench.comparison.frequency import estimate_by_frequency
 from tiebench.comparison.planning import SeedPlan, plan_seeds
 from tiebench.comparison.sequential import Decision
 from tiebench.comparison.sources import SeedRule
+from tiebench.comparison.tuning_notes import describe_tuning
 from tiebench.experiment import differences
 from tiebench.experiment.block import Block
 from tiebench.experiment.corpus_config import SPLITS
@@ -106,7 +107,8 @@ def compare_arms(
     if unit == "token":
         contrasts = [_split_by_frequency(each, arms, token_nll=token_nll, decades=decades) for each in contrasts]
     headlines = {contrast.arm: contrast.headline for contrast in contrasts if contrast.headline}
-    notes = describe_method(
+    notes = describe_tuning(arms)
+    notes += describe_method(
         headlines,
         left_out=left_out,
         train_is_running=not has_train_pass(everything),

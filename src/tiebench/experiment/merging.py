@@ -49,7 +49,7 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
 def apply_override(data: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
     """The experiment with one value changed. Raises UsageError where an arm sets that value itself."""
     for arm, changes in (data.get("arms") or {}).items():
-        if path[0] != "arms" and isinstance(changes, dict) and _is_set(expand_shorthands(changes), path):
+        if path[0] != "arms" and isinstance(changes, dict) and is_set(expand_shorthands(changes), path):
             dotted = ".".join(path)
             raise UsageError(
                 f"--set {dotted}: arm '{arm}' sets {dotted} itself, so it would not change",
@@ -63,7 +63,8 @@ def apply_override(data: dict[str, Any], path: tuple[str, ...], value: Any) -> d
     return merge(expand_shorthands(data), expand_shorthands(change))
 
 
-def _is_set(block: Any, path: tuple[str, ...]) -> bool:
+def is_set(block: Any, path: tuple[str, ...]) -> bool:
+    """Whether a block has a value at this path, or a block that holds values below it."""
     for key in path:
         if not isinstance(block, dict) or key not in block:
             return False
