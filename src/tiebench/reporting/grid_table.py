@@ -1,0 +1,115 @@
+"""The cells of a grid as tables: a row for each, and what they say together about each value of each axis."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from tiebench.comparison.captions import format_percent
+from tiebench.comparison.cells import CellResult
+from tiebench.experiment.grid import Grid
+from tiebench.reporting.tables import Column, Table
+
+OUTCOMES = ("better", "worse", "undecided", None)
+
+
+def grid_table(grid: Grid, results: Sequence[CellResult]) -> Table:
+    """One row per cell: its values, the change of bits per byte and what is decided, then both arms and parameters."""
+    arms = next(([summary.arm for summary in result.arms] for result in results if result.arms), [])
+    columns = [*(Column(name) for name in name_axes(grid)), Column("change", "change"), Column("outcome")]
+    columns += [*(Column(f"{arm} bits/byte", "spread") for arm in arms), Column("p", "p"), Column("parameters")]
+    return Table(
+        title=f"{grid.name}: bits per byte by cell",
+        columns=tuple(columns),
+        rows=tuple((*result.values.values(), *_list_figures(result, arms)) for result in results),
+        caption=describe_finding(results),
+        notes=tuple(describe_figures(results)),
+        num_keys=len(grid.axes),
+    )
+
+
+def axes_table(grid: Grid, results: Sequence[CellResult]) -> Table:
+    """One row per value of an axis: how many of its cells came out how, and the mean of their changes.
+
+    Axes with one value are left out.
+    """
+    rows = []
+    for place, (name, axis) in enumerate(zip(name_axes(grid), grid.axes, strict=True)):
+        for value in axis.values if len(axis.values) > 1 else ():
+            found = [result for result in results if list(result.values.values())[place] == value.shown]
+            counts = Counter(result.outcome for result in found)
+            changes = [result.headline.percent for result in found if result.headline]
+            mean = f"{sum(changes) / len(changes):+.1f} %" if changes else None
+            rows.append((name, value.shown, mean, *(counts[outcome] for outcome in OUTCOMES)))
+    columns = (Column("axis"), Column("value"), Column("mean change"), *(Column(_name(each), "count") for each in OUTCOMES))
+    return Table(f"{grid.name}: cells by value", columns, tuple(rows), num_keys=2)
+
+
+def name_axes(grid: Grid) -> list[str]:
+    """The headings of the axes: short names where these are distinct, else the whole keys."""
+    counts = Counter(axis.name for axis in grid.axes)
+    return [axis.name if counts[axis.name] == 1 else axis.key for axis in grid.axes]
+
+
+def describe_finding(results: Sequence[CellResult]) -> str:
+    """One sentence on all cells together."""
+    found = next((result.contrast for result in results if result.contrast), None)
+    if found is None:
+        return f"None of the {len(results)} cells can be compared yet."
+    by_outcome = {outcome: [result for result in results if result.outcome == outcome] for outcome in OUTCOMES}
+    compared = len(results) - len(by_outcome[None])
+    lower, higher = (f"{len(by_outcome[each])}{_show_range(by_outcome[each])}" for each in ("better", "worse"))
+    missing = f" {_count(len(by_outcome[None]))} not run." if by_outcome[None] else ""
+    return (
+        f"Of {compared} cells, {found.arm} has lower bits per byte than {found.baseline} in {lower} and higher ones in "
+        f"{higher}; {_count(len(by_outcome['undecided']))} not decided.{missing}"
+    )
+
+
+def describe_figures(results: Sequence[CellResult]) -> list[str]:
+    """What the figures mean."""
+    headlines = [result.headline for result in results if result.headline]
+    if not headlines:
+        return []
+    sources = {source for headline in headlines for source in headline.covers}
+    notes = [
+        "Changes are in bits per byte of the test text, below 0 where the arm is better. A cell is decided where its "
+        "own comparison is at p < 0.05; p is not adjusted over the cells, so that without any difference about one "
+        "cell in twenty would still be called decided."
+    ]
+    if sources == {"seeds", "text"}:
+        numbers = sorted({number for headline in headlines for number in headline.num_seeds})
+        seeds = " or ".join(map(str, numbers))
+        notes.append(
+            f"Intervals (95 %) cover how training varies ({seeds} seeds per arm, so they are wide) and how the test "
+            "text varies (blocks of at least 1,000 tokens)."
+        )
+    if partly := [result for result in results if result.contrast and result.num_finished < result.num_runs]:
+        notes.append(f"{_count(len(partly))} compared although not all of their runs are finished.")
+    return notes
+
+
+def _list_figures(result: CellResult, arms: list[str]) -> list[Any]:
+    if result.contrast is None:
+        return [None, f"{result.num_finished} of {result.num_runs} runs", *(None for _ in arms), None, None]
+    headline = result.headline
+    split = headline.split if headline else "test"
+    spreads = [summary.bits_per_byte.get(split) for summary in result.arms]
+    parameters = f"{result.contrast.parameters_percent:+.0f} %"
+    return [headline, result.outcome, *spreads, headline.adjusted_p if headline else None, parameters]
+
+
+def _show_range(results: Sequence[CellResult]) -> str:
+    """` (by 1.2 %)`, ` (by 1.2 to 3.4 %)`; nothing where there is none."""
+    amounts = sorted(abs(result.headline.percent) for result in results if result.headline)
+    if not amounts:
+        return ""
+    low, high = format_percent(amounts[0]), format_percent(amounts[-1])
+    return f" (by {low} %)" if low == high else f" (by {low} to {high} %)"
+
+
+def _count(number: int) -> str:
+    return f"{number} {'is' if number == 1 else 'are'}"
+
+
+def _name(outcome: str | None) -> str:
+    return outcome or "not run"
