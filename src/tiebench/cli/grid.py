@@ -69,9 +69,7 @@ def grid(
         raise failures[0]
 
 
-def train_cells(
-    grid: "Grid", seeds: list[int], *, settings: "Settings", jobs: str, quiet: bool
-) -> list[TiebenchError]:
+def train_cells(grid: "Grid", seeds: list[int], *, settings: "Settings", jobs: str, quiet: bool) -> list[TiebenchError]:
     """Train what is missing, cell by cell. A cell that fails does not stop the others; the failures are returned."""
     pending = [
         cell

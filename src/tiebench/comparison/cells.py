@@ -62,11 +62,11 @@ def compare_cells(
             num_runs=len(cell.experiment.list_runs(seeds=list(seeds))),
             num_finished=len(found),
         )
-        results.append(_compare(result, cell, found, token_nll=token_nll, curve=curve))
+        results.append(_compare_cell(result, cell, found, token_nll=token_nll, curve=curve))
     return results
 
 
-def _compare(
+def _compare_cell(
     result: CellResult,
     cell: Cell,
     records: Sequence[Record],

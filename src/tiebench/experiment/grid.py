@@ -14,8 +14,8 @@ from typing import Any
 from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment.bundled import find_config, list_configs
 from tiebench.experiment.loading import Experiment, lay_overrides, resolve_document
-from tiebench.experiment.merging import find_arm_that_sets, is_set, lay_value
-from tiebench.experiment.problems import CHECK, FileProblems, Problem, raise_problems
+from tiebench.experiment.merging import find_arm_that_sets, is_set, lay_value, parse_override
+from tiebench.experiment.problems import CHECK, FileProblems, Problem, raise_problems, shorten
 from tiebench.experiment.schema import NAME
 from tiebench.experiment.top_level import ARM_BLOCKS, GRID
 from tiebench.experiment.yaml_file import Document, KeyPath, read_document
@@ -47,7 +47,7 @@ class Axis:
     @property
     def name(self) -> str:
         """The last part of the key, as the heading of a column: `width`."""
-        return _find_name(self.path)
+        return _find_name(self.key)
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,19 @@ def is_grid(name: str | Path) -> bool:
 def load_grid(name: str | Path, *, overrides: tuple[str, ...] | list[str] = ()) -> Grid:
     """Read a file with a `grid:` block and resolve every cell.
 
-    Raises UsageError that lists everything that is wrong in any cell, with file and line; and for more or fewer than two
-    arms.
+    `--set grid.KEY=[...]` gives an axis other values, which alters no cell. Raises UsageError that lists everything
+    that is wrong in any cell, with file and line; for other than two arms; and for an override that the grid undoes.
     """
     document = read_document(find_config(str(name)))
     if GRID not in document.data:
         hint = "give the keys and their values, such as grid: {architecture.width: [64, 128]}"
         raise UsageError(f"{document.source} has no `grid:` block", hint)
-    lay_overrides(document, overrides)
+    altered = [text for text in overrides if not _replace_axis(document, text)]
+    lay_overrides(document, altered)
     axes = _read_axes(document)
-    cells = _resolve_cells(document, axes, altered=tuple(overrides))
+    for text in altered:
+        _check_override(text, axes)
+    cells = _resolve_cells(document, axes, altered=tuple(altered))
     num_arms = len(cells[0].experiment.arms)
     if num_arms != 2:
         hint = "write both under `arms:`, such as untied: {tie: false} and tied: {tie: true}"
@@ -98,6 +101,30 @@ def load_grid(name: str | Path, *, overrides: tuple[str, ...] | list[str] = ()) 
 def list_bundled_grids() -> dict[str, Grid]:
     """Name to grid of every bundled experiment file that has one."""
     return {name: load_grid(file) for name, file in list_configs().items() if is_grid(file)}
+
+
+def _replace_axis(document: Document, text: str) -> bool:
+    """Give an axis other values, where an override is about one."""
+    path, values = parse_override(text)
+    block = document.data[GRID]
+    if path[0] != GRID or len(path) < 2 or not isinstance(block, dict):
+        return False
+    key = ".".join(path[1:])
+    document.data = {**document.data, GRID: {**block, key: values}}
+    document.lines = {known: line for known, line in document.lines.items() if known[:2] != (GRID, key)}
+    document.overridden[GRID, key] = f"--set {shorten(text)}"
+    return True
+
+
+def _check_override(text: str, axes: tuple[Axis, ...]) -> None:
+    """Raises UsageError for an override of what the grid itself sets."""
+    path, _ = parse_override(text)
+    for axis in axes:
+        below = path[len(axis.path) :]
+        if path[: len(axis.path)] == axis.path and any(is_set(value.value, below) for value in axis.values):
+            dotted = ".".join(path)
+            hint = f"give the axis other values: --set grid.{axis.key}=[...]"
+            raise UsageError(f"--set {dotted}: the grid sets {dotted} itself, so it would not change", hint)
 
 
 def _name_grid(document: Document) -> str:
@@ -150,12 +177,13 @@ def _name_value(key: str, value: Any, place: KeyPath) -> GridValue:
         return GridValue(value.lower(), value, value, place)
     text = "none" if value is None else str(value).lower()
     shown = f"{value:,}" if type(value) is int else text
-    return GridValue(f"{_find_name(tuple(key.split('.')))}{text}", shown, value, place)
+    return GridValue(f"{_find_name(key)}{text}", shown, value, place)
 
 
-def _find_name(path: tuple[str, ...]) -> str:
-    """The last part of a path that says something: `vocabulary.size` is about the vocabulary."""
-    return path[-2] if path[-1] in ("type", "size") and len(path) > 1 else path[-1]
+def _find_name(key: str) -> str:
+    """The last part of a key that says something: `vocabulary.size` is about the vocabulary."""
+    *above, last = key.split(".")
+    return above[-1] if last in ("type", "size") and above else last
 
 
 def _check_key(axis: Axis, document: Document) -> list[Problem]:
@@ -200,12 +228,14 @@ def _resolve_cells(document: Document, axes: tuple[Axis, ...], *, altered: tuple
 def _write_cell(document: Document, axes: tuple[Axis, ...], values: tuple[GridValue, ...]) -> Document:
     """The file as it would be with these values written in it; what is wrong with one is found on its own line."""
     data = {key: value for key, value in document.data.items() if key != GRID}
-    lines = dict(document.lines)
+    lines, overridden = dict(document.lines), dict(document.overridden)
     data["name"] = "-".join([_name_grid(document), *(value.label for value in values)])
     for axis, value in sorted(zip(axes, values, strict=True), key=lambda pair: len(pair[0].path)):
         data = lay_value(data, axis.path, value.value)
         lines |= dict(_move_lines(document, value.place, axis.path))
-    return Document(document.source, data, lines, document.overridden)
+        if (GRID, axis.key) in document.overridden:
+            overridden[axis.path] = document.overridden[GRID, axis.key]
+    return Document(document.source, data, lines, overridden)
 
 
 def _move_lines(document: Document, place: KeyPath, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:

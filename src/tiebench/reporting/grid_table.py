@@ -40,7 +40,12 @@ def axes_table(grid: Grid, results: Sequence[CellResult]) -> Table:
             changes = [result.headline.percent for result in found if result.headline]
             mean = f"{sum(changes) / len(changes):+.1f} %" if changes else None
             rows.append((name, value.shown, mean, *(counts[outcome] for outcome in OUTCOMES)))
-    columns = (Column("axis"), Column("value"), Column("mean change"), *(Column(_name(each), "count") for each in OUTCOMES))
+    columns = (
+        Column("axis"),
+        Column("value"),
+        Column("mean change"),
+        *(Column(_name(each), "count") for each in OUTCOMES),
+    )
     return Table(f"{grid.name}: cells by value", columns, tuple(rows), num_keys=2)
 
 

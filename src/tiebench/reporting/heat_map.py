@@ -1,8 +1,9 @@
 """A grid as a picture: a square for each cell, blue where the arm is better and red where it is worse.
 
-Of the axes, in the order of the file, the last three are rows, columns and panels from left to right; each combination
-of those before them is a row of panels. The SVG is written as text, so that the same records make the same file with
-any version of anything. A cell that is not decided is hatched and says so; one that is not run is empty and says so.
+Of the axes, in the order of the file, the last two are rows and columns, and the first is the panels from left to
+right; each combination of those between them is a row of panels. The SVG is written as text, so that the same records
+make the same file with any version of anything. A cell that is not decided is hatched and says so; one that is not run
+is empty and says so.
 """
 
 import itertools
@@ -22,44 +23,54 @@ LETTER = 7.2  # of 12 px, about
 BETTER, EQUAL, WORSE = (67, 147, 195), (247, 247, 247), (214, 96, 77)
 LEAST_LIMIT = 0.5  # percent: a map of nothing but noise stays pale
 
-Axis = tuple[str, tuple[str, ...]]
-NOTHING: Axis = ("", ("",))
+DrawnAxis = tuple[str, tuple[str, ...]]
+NOTHING: DrawnAxis = ("", ("",))
 
 
 @dataclass(frozen=True)
 class _Layout:
     """Which axis lies where, each as its name and its values."""
 
-    groups: tuple[Axis, ...]
-    rows: Axis
-    columns: Axis
-    panels: Axis
+    panels: DrawnAxis
+    groups: tuple[DrawnAxis, ...]
+    rows: DrawnAxis
+    columns: DrawnAxis
 
     @property
     def panel_width(self) -> int:
-        return LABEL + CELL[0] * len(self.columns[1]) + GAP
+        longest = max(len(self.name_panel(panel, group)) for panel in self.panels[1] for group in self.list_groups())
+        return max(LABEL + CELL[0] * len(self.columns[1]), round(longest * LETTER)) + GAP
 
     @property
     def panel_height(self) -> int:
         return HEAD + CELL[1] * len(self.rows[1]) + GAP
 
+    def list_groups(self) -> list[tuple[str, ...]]:
+        """The values of the axes between the first and the last two, a row of panels for each."""
+        return list(itertools.product(*(values for _, values in self.groups)))
+
+    def name_panel(self, panel: str, group: tuple[str, ...]) -> str:
+        """`gpt2, tokens 300,000`: a word stands for itself."""
+        found = [*zip((name for name, _ in self.groups), group, strict=True), (self.panels[0], panel)]
+        return ", ".join(f"{name} {value}" if value[:1].isdigit() else value for name, value in found if name)
+
 
 def draw_heat_map(grid: Grid, results: Sequence[CellResult]) -> str:
     """The SVG of a grid; `results` are of its cells, in their order."""
     layout = _lay_out(grid)
-    axes = (*layout.groups, layout.rows, layout.columns, layout.panels)
+    axes = (layout.panels, *layout.groups, layout.rows, layout.columns)
     places = dict(zip(itertools.product(*(values for _, values in axes)), results, strict=True))
     limit = choose_limit(results)
-    groups = list(itertools.product(*(values for _, values in layout.groups)))
+    groups = layout.list_groups()
     width = max(GAP + layout.panel_width * len(layout.panels[1]), 460)
     height = TOP + layout.panel_height * len(groups) + FOOT
     parts = [_write_text(GAP, 28, _name_map(grid, results), size=15, weight="bold")]
     for row, group in enumerate(groups):
         for column, panel in enumerate(layout.panels[1]):
-            found = {place: result for place, result in places.items() if _is_in(place, group, panel)}
+            found = [result for place, result in places.items() if place[:-2] == (panel, *group)]
             left, top = GAP + column * layout.panel_width, TOP + row * layout.panel_height
-            title = [*zip((name for name, _ in layout.groups), group, strict=True), (layout.panels[0], panel)]
-            parts += _draw_panel(layout, list(found.values()), title=title, left=left, top=top, limit=limit)
+            title = layout.name_panel(panel, group)
+            parts += _draw_panel(layout, found, title=title, left=left, top=top, limit=limit)
     parts += _draw_legend(GAP, height - FOOT + 8, limit=limit)
     opening = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
@@ -91,15 +102,15 @@ def choose_colour(percent: float, *, limit: float) -> str:
 
 
 def _lay_out(grid: Grid) -> _Layout:
-    axes: list[Axis] = [
+    axes: list[DrawnAxis] = [
         (name, tuple(value.shown for value in axis.values))
         for name, axis in zip(name_axes(grid), grid.axes, strict=True)
     ]
     if len(axes) == 1:
-        return _Layout((), NOTHING, axes[0], NOTHING)
+        return _Layout(NOTHING, (), NOTHING, axes[0])
     if len(axes) == 2:
-        return _Layout((), axes[0], axes[1], NOTHING)
-    return _Layout(tuple(axes[:-3]), *axes[-3:])
+        return _Layout(NOTHING, (), *axes)
+    return _Layout(axes[0], tuple(axes[1:-2]), *axes[-2:])
 
 
 def _name_map(grid: Grid, results: Sequence[CellResult]) -> str:
@@ -108,22 +119,11 @@ def _name_map(grid: Grid, results: Sequence[CellResult]) -> str:
     return f"{grid.name}: {about}"
 
 
-def _is_in(place: tuple[str, ...], group: tuple[str, ...], panel: str) -> bool:
-    return place[: len(group)] == group and place[-1] == panel
-
-
 def _draw_panel(
-    layout: _Layout,
-    results: list[CellResult],
-    *,
-    title: list[tuple[str, str]],
-    left: int,
-    top: int,
-    limit: float,
+    layout: _Layout, results: list[CellResult], *, title: str, left: int, top: int, limit: float
 ) -> list[str]:
     """`results` row by row."""
-    heading = ", ".join(f"{name} {value}" for name, value in title if name)
-    parts = [_write_text(left + LABEL, top + 16, heading, weight="bold")]
+    parts = [_write_text(left, top + 16, title, weight="bold")]
     parts.append(_write_text(left + LABEL, top + 34, layout.columns[0], fill="#555"))
     parts.append(_write_text(left + LABEL - 8, top + 50, layout.rows[0], anchor="end", fill="#555"))
     for column, value in enumerate(layout.columns[1]):
@@ -162,9 +162,10 @@ def _draw_legend(x: int, y: int, *, limit: float) -> list[str]:
         f'<rect x="{x + 10 * step}" y="{y}" width="10" height="12" fill="{choose_colour(share * limit, limit=limit)}"/>'
         for step, share in enumerate((2 * step + 1) / steps - 1 for step in range(steps))
     ]
-    for place, text, anchor in ((0, f"\N{MINUS SIGN}{limit:g} %", "start"), (100, "0", "middle"), (200, f"+{limit:g} %", "end")):
+    ends = (0, f"\N{MINUS SIGN}{limit:g} %", "start"), (100, "0", "middle"), (200, f"+{limit:g} %", "end")
+    for place, text, anchor in ends:
         parts.append(_write_text(x + place, y + 28, text, size=11, anchor=anchor))
-    parts.append(_write_text(x, y + 44, "lower is better", size=11, fill="#555"))
+    parts.append(_write_text(x, y + 44, "below 0: fewer bits, so better", size=11, fill="#555"))
     parts.append(f'<rect x="{x + 230}" y="{y}" width="24" height="12" fill="#f7f7f7" stroke="#aaa"/>')
     parts.append(f'<rect x="{x + 230}" y="{y}" width="24" height="12" fill="url(#undecided)"/>')
     return [*parts, _write_text(x + 262, y + 11, "the sign is not decided", size=11)]
