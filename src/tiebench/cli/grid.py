@@ -62,9 +62,9 @@ def grid(
     else:
         print_table(grid_table(found, compared), format=format)
     if any(records) and not seeds:  # the page is about all seeds of the file
-        page, picture = write_grid_page(found, compared, records, folder=store.root)
+        written = write_grid_page(found, compared, records, folder=store.root)
         if not quiet:
-            print_note(f"wrote {page} and {picture}")
+            print_note(f"wrote {' and '.join(map(str, written))}")
     if failures:
         raise failures[0]
 

@@ -21,12 +21,18 @@ ORIGIN = (
 
 def write_grid_page(
     grid: Grid, results: Sequence[CellResult], records: Sequence[Sequence[Record]], *, folder: Path
-) -> tuple[Path, Path]:
+) -> list[Path]:
     """Write the page and the picture that it shows; returns both files. `records` are those of each cell."""
-    page, picture = folder / f"{grid.name}.md", folder / f"{grid.name}.svg"
-    write_text(draw_heat_map(grid, results), file=picture)
-    write_text(render_grid_page(grid, results, records), file=page)
-    return page, picture
+    files = render_grid_files(grid, results, records)
+    for name, text in files.items():
+        write_text(text, file=folder / name)
+    return [folder / name for name in files]
+
+
+def render_grid_files(grid: Grid, results: Sequence[CellResult], records: Sequence[Sequence[Record]]) -> dict[str, str]:
+    """The page and the picture, by the names of their files."""
+    page = render_grid_page(grid, results, records)
+    return {f"{grid.name}.md": page, f"{grid.name}.svg": draw_heat_map(grid, results)}
 
 
 def render_grid_page(grid: Grid, results: Sequence[CellResult], records: Sequence[Sequence[Record]]) -> str:
