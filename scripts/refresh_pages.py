@@ -15,8 +15,8 @@ from pathlib import Path
 from tiebench.claims.evidence import Evidence, plan_papers
 from tiebench.claims.papers import ALL, load_papers
 from tiebench.claims.verdicts import judge_papers
+from tiebench.cli.grid import find_cell_records
 from tiebench.comparison.cells import compare_cells
-from tiebench.execution.finished import find_finished
 from tiebench.execution.settings import Settings
 from tiebench.experiment.grid import list_bundled_grids
 from tiebench.files import write_text
@@ -68,9 +68,7 @@ def render_grids(results: Path) -> dict[str, str]:
     settings = Settings(store=store, device="cpu")
     files = {}
     for grid in list_bundled_grids().values():
-        runs = [cell.experiment.list_runs() for cell in grid.cells]
-        asked = [[find_finished(run, settings=settings) for run in each] for each in runs]
-        records = [[record for record in each if record is not None] for each in asked]
+        records = [find_cell_records(cell, [], settings=settings) for cell in grid.cells]
         if any(records):
             compared = compare_cells(grid, records, token_nll=store.token_nll, curve=store.curve)
             files |= render_grid_files(grid, compared, records)

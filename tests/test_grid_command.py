@@ -120,6 +120,13 @@ def test_a_cell_that_fails_stops_no_other(run, folder):
     assert not (folder / "results" / "rates.md").exists(), "the page is about all seeds of the file"
 
 
+def test_text_that_is_not_there_is_said_once_and_before_any_training(run, folder):
+    options = ("--results", folder / "other", "--set", "corpus={type: ptb}", "--data-dir", folder)
+    answer = run("grid", folder / "tiny.yaml", *options, exit_code=1)
+    assert answer.stderr.count("error:") == 1 and "failed:" not in answer.stderr and "cell 1" not in answer.stderr
+    assert not (folder / "other").exists()
+
+
 def test_check_counts_the_cells_and_trains_nothing(run, folder):
     answer = run("check", folder / "tiny.yaml")
     assert answer.stdout.startswith("architecture.width: 8, 16\n2 cells x 2 arms x 2 seeds. Nothing is wrong with ")

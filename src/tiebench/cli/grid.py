@@ -21,7 +21,7 @@ from tiebench.cli.options import (
 )
 from tiebench.cli.output import print_json, print_note, print_table
 from tiebench.cli.workflow import check_output, choose_format, complete_runs, gather_settings
-from tiebench.errors import TiebenchError
+from tiebench.errors import TiebenchError, UsageError
 
 if TYPE_CHECKING:
     from tiebench.execution.settings import Settings
@@ -70,7 +70,12 @@ def grid(
 
 
 def train_cells(grid: "Grid", seeds: list[int], *, settings: "Settings", jobs: str, quiet: bool) -> list[TiebenchError]:
-    """Train what is missing, cell by cell. A cell that fails does not stop the others; the failures are returned."""
+    """Train what is missing, cell by cell. A cell that fails does not stop the others; the failures are returned.
+
+    Raises UsageError, and TiebenchError for text that cannot be found, which would stop every cell.
+    """
+    from tiebench.corpora.opening import open_corpus
+
     pending = [
         cell
         for cell in grid.cells
@@ -78,6 +83,9 @@ def train_cells(grid: "Grid", seeds: list[int], *, settings: "Settings", jobs: s
     ]
     if not quiet:
         print_note(f"{len(grid.cells) - len(pending)} of {len(grid.cells)} cells of {grid.name} are there already")
+    runs = [run for cell in pending for run in cell.experiment.list_runs(seeds=seeds)]
+    for corpus, near in dict.fromkeys((run.spec.corpus, run.folder) for run in runs):
+        open_corpus(corpus, data_dir=settings.data_dir, near=near)
     failures = []
     for number, cell in enumerate(pending, start=1):
         if not quiet:
@@ -85,6 +93,8 @@ def train_cells(grid: "Grid", seeds: list[int], *, settings: "Settings", jobs: s
         runs = cell.experiment.list_runs(seeds=seeds)
         try:
             complete_runs(cell.experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
+        except UsageError:
+            raise
         except TiebenchError as error:
             print_note(f"{cell.experiment.name} failed: {error.message}")
             failures.append(error)
