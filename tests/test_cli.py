@@ -27,7 +27,8 @@ from tiebench.reporting.render import format_number
 from tiebench.results.record import DIGEST_KEY, read_record
 from tiebench.results.store import Store
 
-RUNNING = {"--set", "--seed", "--device", "--results", "--data-dir", "--jobs", "--json", "--wait", "--quiet", "-q"}
+RUNNING = {"--set", "--seed", "--device", "--results", "--data-dir", "--jobs", "--json", "--quiet", "-q"}
+RUNNING |= {"--wait", "--track"}
 OPTIONS = {
     "train": RUNNING | {"--arm", "--force"},
     "compare": RUNNING
@@ -446,7 +447,7 @@ def test_without_any_run_the_quickstart_answers(run, write_experiment, tmp_path,
     answer = run("compare", "tied", "untied", "--jobs", "1", "--format", "markdown")
     assert "no runs yet: training the bundled quickstart first (2 runs" in answer.stderr
     assert "| untied" in answer.stdout
-    assert Store(tmp_path / "results").experiments() == ["quickstart"]
+    assert {record.experiment for record in Store(tmp_path / "results").records()} == {"quickstart"}
 
 
 # check, list, show, sample

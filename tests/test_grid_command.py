@@ -59,8 +59,8 @@ def read_times(results):
 
 def test_every_cell_is_trained_compared_and_drawn(trained_grid):
     results = trained_grid / "results"
-    assert Store(results).experiments() == ["tiny-width16", "tiny-width8"]
-    assert len(Store(results).records()) == 8
+    cells = [record.experiment for record in Store(results).records()]
+    assert cells == ["tiny-width16"] * 4 + ["tiny-width8"] * 4
     text = (trained_grid / "stdout.txt").read_text("utf-8")
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "Of 2 cells, tied has lower bits per byte than untied in" in text.replace("\n", " ")
@@ -116,7 +116,7 @@ def test_a_cell_that_fails_stops_no_other(run, folder):
     answer = run(*arguments, exit_code=1)
     assert "rates-learning_rate1e+30 failed" in answer.stderr and " became " in answer.stderr
     assert "0 of 2 runs" in answer.stdout
-    assert Store(folder / "results").arms("rates-learning_rate1.0") == ["tied", "untied"]
+    assert len(list((folder / "results" / "rates-learning_rate1.0").glob("*/seed-1/record.json"))) == 2
     assert not (folder / "results" / "rates.md").exists(), "the page is about all seeds of the file"
 
 

@@ -22,6 +22,7 @@ ORDER = [
     "models",
     "training",
     "execution",
+    "tracking",
     "comparison",
     "claims",
     "analysis",

@@ -27,7 +27,7 @@ def test_counts_of_the_catalogue_need_no_corpus(settings):
 def test_the_declared_counts_agree_with_the_text(data_dir):
     plan = ClaimRuns(load_experiment("pytorch-examples-2017-200"), ("tied",), (1,))
     measurement = count_arms(plan.runs, data_dir=data_dir)[0]
-    found = costs_module._count(plan.runs, settings=Settings(store=Store(data_dir / "none")))
+    found = costs_module.estimate_arm(plan.runs, settings=Settings(store=Store(data_dir / "none")))
     assert (found.tokens, found.vocabulary_size) == (measurement.num_tokens, 10_000)
     assert found.flops > found.tokens * measurement.flops_per_token, "scoring costs too"
 

@@ -28,33 +28,16 @@ def test_records_are_the_finished_runs_in_order(store):
     assert len(store.folders()) == 12
 
 
-def test_find_narrows(store):
-    assert {record.arm for record in store.find(experiment="ptb-lstm-small", arm="untied")} == {"untied"}
-    assert len(store.find(arm="tied")) == 10
-    assert len(store.find(experiment="ptb-lstm-small")) == 11
-    assert len(store.find()) == 11
-
-
-@pytest.mark.parametrize("wrong", [{"experiment": "ptb-lstm-smal"}, {"experiment": "ptb-lstm-small", "arm": "tide"}])
-def test_a_misspelt_name_is_answered_with_the_right_one(store, wrong):
-    with pytest.raises(UsageError, match="did you mean"):
-        store.find(**wrong)
-
-
 def test_a_missing_root_is_an_empty_store(tmp_path):
     store = Store(tmp_path / "nowhere")
-    assert store.records() == store.folders() == store.experiments() == store.find() == []
+    assert store.records() == store.folders() == []
     assert not store.root.exists()
-    with pytest.raises(UsageError, match="no runs"):
-        store.find(experiment="ptb-lstm-small")
 
 
 def test_files_beside_the_runs_are_no_runs(store):
     (store.root / "ptb-lstm-small" / "tied" / "seed-x").mkdir()
     (store.root / "table.md").write_text("# Runs")
     assert len(store.folders()) == 12
-    assert store.experiments() == ["ptb-lstm-small"]
-    assert store.arms("ptb-lstm-small") == ["tied", "untied"]
 
 
 @pytest.mark.parametrize("name", ["../escape", "", "Tied", "a/b", ".hidden"])

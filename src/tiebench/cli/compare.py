@@ -22,6 +22,7 @@ from tiebench.cli.options import (
     Quiet,
     Results,
     Seeds,
+    Track,
     Wait,
 )
 from tiebench.cli.output import print_comparisons
@@ -57,6 +58,7 @@ def compare(
     force: Force = False,
     jobs: Jobs = "auto",
     wait: Wait = False,
+    track: Track = NO_LIST,
     no_train: Annotated[bool, typer.Option("--no-train", help="Compare the runs that are finished.")] = False,
     allow: Annotated[
         list[str], typer.Option("--allow", metavar="KEY", help="Compare across this difference; may be repeated.")
@@ -81,7 +83,7 @@ def compare(
     check_output(format, plot=plot)
     percent = read_margin(margin)
     check_rule(seeds_as, until_decided=until_decided)
-    settings = gather_settings(results, device=device, data_dir=data_dir, force=force, wait=wait)
+    settings = gather_settings(results, device=device, data_dir=data_dir, force=force, wait=wait, track=track)
     if len(names) < 2 and (names or config is None):
         named = f"only '{names[0]}' was named" if names else "no arm was named"
         raise UsageError(named, "name at least two arms (tiebench compare tied untied), or --config CONFIG")

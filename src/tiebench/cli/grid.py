@@ -20,7 +20,7 @@ from tiebench.cli.options import (
     Wait,
 )
 from tiebench.cli.output import print_json, print_note, print_table
-from tiebench.cli.workflow import check_output, choose_format, complete_runs, gather_settings
+from tiebench.cli.workflow import check_output, choose_format, complete_runs, gather_settings, tune_experiment
 from tiebench.errors import TiebenchError, UsageError
 
 if TYPE_CHECKING:
@@ -90,9 +90,10 @@ def train_cells(grid: "Grid", seeds: list[int], *, settings: "Settings", jobs: s
     for number, cell in enumerate(pending, start=1):
         if not quiet:
             print_note(f"cell {number} of {len(pending)}: {cell.experiment.name}")
-        runs = cell.experiment.list_runs(seeds=seeds)
         try:
-            complete_runs(cell.experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
+            experiment = tune_experiment(cell.experiment, [], settings=settings, jobs=jobs, quiet=quiet)
+            runs = experiment.list_runs(seeds=seeds)
+            complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
         except UsageError:
             raise
         except TiebenchError as error:
@@ -102,8 +103,10 @@ def train_cells(grid: "Grid", seeds: list[int], *, settings: "Settings", jobs: s
 
 
 def find_cell_records(cell: "Cell", seeds: list[int], *, settings: "Settings") -> list["Record"]:
-    """The finished runs of a cell, at these seeds or at those of the file."""
+    """The finished runs of a cell, at these seeds or at those of the file; of a tuned arm, with the values chosen."""
     from tiebench.execution.finished import find_finished
+    from tiebench.execution.tuning import tune_arms
 
-    found = [find_finished(run, settings=settings) for run in cell.experiment.list_runs(seeds=seeds)]
+    runs = tune_arms(cell.experiment, settings=settings).list_runs(seeds=seeds)
+    found = [find_finished(run, settings=settings) for run in runs if not run.is_untuned]
     return [record for record in found if record is not None]

@@ -21,6 +21,9 @@ DataDir = Annotated[Path | None, typer.Option(help="The folder with downloaded c
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Jobs = Annotated[str, typer.Option(help="Runs at once: a number or auto.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for runs that another process trains.")]
+Track = Annotated[
+    list[str], typer.Option("--track", help="Follow the runs in tensorboard, trackio or wandb; may be repeated.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Format = Annotated[str, typer.Option(help="text, markdown, csv, latex, html or json.")]

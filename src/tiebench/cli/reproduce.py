@@ -17,6 +17,7 @@ from tiebench.cli.options import (
     Quiet,
     Results,
     Seeds,
+    Track,
     Wait,
 )
 from tiebench.cli.output import print_claims, print_costs
@@ -35,6 +36,7 @@ def reproduce(
     data_dir: DataDir = None,
     jobs: Jobs = "auto",
     wait: Wait = False,
+    track: Track = NO_LIST,
     no_train: Annotated[bool, typer.Option("--no-train", help="Judge what is there already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost on this machine.")] = False,
     format: Format = "text",
@@ -49,7 +51,7 @@ def reproduce(
 
     format = choose_format(format, as_json=as_json)
     check_output(format)
-    settings = gather_settings(results, device=device, data_dir=data_dir, force=False, wait=wait)
+    settings = gather_settings(results, device=device, data_dir=data_dir, force=False, wait=wait, track=track)
     papers = load_papers(paper, only=only)
     plans = plan_papers(papers, only=only, seeds=seeds, overrides=overrides)
     evidence = Evidence(settings.store, plans, tuple(seeds))

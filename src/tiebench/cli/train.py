@@ -14,10 +14,11 @@ from tiebench.cli.options import (
     Quiet,
     Results,
     Seeds,
+    Track,
     Wait,
 )
 from tiebench.cli.output import print_runs
-from tiebench.cli.workflow import complete_runs, gather_settings, suggest_next
+from tiebench.cli.workflow import complete_runs, gather_settings, suggest_next, tune_experiment
 
 
 def train(
@@ -31,6 +32,7 @@ def train(
     force: Force = False,
     jobs: Jobs = "auto",
     wait: Wait = False,
+    track: Track = NO_LIST,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -38,8 +40,10 @@ def train(
     from tiebench.experiment.loading import load_experiment
 
     experiment = load_experiment(config, overrides=overrides)
+    experiment.list_runs(arms=arms, seeds=seeds)
+    settings = gather_settings(results, device=device, data_dir=data_dir, force=force, wait=wait, track=track)
+    experiment = tune_experiment(experiment, arms, settings=settings, jobs=jobs, quiet=quiet)
     runs = experiment.list_runs(arms=arms, seeds=seeds)
-    settings = gather_settings(results, device=device, data_dir=data_dir, force=force, wait=wait)
     records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
     print_runs(records, as_json=as_json)
     if not quiet and not as_json:

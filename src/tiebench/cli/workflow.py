@@ -1,7 +1,7 @@
 """What the commands have in common: from arms and seeds to records; what is missing is trained."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,14 +19,63 @@ if TYPE_CHECKING:
 
 
 def gather_settings(
-    results: Path, *, device: str, data_dir: Path | None, force: bool, wait: bool = False
+    results: Path,
+    *,
+    device: str,
+    data_dir: Path | None,
+    force: bool,
+    wait: bool = False,
+    track: list[str] = NO_LIST,
 ) -> "Settings":
     from tiebench.execution.settings import Settings
     from tiebench.results.store import Store
+    from tiebench.tracking.following import check_trackers
 
     if results.exists() and not results.is_dir():
         raise UsageError(f"--results {results} is a file", "name a folder")
-    return Settings(store=Store(results), device=device, data_dir=data_dir, force=force, wait=wait)
+    check_trackers(track)
+    store = Store(results)
+    return Settings(store=store, device=device, data_dir=data_dir, force=force, wait=wait, track=tuple(track))
+
+
+def check_jobs(jobs: str) -> None:
+    """Raises UsageError for a number of processes that there cannot be."""
+    if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
+        raise UsageError(f"--jobs {jobs} is no number of runs", "give a number of at least 1, or auto")
+
+
+def tune_experiment(
+    experiment: "Experiment", names: list[str], *, settings: "Settings", jobs: str, quiet: bool, train: bool = True
+) -> "Experiment":
+    """With the values that trials chose for these arms (none: all); missing trials are made first, if `train`."""
+    from tiebench.execution.tuning import list_trials, tune_arms
+
+    check_jobs(jobs)
+    number = len(list_trials(experiment, arms=names))
+    if not number:
+        return experiment
+
+    def train_trials(plan: "Plan", place: "Settings") -> list["Record"]:
+        if not quiet:
+            known = f", {number - len(plan.runs)} of them finished" if number > len(plan.runs) else ""
+            print_note(f"tuning {experiment.name}: {number} trials{known}; each arm gets its best on validation text")
+        return _train_runs(plan, settings=place, jobs=jobs, quiet=quiet, on_record=lambda record: None)
+
+    said = {"say": print_note} if not quiet else {}
+    experiment = tune_arms(experiment, settings=settings, arms=names, train=train_trials if train else None, **said)
+    if train:
+        draw_tuning(experiment, settings=settings)
+    return experiment
+
+
+def draw_tuning(experiment: "Experiment", *, settings: "Settings") -> None:
+    """The picture beside `tuning.json`. Where it cannot be written, the figures are there all the same."""
+    from tiebench.reporting.tuning_plot import refresh_tuning_plot
+
+    try:
+        refresh_tuning_plot(settings.store.root / experiment.name)
+    except (OSError, TiebenchError) as error:
+        print_note(f"warning: the picture of the trials could not be written: {error}")
 
 
 def complete_runs(
@@ -35,8 +84,7 @@ def complete_runs(
     """The records of all runs: pending ones are counted, trained and entered in the tables first."""
     from tiebench.execution.plan import plan_runs
 
-    if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
-        raise UsageError(f"--jobs {jobs} is no number of runs", "give a number of at least 1, or auto")
+    check_jobs(jobs)
     plan = plan_runs(runs, settings=settings)
     with keep_tables(settings):
         if not plan.pending:
@@ -48,26 +96,31 @@ def complete_runs(
             for arm, remarks in {run.arm: run.remarks for run in plan.runs}.items():
                 for remark in remarks:
                     print_note(f"{arm}: {remark}")
-        return _train_runs(plan, settings=settings, jobs=jobs, quiet=quiet)
+        return _train_runs(plan, settings=settings, jobs=jobs, quiet=quiet, on_record=lambda record: refresh(settings))
 
 
-def _train_runs(plan: "Plan", *, settings: "Settings", jobs: str, quiet: bool) -> list["Record"]:
-    """With progress on the screen; the tables are written anew with every record."""
+def _train_runs(
+    plan: "Plan", *, settings: "Settings", jobs: str, quiet: bool, on_record: Callable[["Record"], None]
+) -> list["Record"]:
+    """With progress on the screen; `on_record` is called with every new record."""
     from tiebench.cli.progress import Display
     from tiebench.execution.execute import execute
+    from tiebench.tracking.following import Tracking
     from tiebench.training.signals import handle_stopping, raise_interrupted
 
+    tracking = Tracking(settings.track, results=settings.store.root)
     display = Display(plan, quiet=quiet)
     handle_stopping(raise_interrupted)
     try:
         return execute(
             plan,
             settings=settings,
-            watch=display.watch,
+            watch=tracking.follow(display.watch),
             jobs=jobs,
-            on_record=lambda record: refresh(settings),
+            on_record=on_record,
         )
     finally:
+        tracking.close()
         display.close()
 
 
@@ -112,8 +165,10 @@ def train_arms(
 
     experiment = load_experiment(config, overrides=overrides)
     names = names or list(experiment.arms)
-    runs = experiment.list_runs(arms=names, seeds=seeds)
+    experiment.list_runs(arms=names, seeds=seeds)
     check_specs({name: experiment.arms[name] for name in names}, allow=allow)
+    experiment = tune_experiment(experiment, names, settings=settings, jobs=jobs, quiet=quiet, train=train)
+    runs = [run for run in experiment.list_runs(arms=names, seeds=seeds) if not run.is_untuned]
     if train:
         records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
     else:
@@ -143,7 +198,9 @@ def find_other_seeds(
     known = {(record.arm, record.seed) for record in records}
     found = []
     for record in settings.store.records():
-        if record.experiment == experiment.name and record.arm in names and (record.arm, record.seed) not in known:
+        if record.experiment != experiment.name or record.arm not in names or record.seed in experiment.tuning_seeds:
+            continue
+        if (record.arm, record.seed) not in known:
             (run,) = experiment.list_runs(arms=[record.arm], seeds=[record.seed])
             if run.signature == record.signature:
                 found.append(record)

@@ -81,7 +81,7 @@ def estimate_costs(
     runs: list[RunSpec], *, settings: Settings, others: Iterable[CostEstimate] = ()
 ) -> list[CostEstimate]:
     """The cost of every arm, in the order of the runs; `others` were counted elsewhere and get their seconds here."""
-    costs = [*(_estimate_arm(same, settings=settings) for same in _group_by_arm(runs)), *others]
+    costs = [*(estimate_arm(same, settings=settings) for same in _group_by_arm(runs)), *others]
     rates = _time_models([cost for cost in costs if cost.flops is not None and cost.num_runs], settings=settings)
     return [_with_seconds(cost, rates) for cost in costs]
 
@@ -112,7 +112,7 @@ def _group_by_arm(runs: list[RunSpec]) -> list[list[RunSpec]]:
     return list(arms.values())
 
 
-def _estimate_arm(runs: list[RunSpec], *, settings: Settings) -> CostEstimate:
+def estimate_arm(runs: list[RunSpec], *, settings: Settings) -> CostEstimate:
     """The runs of one arm at several seeds; finished ones cost nothing."""
     run = runs[0]
     folders = [settings.store.folder(each.experiment, each.arm, each.seed) for each in runs]

@@ -9,7 +9,7 @@ from tiebench.results.store import Store
 @dataclass(frozen=True)
 class Settings:
     """`num_threads` is for each run; None leaves torch's own number. With `wait`, a run that another process trains is
-    waited for, and is an error without.
+    waited for, and is an error without. `track` names the trackers that follow the runs (tracking/following.py).
     """
 
     store: Store
@@ -18,3 +18,4 @@ class Settings:
     force: bool = False
     num_threads: int | None = None
     wait: bool = False
+    track: tuple[str, ...] = ()

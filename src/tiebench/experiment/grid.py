@@ -187,8 +187,11 @@ def _find_name(key: str) -> str:
 
 
 def _check_key(axis: Axis, document: Document) -> list[Problem]:
-    """A key that cannot be varied: no key of a run, or one that an arm sets by itself."""
+    """A key that cannot be varied: no key of a run, or one that an arm sets by itself or that is tuned."""
     place, known = (GRID, axis.key), (*ARM_BLOCKS, "arms")
+    tuned = document.find(("tuning", "grid"))
+    if isinstance(tuned, dict) and axis.key in tuned:
+        return [Problem(place, None, "tuning.grid chooses it for every arm; remove it here or there")]
     if axis.path[0] not in known or not all(axis.path):
         return [Problem(place, None, f"no key of an arm; {did_you_mean(axis.path[0], known)}")]
     if arm := find_arm_that_sets(document.data, axis.path):

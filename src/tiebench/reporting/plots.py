@@ -35,7 +35,7 @@ def plot_curves(curves: Mapping[str, Sequence[Curve]], *, file: Path, title: str
         raise UsageError("no learning curve to draw", "train a run first: a curve has a point per evaluation")
     figure = _draw(drawn, title=title, with_bands=any(len(seeds) > 1 for seeds in curves.values()))
     with open_atomic(file) as aside:
-        _save(figure, aside, suffix=file.suffix)
+        save_figure(figure, aside, suffix=file.suffix)
     return file
 
 
@@ -45,7 +45,7 @@ def check_suffix(file: Path) -> None:
         raise UsageError(f"cannot draw a '{file.suffix}' file: {file}", did_you_mean(file.suffix, SUFFIXES))
 
 
-def _save(figure: "Figure", file: Path, *, suffix: str) -> None:
+def save_figure(figure: "Figure", file: Path, *, suffix: str) -> None:
     """Without dates and random names inside, so that the same curves make the same file."""
     import matplotlib
 

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from tiebench.errors import TiebenchError
 from tiebench.experiment.block import Block
 from tiebench.experiment.schema import ArmSpec
+from tiebench.experiment.tuning_config import TunedValues
 from tiebench.files import compute_digest, open_atomic, write_text
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 2
 NUMERICS = 1
-"""The version of the mathematics: raise it when the same spec and seed give other figures than before, beyond rounding.
-Runs of different versions are never pooled or compared."""
+"""The version of the mathematics: raise it when the same spec gives figures of another distribution over seeds than
+before. Runs of different versions are never pooled or compared. Other random draws at the same seed do not raise it."""
 RECORD_FILE = "record.json"
 TOKEN_NLL_FILE = "test-nll.npy"
 VOCABULARY_FILE = "vocabulary.json"
@@ -162,7 +163,9 @@ class Record(Block):
     """A finished run. `declared` holds the dotted paths in which the arms of the experiment file differ, `numerics` the
     version of the mathematics (1 in records older than the field).
 
-    `training_perplexity` is the running one, over the epoch that ended at the scored checkpoint.
+    `training_perplexity` is the running one, over the epoch that ended at the scored checkpoint. `tuned` says what
+    trials chose for the arm (None: its values were written). A trial has no test split among its `evaluations`, and
+    none at all where its loss became no number.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -173,6 +176,7 @@ class Record(Block):
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
     spec: ArmSpec
     declared: list[str]
+    tuned: TunedValues | None = None
     corpus: CorpusFacts
     vocabulary: VocabularyFacts
     parameters: Parameters

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tiebench.errors import TiebenchError, UsageError, did_you_mean
+from tiebench.errors import TiebenchError, UsageError
 from tiebench.experiment.schema import NAME
 from tiebench.files import make_folder
 from tiebench.results.record import RECORD_FILE, CurvePoint, Record, read_curve, read_record, read_token_nll
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 class Store:
     """All runs below one folder. A folder that does not exist is a store without runs.
 
-    Example: `Store(Path("results")).find(experiment="quickstart", arm="tied")`.
+    Example: `Store(Path("results")).records()`.
     """
 
     root: Path
@@ -84,30 +84,6 @@ class Store:
                 logger.warning("%s; the run counts as not finished, and training makes it again", error.message)
             return None
         return record
-
-    def experiments(self) -> list[str]:
-        """The names of all experiments that have a run folder."""
-        return list(dict.fromkeys(folder.parts[-3] for folder in self.folders()))
-
-    def arms(self, experiment: str) -> list[str]:
-        """The names of all arms of an experiment that have a run folder."""
-        folders = (folder for folder in self.folders() if folder.parts[-3] == experiment)
-        return list(dict.fromkeys(folder.parts[-2] for folder in folders))
-
-    def find(self, *, experiment: str | None = None, arm: str | None = None) -> list[Record]:
-        """The finished runs of an experiment, of an arm, or of both.
-
-        Raises UsageError, with what is there, for an experiment or an arm that has no run folder.
-        """
-        names = [experiment] if experiment else self.experiments()
-        if experiment:
-            _require(experiment, self.experiments(), kind="experiment", place=str(self.root))
-        if arm:
-            known = [name for each in names for name in self.arms(each)]
-            _require(arm, known, kind="arm", place=experiment or str(self.root))
-        chosen = (folder for folder in self.folders() if folder.parts[-3] in names)
-        chosen = (folder for folder in chosen if arm in (None, folder.parts[-2]))
-        return self.read_all(chosen)
 
     def token_nll(self, record: Record) -> "np.ndarray | None":
         """The nats of every token of the test split, shape (tokens,); None when they were not kept."""
@@ -194,11 +170,3 @@ def is_locked(file: Path) -> bool:
 def _seed(folder: Path) -> int | None:
     digits = folder.name.removeprefix("seed-")
     return int(digits) if digits.isdecimal() and folder.is_dir() else None
-
-
-def _require(name: str, known: Iterable[str], *, kind: str, place: str) -> None:
-    known = set(known)
-    if not known:
-        raise UsageError(f"no runs in {place}", "train an experiment first: tiebench train quickstart")
-    if name not in known:
-        raise UsageError(f"no {kind} '{name}' in {place}", did_you_mean(name, known))

@@ -1,4 +1,6 @@
-"""What a run tells while it happens; the command line turns it into progress bars."""
+"""What a run tells while it happens; the command line turns it into progress bars, a tracker into curves."""
+
+from collections.abc import Sequence
 
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import CurvePoint, Parameters, Record
@@ -24,3 +26,34 @@ class Callback:
 
     def say(self, message: str) -> None:
         """Something a person should know now."""
+
+
+class CallbackList(Callback):
+    """Tells each of several callbacks, in their order."""
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self.callbacks = list(callbacks)
+
+    def start_run(self, spec: RunSpec, *, parameters: Parameters) -> None:
+        for callback in self.callbacks:
+            callback.start_run(spec, parameters=parameters)
+
+    def start_stage(self, name: str, *, total_tokens: int, done_tokens: int = 0) -> None:
+        for callback in self.callbacks:
+            callback.start_stage(name, total_tokens=total_tokens, done_tokens=done_tokens)
+
+    def advance(self, num_tokens: int, *, nll_per_token: float | None = None) -> None:
+        for callback in self.callbacks:
+            callback.advance(num_tokens, nll_per_token=nll_per_token)
+
+    def report_evaluation(self, point: CurvePoint) -> None:
+        for callback in self.callbacks:
+            callback.report_evaluation(point)
+
+    def finish_run(self, record: Record, *, reused: bool) -> None:
+        for callback in self.callbacks:
+            callback.finish_run(record, reused=reused)
+
+    def say(self, message: str) -> None:
+        for callback in self.callbacks:
+            callback.say(message)

@@ -1,0 +1,190 @@
+"""Values that each arm gets by trials of its own, chosen on the validation split: equal trials, seeds of their own.
+
+Trials are ordinary runs in `<experiment>/tuning/<arm>+<values>/seed-<n>`, a level deeper than runs, so that no table
+and no comparison takes one for a result. They are resumed, locked and spread over processes as all runs are.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from tiebench.corpora.opening import open_corpus
+from tiebench.errors import TiebenchError
+from tiebench.execution.finished import find_finished
+from tiebench.execution.plan import Plan, plan_runs
+from tiebench.execution.settings import Settings
+from tiebench.experiment.corpus_config import TextConfig
+from tiebench.experiment.loading import Experiment
+from tiebench.experiment.run_spec import RunSpec
+from tiebench.experiment.tuning import Candidate, shorten_paths, write_plainly
+from tiebench.results.record import Record
+from tiebench.results.store import Store
+from tiebench.results.tuning import (
+    ArmTuning,
+    TrialResult,
+    TuningResult,
+    choose_values,
+    describe_choice,
+    has_our_numerics,
+    read_trial,
+    read_tuning,
+    write_tuning,
+)
+
+TRIALS = "tuning"
+
+TrainTrials = Callable[[Plan, Settings], list[Record]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate of an arm at one seed, as a run."""
+
+    arm: str
+    candidate: Candidate
+    run: RunSpec
+
+
+def tune_arms(
+    experiment: Experiment,
+    *,
+    settings: Settings,
+    arms: Sequence[str] = (),
+    train: TrainTrials | None = None,
+    say: Callable[[str], None] = lambda message: None,
+) -> Experiment:
+    """The experiment with the values that trials chose for each of `arms` (none: all), ready for `list_runs`.
+
+    An experiment without `tuning:` comes back as it is, and so does one that was tuned. `train(plan, settings)` makes
+    the trials that are missing; without it, arms whose trials are not all there stay untuned (`Experiment.untuned`).
+    `say` is told what was chosen for each arm, and how many trials are missing. What was found is kept in
+    `tuning.json` in the folder of the experiment, which also stands in for trials that are gone.
+
+    Raises TiebenchError where all trials of an arm diverged, and what `train` raises.
+    """
+    trials = list_trials(experiment, arms=arms)
+    if not trials or experiment.tuning is None:
+        return experiment
+    place = replace(settings, store=Store(settings.store.root / experiment.name), track=())
+    found = find_results(trials, settings=place)
+    missing = [trial for trial in trials if trial.run.name not in found]
+    if missing and train is not None:
+        records = train(plan_runs([trial.run for trial in missing], settings=place), place)
+        pairs = zip(missing, records, strict=True)
+        found |= {trial.run.name: read_trial(record, trial.candidate.values) for trial, record in pairs}
+    tunings: dict[str, ArmTuning] = {}
+    for arm in dict.fromkeys(trial.arm for trial in trials):
+        asked = [trial.run.name for trial in trials if trial.arm == arm]
+        results = [found[name] for name in asked if name in found]
+        if len(results) < len(asked):
+            say(f"{arm}: {len(asked) - len(results)} of its {len(asked)} trials are missing, so nothing was chosen")
+            continue
+        tuned = choose_values(experiment.tuning.config, results)
+        if tuned is None:
+            hint = "try smaller values in tuning.grid, or set training.optimizer.clip_norm"
+            raise TiebenchError(f"{experiment.name}: all {len(results)} trials of '{arm}' diverged", hint)
+        say(describe_choice(arm, tuned))
+        tunings[arm] = ArmTuning(tuned=tuned, trials=results)
+    _keep_results(experiment, tunings, settings=place)
+    return _set_values(experiment, tunings)
+
+
+def list_trials(experiment: Experiment, *, arms: Sequence[str] = ()) -> list[Trial]:
+    """What is to be tried for each of `arms` (none: all) that is still untuned, value by value; none without `tuning:`.
+
+    Raises UsageError for an unknown arm.
+    """
+    chosen = {run.arm for run in experiment.list_runs(arms=list(arms))}
+    tuning = experiment.tuning
+    wanted = [arm for arm in experiment.untuned if arm in chosen]
+    if tuning is None or not wanted:
+        return []
+    places = range(len(tuning.candidates[wanted[0]]))
+    return [
+        Trial(arm, candidate, _describe_trial(experiment, arm, candidate, seed))
+        for seed in tuning.config.seeds
+        for place in places
+        for arm, candidate in ((arm, tuning.candidates[arm][place]) for arm in wanted)
+    ]
+
+
+def find_results(trials: Sequence[Trial], *, settings: Settings) -> dict[str, TrialResult]:
+    """What is known of these trials, by the run's name: from its record, else from `tuning.json`.
+
+    Raises UsageError where the folder of a trial holds another run.
+    """
+    kept = None if settings.force else read_tuning(settings.store.root)
+    trials_kept = [trial for arm in kept.arms.values() for trial in arm.trials] if kept else []
+    by_signature = {trial.signature: trial for trial in trials_kept if has_our_numerics(trial)}
+    found: dict[str, TrialResult] = {}
+    for trial, run in zip(trials, match_trials(trials, settings=settings), strict=True):
+        record = find_finished(run, settings=settings)
+        if record is not None:
+            found[run.name] = read_trial(record, trial.candidate.values)
+        elif run.signature in by_signature and _is_same_text(run, by_signature[run.signature], settings=settings):
+            found[run.name] = by_signature[run.signature].model_copy(update={"values": trial.candidate.values})
+    return found
+
+
+def match_trials(trials: Sequence[Trial], *, settings: Settings) -> list[RunSpec]:
+    """The runs of these trials, with the widths of arms that are matched with others."""
+    runs = [trial.run for trial in trials]
+    if not any(run.match for run in runs):
+        return runs
+    from tiebench.execution.matching import match_runs
+
+    return match_runs(runs, data_dir=settings.data_dir)
+
+
+def _describe_trial(experiment: Experiment, arm: str, candidate: Candidate, seed: int) -> RunSpec:
+    names = shorten_paths(list(candidate.values))
+    told = [f"{names[path]}-{write_plainly(value)}" for path, value in candidate.values.items()]
+    return RunSpec(
+        experiment=TRIALS,
+        arm="+".join([arm, *told]),
+        seed=seed,
+        spec=candidate.trial,
+        declared=experiment.declared,
+        altered=experiment.altered,
+        source=experiment.source,
+        match=experiment.find_match(arm),
+        is_trial=True,
+    )
+
+
+def _is_same_text(run: RunSpec, result: TrialResult, *, settings: Settings) -> bool:
+    """A user's own files have no place in the signature, so their content is compared."""
+    corpus = run.spec.corpus
+    if not isinstance(corpus, TextConfig):
+        return True
+    return open_corpus(corpus, data_dir=settings.data_dir, near=run.folder).checksum == result.corpus
+
+
+def _set_values(experiment: Experiment, tunings: dict[str, ArmTuning]) -> Experiment:
+    assert experiment.tuning is not None
+    specs = {
+        arm: next(each.spec for each in experiment.tuning.candidates[arm] if each.values == found.tuned.chosen)
+        for arm, found in tunings.items()
+    }
+    choices = {arm: found.tuned for arm, found in tunings.items()}
+    return replace(experiment, arms=experiment.arms | specs, choices=experiment.choices | choices)
+
+
+def _keep_results(experiment: Experiment, tunings: dict[str, ArmTuning], *, settings: Settings) -> None:
+    """Write what was found where it is new; arms that were not asked for keep theirs if it was tried alike."""
+    before = read_tuning(settings.store.root)
+    others = before.arms if before else {}
+    alike = {
+        arm: found
+        for arm, found in others.items()
+        if arm in experiment.arms and all(_is_alike(found, tuning) for tuning in tunings.values())
+    }
+    arms = alike | tunings
+    result = TuningResult(experiment=experiment.name, arms={arm: arms[arm] for arm in experiment.arms if arm in arms})
+    if tunings and result != before:
+        write_tuning(result, settings.store.root)
+
+
+def _is_alike(one: ArmTuning, other: ArmTuning) -> bool:
+    """Whether two arms had the same grid, seeds and budget."""
+    facts = [(found.tuned.grid, found.tuned.seeds, found.tuned.budget) for found in (one, other)]
+    return facts[0] == facts[1]

@@ -1,0 +1,95 @@
+"""What trials found: validation perplexity over each value that was tuned, a line per arm."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiebench.experiment.tuning import shorten_paths
+from tiebench.experiment.tuning_config import is_number
+from tiebench.files import open_atomic
+from tiebench.reporting.plots import COLOURS, save_figure
+from tiebench.results.tuning import TUNING_FILE, ArmTuning, TuningResult, average_trials, read_tuning
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PLOT_FILE = "tuning.svg"
+
+
+def refresh_tuning_plot(folder: Path) -> None:
+    """Draw `tuning.svg` beside the `tuning.json` of an experiment, where there is one and it is newer."""
+    figures, file = folder / TUNING_FILE, folder / PLOT_FILE
+    if not figures.exists() or (file.exists() and file.stat().st_mtime >= figures.stat().st_mtime):
+        return
+    result = read_tuning(folder)
+    if result is not None and find_axes(result):
+        plot_tuning(result, file=file)
+
+
+def find_axes(result: TuningResult) -> list[str]:
+    """The tuned paths that have several numbers to be drawn over."""
+    paths: dict[str, None] = {}
+    for arm in result.arms.values():
+        paths |= {path: None for path, tried in arm.tuned.grid.items() if len(tried) > 1 and all(map(is_number, tried))}
+    return list(paths)
+
+
+def plot_tuning(result: TuningResult, *, file: Path) -> Path:
+    """A panel for each tuned value; where several were tuned, each point is the best over the others.
+
+    What diverged has a cross at the top, the chosen value a ring. Returns the file.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    paths = find_axes(result)
+    figure = Figure(figsize=(1.5 + 5 * len(paths), 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    names = shorten_paths(paths)
+    for place, path in enumerate(paths):
+        axes = figure.add_subplot(1, len(paths), place + 1)
+        for index, (arm, found) in enumerate(result.arms.items()):
+            _draw_trials(axes, arm, found, path=path, colour=COLOURS[index % len(COLOURS)])
+        tried = {value for found in result.arms.values() for value in found.tuned.grid[path]}
+        _style_axes(axes, name=names[path], values=sorted(tried))
+    figure.suptitle(f"{result.experiment}: trials", x=0.01, ha="left", fontsize=12, fontweight="bold")
+    with open_atomic(file) as aside:
+        save_figure(figure, aside, suffix=file.suffix)
+    return file
+
+
+def find_best(found: ArmTuning, path: str) -> dict[float, float | None]:
+    """Value to the lowest validation perplexity with it; None where all its trials diverged."""
+    best: dict[float, float | None] = {}
+    for values, perplexity in average_trials(found.trials):
+        known = best.setdefault(values[path], perplexity)
+        if perplexity is not None and (known is None or perplexity < known):
+            best[values[path]] = perplexity
+    return dict(sorted(best.items()))
+
+
+def _draw_trials(axes: "Axes", arm: str, found: ArmTuning, *, path: str, colour: str) -> None:
+    best = find_best(found, path)
+    points = [(value, perplexity) for value, perplexity in best.items() if perplexity is not None]
+    label = f"{arm}  {found.tuned.chosen[path]:g}"
+    axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.8, marker="o", markersize=4, label=label)
+    chosen = found.tuned.chosen[path], found.tuned.valid_perplexity
+    axes.plot(*chosen, marker="o", markersize=10, markerfacecolor="none", color=colour)
+    diverged = [value for value, perplexity in best.items() if perplexity is None]
+    across = axes.get_xaxis_transform()
+    axes.plot(diverged, [0.97] * len(diverged), "x", color=colour, transform=across, clip_on=False)
+
+
+def _style_axes(axes: "Axes", *, name: str, values: list[float]) -> None:
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    if values[0] > 0:
+        axes.set_xscale("log")
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.set_xlabel(name)
+    axes.set_ylabel("validation perplexity")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, title="arm, chosen", alignment="left")
