@@ -120,6 +120,28 @@ def test_a_cell_that_fails_stops_no_other(run, folder):
     assert not (folder / "results" / "rates.md").exists(), "the page is about all seeds of the file"
 
 
+def test_each_arm_of_each_cell_is_tuned_by_itself(run, folder):
+    """The trials may go once it is known what they found."""
+    content = yaml.safe_load((folder / "tiny.yaml").read_text("utf-8"))
+    del content["training"]["optimizer"]["learning_rate"]
+    content["tuning"] = {"grid": {"training.optimizer.learning_rate": [0.01, 1.0]}, "seeds": [9]}
+    (folder / "tuned.yaml").write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
+    arguments = ("grid", folder / "tuned.yaml", "--results", folder / "results", "--jobs", "1", "--seed", "1")
+    found = json.loads(run(*arguments, "--json").stdout)
+    for cell in found:
+        assert {arm: tuned["seeds"] for arm, tuned in cell["tuned"].items()} == {"untied": [9], "tied": [9]}
+        shutil.rmtree(folder / "results" / cell["experiment"] / "tuning")
+    records = {each.experiment: each for each in Store(folder / "results").records() if each.tuned}
+    for cell in found:
+        record = records[cell["experiment"]]
+        chosen = cell["tuned"][record.arm]["chosen"]["training.optimizer.learning_rate"]
+        assert record.spec.training.optimizer.learning_rate == chosen
+    before = read_times(folder / "results")
+    text = run(*arguments).stdout
+    assert read_times(folder / "results") == before, "nothing is tried or trained again"
+    assert "untied learning_rate" in text and "best of 2 trials on the validation split" in text.replace("\n", " ")
+
+
 def test_text_that_is_not_there_is_said_once_and_before_any_training(run, folder):
     options = ("--results", folder / "other", "--set", "corpus={type: ptb}", "--data-dir", folder)
     answer = run("grid", folder / "tiny.yaml", *options, exit_code=1)

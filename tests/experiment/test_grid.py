@@ -120,6 +120,11 @@ def test_an_override_that_the_grid_undoes_or_that_cannot_be_is_refused(load, ove
         ("training.tokens:", "training.tokns:", ["21: training.tokns: found 5000", "21: training.tokns: found 10000"]),
         ("training.tokens:", "trainin.tokens:", ["21: grid.trainin.tokens: no key of an arm; did you mean 'training'"]),
         ("training.tokens:", "seeds:", ["21: grid.seeds: no key of an arm"]),
+        (
+            "seeds: [3, 1]",
+            "tuning: {grid: {training.optimizer.learning_rate: [1.0]}, seeds: [9]}",
+            ["22: grid.training.optimizer.learning_rate: tuning.grid chooses it for every arm"],
+        ),
         ("training.tokens:", "tie:", ["21: grid.tie: arm 'untied' sets it by itself, so it would not change"]),
         ("[5_000, 10_000]", "[]", ["21: grid.training.tokens: found []; a list of values"]),
         ("[5_000, 10_000]", "5_000", ["21: grid.training.tokens: found 5000; a list of values"]),

@@ -13,6 +13,7 @@ from tiebench.comparison.sequential import Outcome
 from tiebench.errors import UsageError
 from tiebench.experiment.block import Block
 from tiebench.experiment.grid import Cell, Grid
+from tiebench.experiment.tuning_config import TunedValues
 from tiebench.results.record import CurvePoint, Record
 from tiebench.results.selection import put_baseline_first
 
@@ -20,7 +21,8 @@ from tiebench.results.selection import put_baseline_first
 class CellResult(Block):
     """What was found in a cell, `values` as a person reads them; no `contrast` where an arm has no finished run.
 
-    `num_runs` are those that the file asks for, of which `num_finished` are there.
+    `num_runs` are those that the file asks for, of which `num_finished` are there. `tuned` is what trials chose for
+    each arm, and from what; empty where the values were written.
     """
 
     experiment: str
@@ -28,6 +30,7 @@ class CellResult(Block):
     num_runs: int
     num_finished: int
     arms: list[ArmSummary] = []
+    tuned: dict[str, TunedValues] = {}
     contrast: Contrast | None = None
 
     @property
@@ -86,7 +89,9 @@ def _compare_cell(
     lengths = {split: count_tokens_per_byte(records[0], split) for split in contrast.differences}
     differences = {split: scale_to_bytes(each, lengths[split]) for split, each in contrast.differences.items()}
     contrast = contrast.model_copy(update={"differences": differences})
-    return result.model_copy(update={"arms": comparison.arms, "contrast": contrast})
+    choices = {arm: found[0].tuned for arm, found in by_arm.items()}
+    tuned = {arm: found for arm, found in choices.items() if found is not None}
+    return result.model_copy(update={"arms": comparison.arms, "tuned": tuned, "contrast": contrast})
 
 
 def count_tokens_per_byte(record: Record, split: str) -> float:

@@ -7,6 +7,8 @@ from typing import Any
 from tiebench.comparison.captions import format_percent
 from tiebench.comparison.cells import CellResult
 from tiebench.experiment.grid import Grid
+from tiebench.experiment.tuning import shorten_paths
+from tiebench.experiment.tuning_config import TunedValues
 from tiebench.reporting.tables import Column, Table
 
 OUTCOMES = ("better", "worse", "undecided", None)
@@ -17,10 +19,18 @@ def grid_table(grid: Grid, results: Sequence[CellResult]) -> Table:
     arms = next(([summary.arm for summary in result.arms] for result in results if result.arms), [])
     columns = [*(Column(name) for name in name_axes(grid)), Column("change", "change"), Column("outcome")]
     columns += [*(Column(f"{arm} bits/byte", "spread") for arm in arms), Column("p", "p"), Column("parameters")]
+    tuned = dict.fromkeys(
+        (arm, path) for result in results for arm, each in result.tuned.items() for path in each.chosen
+    )
+    names = shorten_paths(list(dict.fromkeys(path for _, path in tuned)))
+    columns += [Column(f"{arm} {names[path]}") for arm, path in tuned]
     return Table(
         title=f"{grid.name}: bits per byte by cell",
         columns=tuple(columns),
-        rows=tuple((*result.values.values(), *_list_figures(result, arms)) for result in results),
+        rows=tuple(
+            (*result.values.values(), *_list_figures(result, arms), *(_show_tuned(result, *each) for each in tuned))
+            for result in results
+        ),
         caption=describe_finding(results),
         notes=tuple(describe_figures(results)),
         num_keys=len(grid.axes),
@@ -88,6 +98,8 @@ def describe_figures(results: Sequence[CellResult]) -> list[str]:
             f"Intervals (95 %) cover how training varies ({seeds} seeds per arm, so they are wide) and how the test "
             "text varies (blocks of at least 1,000 tokens)."
         )
+    if tuned := [found for result in results for found in result.tuned.values()]:
+        notes.append(_describe_tuning(tuned))
     if partly := [result for result in results if result.contrast and result.num_finished < result.num_runs]:
         notes.append(f"{_count(len(partly))} compared although not all of their runs are finished.")
     return notes
@@ -101,6 +113,33 @@ def _list_figures(result: CellResult, arms: list[str]) -> list[Any]:
     spreads = [summary.bits_per_byte.get(split) for summary in result.arms]
     parameters = f"{result.contrast.parameters_percent:+.0f} %"
     return [headline, result.outcome, *spreads, headline.adjusted_p if headline else None, parameters]
+
+
+def _show_tuned(result: CellResult, arm: str, path: str) -> str | None:
+    """What was chosen for an arm; with a star where it is the lowest or the highest that was tried."""
+    tuned = result.tuned.get(arm)
+    if tuned is None or path not in tuned.chosen:
+        return None
+    return f"{_write_value(tuned.chosen[path])}{' *' if path in tuned.edges else ''}"
+
+
+def _describe_tuning(tuned: Sequence[TunedValues]) -> str:
+    names = shorten_paths(list(dict.fromkeys(path for found in tuned for path in found.grid)))
+    grids = dict.fromkeys(
+        f"{names[path]} out of {', '.join(map(_write_value, tried))}"
+        for found in tuned
+        for path, tried in found.grid.items()
+    )
+    trials = " or ".join(map(str, sorted({found.num_trials for found in tuned})))
+    seeds = ", ".join(map(str, sorted({seed for found in tuned for seed in found.seeds})))
+    at_edge = sum(bool(found.edges) for found in tuned)
+    edge = (
+        f" * is an end of what was tried ({at_edge} of {len(tuned)}): a better value may lie beyond." if at_edge else ""
+    )
+    return (
+        f"Each arm of each cell was trained with its best of {trials} trials on the validation split "
+        f"({'; '.join(grids)}; seed {seeds}, used for nothing else).{edge}"
+    )
 
 
 def _show_range(results: Sequence[CellResult]) -> str:
@@ -118,3 +157,7 @@ def _count(number: int) -> str:
 
 def _name(outcome: str | None) -> str:
     return outcome or "not run"
+
+
+def _write_value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
