@@ -73,7 +73,9 @@ def test_every_cell_has_a_row_that_fits_80_columns(build):
         "large +1,500 +– +0 of 6",
     )
     assert all(re.match(pattern, row) for pattern, row in zip(patterns, rows, strict=True)), rows
-    assert "not adjusted over the cells" in re.sub(r"\s+", " ", text)
+    notes = re.sub(r"\s+", " ", text)
+    assert "not adjusted over the cells" in notes
+    assert "cover how training varies (3 seeds per arm), not how the text could." in notes
 
 
 def test_each_value_counts_its_cells(build):

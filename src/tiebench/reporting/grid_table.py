@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from tiebench.comparison.captions import format_percent
+from tiebench.comparison.captions import count_seeds, format_percent
 from tiebench.comparison.cells import CellResult
+from tiebench.comparison.difference import Difference
 from tiebench.experiment.grid import Grid
 from tiebench.experiment.tuning import shorten_paths
 from tiebench.experiment.tuning_config import TunedValues
@@ -85,19 +86,12 @@ def describe_figures(results: Sequence[CellResult]) -> list[str]:
     headlines = [result.headline for result in results if result.headline]
     if not headlines:
         return []
-    sources = {source for headline in headlines for source in headline.covers}
     notes = [
         "Changes are in bits per byte of the test text, below 0 where the arm is better. A cell is decided where its "
         "own comparison is at p < 0.05; p is not adjusted over the cells, so that without any difference about one "
-        "cell in twenty would still be called decided."
+        "cell in twenty would still be called decided.",
+        *dict.fromkeys(_describe_interval(headline) for headline in headlines),
     ]
-    if sources == {"seeds", "text"}:
-        numbers = sorted({number for headline in headlines for number in headline.num_seeds})
-        seeds = " or ".join(map(str, numbers))
-        notes.append(
-            f"Intervals (95 %) cover how training varies ({seeds} seeds per arm, so they are wide) and how the test "
-            "text varies (blocks of at least 1,000 tokens)."
-        )
     if tuned := [found for result in results for found in result.tuned.values()]:
         notes.append(_describe_tuning(tuned))
     if partly := [result for result in results if result.contrast and result.num_finished < result.num_runs]:
@@ -113,6 +107,18 @@ def _list_figures(result: CellResult, arms: list[str]) -> list[Any]:
     spreads = [summary.bits_per_byte.get(split) for summary in result.arms]
     parameters = f"{result.contrast.parameters_percent:+.0f} %"
     return [headline, result.outcome, *spreads, headline.adjusted_p if headline else None, parameters]
+
+
+def _describe_interval(headline: Difference) -> str:
+    """What the interval of a cell covers."""
+    seeds = f"how training varies ({count_seeds(headline.num_seeds)} per arm)"
+    if headline.covers == ("seeds", "text"):
+        return f"Intervals (95 %) cover {seeds} and how the test text varies (blocks of at least 1,000 tokens)."
+    if headline.covers == ("seeds",):
+        return f"Intervals (95 %) cover {seeds}, not how the text could."
+    if headline.covers:
+        return "Intervals (95 %) of cells with one seed per arm cover how the test text varies, and decide nothing."
+    return "Cells with one seed per arm, and without per-token nats, have no interval, and nothing is decided in them."
 
 
 def _show_tuned(result: CellResult, arm: str, path: str) -> str | None:
