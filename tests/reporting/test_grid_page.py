@@ -53,12 +53,12 @@ def build(tmp_path, make_record):
 
 
 def test_the_finding_counts_what_is_decided_and_what_is_not(build):
-    _, results, _ = build()
-    assert describe_finding(results) == (
+    grid, results, _ = build()
+    assert describe_finding(grid, results) == (
         "Of 3 cells, tied has lower bits per byte than untied in 1 (by 0.8 %) and higher ones in 1 (by 0.8 %); "
-        "1 is not decided. 1 is not run."
+        "1 is not decided. 1 is not run. Changes run from -0.8 % (small, width 200) to +0.8 % (small, width 1,500)."
     )
-    assert describe_finding(results[3:]) == "None of the 1 cells can be compared yet."
+    assert describe_finding(grid, results[3:]) == "None of the 1 cells can be compared yet."
 
 
 def test_every_cell_has_a_row_that_fits_80_columns(build):
@@ -138,7 +138,7 @@ def test_page_and_picture_are_written_and_escaped(build, tmp_path):
     text = page.read_text("utf-8")
     assert page.name == "ptb-grid.md" and f"]({picture.name})" in text
     assert "A grid &lt;b>of&lt;/b> two by two." in text
-    assert f"**{describe_finding(results)}**" in text and text.count("| undecided") == 1
+    assert f"**{describe_finding(grid, results)}**" in text and text.count("| undecided") == 1
     assert "tiebench grid ptb-grid" in text and "commit `0123456789ab`" in text
     before = text, picture.read_bytes()
     write_grid_page(grid, results, records, folder=tmp_path)

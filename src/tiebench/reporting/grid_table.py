@@ -1,7 +1,7 @@
 """The cells of a grid as tables: a row for each, and what they say together about each value of each axis."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tiebench.comparison.captions import count_seeds, format_percent
@@ -32,7 +32,7 @@ def grid_table(grid: Grid, results: Sequence[CellResult]) -> Table:
             (*result.values.values(), *_list_figures(result, arms), *(_show_tuned(result, *each) for each in tuned))
             for result in results
         ),
-        caption=describe_finding(results),
+        caption=describe_finding(grid, results),
         notes=tuple(describe_figures(results)),
         num_keys=len(grid.axes),
     )
@@ -66,8 +66,13 @@ def name_axes(grid: Grid) -> list[str]:
     return [axis.name if counts[axis.name] == 1 else axis.key for axis in grid.axes]
 
 
-def describe_finding(results: Sequence[CellResult]) -> str:
-    """One sentence on all cells together."""
+def tell_values(values: Iterable[tuple[str, str]]) -> str:
+    """`gpt2, width 64` for pairs of an axis's name and a value: a word stands for itself."""
+    return ", ".join(f"{name} {value}" if value[:1].isdigit() else value for name, value in values)
+
+
+def describe_finding(grid: Grid, results: Sequence[CellResult]) -> str:
+    """What all cells together say: how many came out how, and the ends of the range of changes."""
     found = next((result.contrast for result in results if result.contrast), None)
     if found is None:
         return f"None of the {len(results)} cells can be compared yet."
@@ -75,9 +80,16 @@ def describe_finding(results: Sequence[CellResult]) -> str:
     compared = len(results) - len(by_outcome[None])
     lower, higher = (f"{len(by_outcome[each])}{_show_range(by_outcome[each])}" for each in ("better", "worse"))
     missing = f" {_count(len(by_outcome[None]))} not run." if by_outcome[None] else ""
+    ranked = sorted((result for result in results if result.headline), key=_read_percent)
+    names = name_axes(grid)
+    ends = [
+        f"{_read_percent(result):+.1f} % ({tell_values(zip(names, result.values.values(), strict=True))})"
+        for result in (ranked[0], ranked[-1])
+    ]
     return (
         f"Of {compared} cells, {found.arm} has lower bits per byte than {found.baseline} in {lower} and higher ones in "
-        f"{higher}; {_count(len(by_outcome['undecided']))} not decided.{missing}"
+        f"{higher}; {_count(len(by_outcome['undecided']))} not decided.{missing} "
+        f"Changes run from {ends[0]} to {ends[1]}."
     )
 
 
@@ -95,8 +107,12 @@ def describe_figures(results: Sequence[CellResult]) -> list[str]:
     if tuned := [found for result in results for found in result.tuned.values()]:
         notes.append(_describe_tuning(tuned))
     if partly := [result for result in results if result.contrast and result.num_finished < result.num_runs]:
-        notes.append(f"{_count(len(partly))} compared although not all of their runs are finished.")
+        notes.append(f"Not all runs are finished of {len(partly)} of the cells that are compared.")
     return notes
+
+
+def _read_percent(result: CellResult) -> float:
+    return result.headline.percent if result.headline else 0.0
 
 
 def _list_figures(result: CellResult, arms: list[str]) -> list[Any]:

@@ -15,7 +15,7 @@ from html import escape as escape_xml
 from tiebench.comparison.cells import CellResult
 from tiebench.experiment.grid import Grid
 from tiebench.reporting.escaping import escape
-from tiebench.reporting.grid_table import name_axes
+from tiebench.reporting.grid_table import name_axes, tell_values
 
 CELL = 88, 48  # width and height, in pixels as all below
 LABEL, GAP, HEAD, TOP, FOOT = 84, 28, 58, 44, 64
@@ -52,7 +52,7 @@ class _Layout:
     def name_panel(self, panel: str, group: tuple[str, ...]) -> str:
         """`gpt2, tokens 300,000`: a word stands for itself."""
         found = [*zip((name for name, _ in self.groups), group, strict=True), (self.panels[0], panel)]
-        return ", ".join(f"{name} {value}" if value[:1].isdigit() else value for name, value in found if name)
+        return tell_values(pair for pair in found if pair[0])
 
 
 def draw_heat_map(grid: Grid, results: Sequence[CellResult]) -> str:
