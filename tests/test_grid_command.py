@@ -137,7 +137,7 @@ def test_each_arm_of_each_cell_is_tuned_by_itself(run, folder):
         chosen = cell["tuned"][record.arm]["chosen"]["training.optimizer.learning_rate"]
         assert record.spec.training.optimizer.learning_rate == chosen
     before = read_times(folder / "results")
-    text = run(*arguments).stdout
+    text = run(*arguments, "--format", "markdown").stdout
     assert read_times(folder / "results") == before, "nothing is tried or trained again"
     assert "untied learning_rate" in text and "best of 2 trials on the validation split" in text.replace("\n", " ")
 

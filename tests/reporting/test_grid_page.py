@@ -1,5 +1,7 @@
 """The page of a grid: every cell in the table and in the picture, and none that says more than is decided."""
 
+import csv
+import io
 import re
 from xml.etree import ElementTree
 
@@ -58,14 +60,14 @@ def test_the_finding_counts_what_is_decided_and_what_is_not(build):
         "Of 3 cells, tied has lower bits per byte than untied in 1 (by 0.8 %) and higher ones in 1 (by 0.8 %); "
         "1 is not decided. 1 is not run. Changes run from -0.8 % (small, width 200) to +0.8 % (small, width 1,500)."
     )
-    assert describe_finding(grid, results[3:]) == "None of the 1 cells can be compared yet."
+    assert describe_finding(grid, results[3:]) == "None of 1 cell can be compared yet."
 
 
 def test_every_cell_has_a_row_that_fits_80_columns(build):
     grid, results, _ = build()
-    text = render_table(grid_table(grid, results), width=80)
+    text = render_table(grid_table(grid, results, brief=True), width=80)
     assert all(len(line) <= 80 for line in text.splitlines())
-    rows = [line for line in text.splitlines() if line.startswith(("small", "large"))][:4]
+    rows = [line for line in text.splitlines() if line.startswith(("small", "large"))]
     patterns = (
         "small +200 .*% .* better",
         "small +1,500 .* worse",
@@ -76,6 +78,18 @@ def test_every_cell_has_a_row_that_fits_80_columns(build):
     notes = re.sub(r"\s+", " ", text)
     assert "not adjusted over the cells" in notes
     assert "cover how training varies (3 seeds per arm), not how the text could." in notes
+
+
+def test_the_whole_table_has_every_figure(build):
+    grid, results, _ = build()
+    rows = list(csv.DictReader(io.StringIO(render_table(grid_table(grid, results), format="csv"))))
+    assert [row["outcome"] for row in rows] == ["better", "worse", "undecided", "0 of 6 runs"]
+    for row, result in zip(rows, results, strict=True):
+        found = result.headline
+        assert row["change_percent"] == (str(found.percent) if found else "")
+        assert row["p"] == (str(found.adjusted_p) if found else "")
+        means = [str(summary.bits_per_byte["test"].mean) for summary in result.arms] or ["", ""]
+        assert [row["untied_bits_per_byte"], row["tied_bits_per_byte"]] == means
 
 
 def test_each_value_counts_its_cells(build):

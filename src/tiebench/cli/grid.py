@@ -60,11 +60,11 @@ def grid(
     if format == "json":
         print_json([result.model_dump(mode="json") for result in compared])
     else:
-        print_table(grid_table(found, compared), format=format)
+        print_table(grid_table(found, compared, brief=format == "text"), format=format)
     if any(records) and not seeds:  # the page is about all seeds of the file
         written = write_grid_page(found, compared, records, folder=store.root)
         if not quiet:
-            print_note(f"wrote {' and '.join(map(str, written))}")
+            print_note(f"wrote {' and '.join(map(str, written))}, with all figures of each cell")
     if failures:
         raise failures[0]
 

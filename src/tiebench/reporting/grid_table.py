@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tiebench.comparison.captions import count_seeds, format_percent
@@ -15,8 +16,11 @@ from tiebench.reporting.tables import Column, Table
 OUTCOMES = ("better", "worse", "undecided", None)
 
 
-def grid_table(grid: Grid, results: Sequence[CellResult]) -> Table:
-    """One row per cell: its values, the change of bits per byte and what is decided, then both arms and parameters."""
+def grid_table(grid: Grid, results: Sequence[CellResult], *, brief: bool = False) -> Table:
+    """One row per cell: its values, the change of bits per byte and what is decided.
+
+    Then follow the bits per byte of both arms, p, parameters and tuned values, unless `brief`, for a terminal.
+    """
     arms = next(([summary.arm for summary in result.arms] for result in results if result.arms), [])
     columns = [*(Column(name) for name in name_axes(grid)), Column("change", "change"), Column("outcome")]
     columns += [*(Column(f"{arm} bits/byte", "spread") for arm in arms), Column("p", "p"), Column("parameters")]
@@ -25,7 +29,7 @@ def grid_table(grid: Grid, results: Sequence[CellResult]) -> Table:
     )
     names = shorten_paths(list(dict.fromkeys(path for _, path in tuned)))
     columns += [Column(f"{arm} {names[path]}") for arm, path in tuned]
-    return Table(
+    table = Table(
         title=f"{grid.name}: bits per byte by cell",
         columns=tuple(columns),
         rows=tuple(
@@ -36,6 +40,11 @@ def grid_table(grid: Grid, results: Sequence[CellResult]) -> Table:
         notes=tuple(describe_figures(results)),
         num_keys=len(grid.axes),
     )
+    return keep_first_columns(table, len(grid.axes) + 2) if brief else table
+
+
+def keep_first_columns(table: Table, number: int) -> Table:
+    return replace(table, columns=table.columns[:number], rows=tuple(row[:number] for row in table.rows))
 
 
 def axes_table(grid: Grid, results: Sequence[CellResult]) -> Table:
@@ -75,21 +84,20 @@ def describe_finding(grid: Grid, results: Sequence[CellResult]) -> str:
     """What all cells together say: how many came out how, and the ends of the range of changes."""
     found = next((result.contrast for result in results if result.contrast), None)
     if found is None:
-        return f"None of the {len(results)} cells can be compared yet."
+        return f"None of {_count_cells(len(results))} can be compared yet."
     by_outcome = {outcome: [result for result in results if result.outcome == outcome] for outcome in OUTCOMES}
     compared = len(results) - len(by_outcome[None])
     lower, higher = (f"{len(by_outcome[each])}{_show_range(by_outcome[each])}" for each in ("better", "worse"))
     missing = f" {_count(len(by_outcome[None]))} not run." if by_outcome[None] else ""
     ranked = sorted((result for result in results if result.headline), key=_read_percent)
-    names = name_axes(grid)
     ends = [
-        f"{_read_percent(result):+.1f} % ({tell_values(zip(names, result.values.values(), strict=True))})"
+        f"{_read_percent(result):+.1f} % ({tell_values(zip(name_axes(grid), result.values.values(), strict=True))})"
         for result in (ranked[0], ranked[-1])
     ]
     return (
-        f"Of {compared} cells, {found.arm} has lower bits per byte than {found.baseline} in {lower} and higher ones in "
-        f"{higher}; {_count(len(by_outcome['undecided']))} not decided.{missing} "
-        f"Changes run from {ends[0]} to {ends[1]}."
+        f"Of {_count_cells(compared)}, {found.arm} has lower bits per byte than {found.baseline} in {lower} and higher "
+        f"ones in {higher}; {_count(len(by_outcome['undecided']))} not decided.{missing}"
+        + (f" Changes run from {ends[0]} to {ends[1]}." if compared > 1 else "")
     )
 
 
@@ -171,6 +179,10 @@ def _show_range(results: Sequence[CellResult]) -> str:
         return ""
     low, high = format_percent(amounts[0]), format_percent(amounts[-1])
     return f" (by {low} %)" if low == high else f" (by {low} to {high} %)"
+
+
+def _count_cells(number: int) -> str:
+    return f"{number} cell{'' if number == 1 else 's'}"
 
 
 def _count(number: int) -> str:
