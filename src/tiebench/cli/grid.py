@@ -17,6 +17,7 @@ from tiebench.cli.options import (
     Quiet,
     Results,
     Seeds,
+    Track,
     Wait,
 )
 from tiebench.cli.output import print_json, print_note, print_table
@@ -39,6 +40,7 @@ def grid(
     no_train: Annotated[bool, typer.Option("--no-train", help="Compare the runs that are finished.")] = False,
     jobs: Jobs = "auto",
     wait: Wait = False,
+    track: Track = NO_LIST,
     format: Format = "text",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -52,7 +54,7 @@ def grid(
     format = choose_format(format, as_json=as_json)
     check_output(format)
     found = load_grid(config, overrides=overrides)
-    settings = gather_settings(results, device=device, data_dir=data_dir, force=False, wait=wait)
+    settings = gather_settings(results, device=device, data_dir=data_dir, force=False, wait=wait, track=track)
     failures = [] if no_train else train_cells(found, seeds, settings=settings, jobs=jobs, quiet=quiet)
     records = [find_cell_records(cell, seeds, settings=settings) for cell in found.cells]
     store = settings.store
