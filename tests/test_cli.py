@@ -393,6 +393,13 @@ def test_what_cannot_be_looked_at_is_refused(run, trained_once, arguments, says)
     assert says in compare_finished(run, trained_once, *typed, exit_code=2).stderr
 
 
+def test_what_was_decided_is_the_last_thing_on_the_screen(run, trained_once):
+    shown = run("compare", "untied", "tied", "--results", trained_once / "results").stdout
+    *_, intervals, answer = shown.strip().split("\n\n")
+    assert "no change at :" in intervals and "tied  " in intervals
+    assert answer.startswith("tied") and "of the parameters" in " ".join(answer.split()) and answer.endswith(".")
+
+
 def test_every_format_is_what_it_is_called(run, trained_once):
     def printed(name: str) -> str:
         return run("compare", "untied", "tied", "--results", trained_once / "results", "--format", name).stdout

@@ -79,6 +79,13 @@ def test_an_override_is_altered_and_fails_nothing(write_experiment, write_claims
     assert verdicts(later) == {"lucky": "altered"}, "the run that lies there is another than the claim's"
 
 
+def test_runs_of_another_recipe_than_the_override_s_are_said(trained, write_claims, reproduce):
+    file = write_claims(trained / "tiny.yaml", lucky=LUCKY)
+    answer = reproduce(file, "--no-train", "--set", "training.epochs=1", results=trained / "results")
+    assert "another recipe than --set asks for: 2" in answer.stderr and answer.exit_code == 0
+    assert "--set" not in reproduce(file, "--no-train", results=trained / "results").stderr
+
+
 def test_a_dry_run_trains_nothing(write_experiment, write_claims, reproduce, tmp_path):
     result = reproduce(write_claims(write_experiment(), size=SIZE), "--dry-run")
     assert result.exit_code == 0 and "TFLOP a run" in result.stdout and "1 run to do" in result.stdout

@@ -9,18 +9,18 @@
 Each name is imported when it is first used, so that `import tiebench` costs nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 __all__ = ["compare", "load_experiment", "reproduce", "train"]
 
+TYPE_CHECKING = False  # not from typing: `python -m tiebench` imports this file before it leaves the working directory
 if TYPE_CHECKING:
     from tiebench.api import compare, load_experiment, reproduce, train
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in __all__:
+        from importlib import import_module
+
         return getattr(import_module("tiebench.api"), name)
     raise AttributeError(f"module 'tiebench' has no attribute '{name}'")
 

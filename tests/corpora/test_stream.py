@@ -71,15 +71,27 @@ def test_damaged_cache_is_written_again(damage, write_corpus, cache):
     assert keeping.is_intact(folder)
 
 
-def test_large_files_are_trusted_by_size_and_time_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(keeping, "FULLY_VERIFIED_BYTES", 10)
-    folder = keeping.keep_folder("large", build=lambda folder: (folder / "file").write_bytes(b"x" * 100))
-    status = (folder / "file").stat()
-    (folder / "file").write_bytes(b"y" * 100)
-    os.utime(folder / "file", ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert keeping.is_intact(folder)
-    os.utime(folder / "file")
-    assert not keeping.is_intact(folder)
+def test_a_changed_byte_is_found_though_size_and_time_are_as_before():
+    def build(folder):
+        with (folder / "file").open("wb") as file:
+            file.truncate(100 * 2**20)
+
+    file = keeping.keep_folder("large", build=build) / "file"
+    status = file.stat()
+    with file.open("r+b") as changed:
+        changed.seek(50 * 2**20)
+        changed.write(b"x")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert not keeping.is_intact(file.parent)
+    keeping.keep_folder("large", build=build)
+    assert keeping.is_intact(file.parent)
+
+
+def test_a_manifest_of_an_older_kind_is_no_error(cache):
+    folder = keeping.keep_folder("small", build=lambda folder: (folder / "file").write_bytes(b"x"))
+    (folder / keeping.MANIFEST).write_text('{"file": {"num_bytes": 1, "mtime_ns": 0, "sha256": "0"}}', "utf-8")
+    assert keeping.keep_folder("small", build=lambda folder: (folder / "file").write_bytes(b"y")) == folder
+    assert (folder / "file").read_bytes() == b"y" and keeping.is_intact(folder)
 
 
 def test_what_failed_or_was_killed_leaves_nothing(cache):

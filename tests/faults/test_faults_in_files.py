@@ -322,7 +322,8 @@ def test_time_stopped_is_no_training_time(shell, start):
 
 
 def test_a_module_in_the_working_directory_is_never_imported(tmp_path):
-    for name in ("yaml", "typer", "rich", "tabulate", "filelock", "numpy"):
+    ours = ("yaml", "typer", "rich", "tabulate", "filelock", "numpy")
+    for name in (*ours, "typing", "pickle", "socket", "random"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\nraise SystemExit(9)\n")
     done = subprocess.run(
         [sys.executable, "-m", "tiebench", "list", "ties"], cwd=tmp_path, capture_output=True, text=True, timeout=120

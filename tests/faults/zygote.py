@@ -53,6 +53,7 @@ def obey(order: dict[str, Any]) -> int:
     `file_bytes`.
     """
     os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # who starts the tests under nohup ignores it
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOCTTY), descriptor)

@@ -1,7 +1,7 @@
 """What claims rest on: the finished runs and measurements of the experiments that they name."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tiebench.claims.claim import Claim
@@ -77,12 +77,17 @@ class Evidence:
 
     def is_altered(self, claim: Claim) -> bool:
         """Whether anything was changed: by an override, or in a run that stands where the claim's should."""
-        for place, arms in claim.needs.items():
-            experiment = self._find_experiment(place)
-            records = [record for record in self.read(place)[0] if record.arm in arms]
-            if experiment.altered or any(not _is_as_planned(record, experiment) for record in records):
-                return True
-        return False
+        places = claim.needs.items()
+        return any(self._find_experiment(place).altered or self._find_others(place, arms) for place, arms in places)
+
+    def count_others(self) -> int:
+        """How many of the finished runs that the plans name have another recipe than is asked for."""
+        return sum(len(self._find_others(place, plan.arms)) for place, plan in self.plans.items())
+
+    def _find_others(self, place: str, arms: Sequence[str]) -> list[Record]:
+        experiment = self._find_experiment(place)
+        records = [record for record in self.read(place)[0] if record.arm in arms]
+        return [record for record in records if not _is_as_planned(record, experiment)]
 
     def _measure_overfitting(self, claim: Claim, place: str, arm: str) -> BySeed:
         """ln of the validation perplexity minus ln of the running train perplexity, in nats per token, at the last

@@ -5,6 +5,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,19 +34,26 @@ def print_comparisons(
     format: str,
     plot: Path | None,
 ) -> None:
-    """Comparisons of groups of arms. CSV has one heading, and with several experiments a column that names them."""
+    """Comparisons of groups of arms; on the screen, what was decided comes last. CSV has one heading, and with several
+    experiments a column that names them.
+    """
     from tiebench.reporting.intervals import draw_intervals
-    from tiebench.reporting.tables import comparison_table, stack_comparisons
+    from tiebench.reporting.tables import comparison_table, list_answers, stack_comparisons
 
     if format == "json":
         print_json([comparison.model_dump(mode="json") for comparison in comparisons])
     elif format == "csv" and len(comparisons) > 1:
         print_table(stack_comparisons(comparisons), format=format)
+    elif format == "text":
+        for comparison in comparisons:
+            table, answers = comparison_table(comparison), list_answers(comparison)
+            print_table(replace(table, notes=table.notes[: -len(answers)]))
+            if lines := draw_intervals(comparison, width=find_width()):
+                print_line("\n".join([*lines, ""]))
+            print_line("\n".join(textwrap.fill(answer, find_width()) for answer in answers))
     else:
         for comparison in comparisons:
             print_table(comparison_table(comparison), format=format)
-            if format == "text" and (lines := draw_intervals(comparison, width=find_width())):
-                typer.echo("\n" + "\n".join(lines))
     if plot is not None:
         from tiebench.reporting.plots import plot_curves
 

@@ -20,7 +20,7 @@ from tiebench.cli.options import (
     Track,
     Wait,
 )
-from tiebench.cli.output import print_claims, print_costs
+from tiebench.cli.output import print_claims, print_costs, print_note
 from tiebench.cli.workflow import check_output, choose_format, complete_runs, gather_settings
 
 
@@ -71,6 +71,10 @@ def reproduce(
         for plan in (plan for plan in plans.values() if plan.experiment.name not in uncountable):
             complete_runs(plan.experiment, plan.runs, settings=settings, jobs=jobs, quiet=quiet)
         evidence.kept.clear()
+    if overrides and (num_others := evidence.count_others()):
+        print_note(
+            f"finished runs with another recipe than --set asks for: {num_others}; without --no-train, it is trained"
+        )
     say = (lambda message: None) if quiet else functools.partial(typer.echo, err=True)
     complete_measurements(papers, evidence=evidence, only=only, say=say, train=not no_train, data_dir=data_dir)
     print_claims(judge_papers(papers, evidence=evidence, only=only), papers, format=format)

@@ -14,15 +14,13 @@ from tiebench.errors import TiebenchError
 from tiebench.files import cache_folder, compute_digest, make_folder, sync, write_text
 
 MANIFEST = "manifest.json"
-FULLY_VERIFIED_BYTES = 64 * 2**20
 
 
 def keep_folder(name: str, *, build: Callable[[Path], None]) -> Path:
     """The intact folder `name` of the cache, built by `build(folder)` when there is none.
 
-    Files up to 64 MiB are read and compared with their digest at every opening. A larger file is taken as intact
-    when its size and its modification time are those of the manifest, and read in full when the time differs. An intact
-    folder needs no right to write. Of two processes, one builds and the other waits for it.
+    Every file is read and compared with its digest at every opening. An intact folder needs no right to write. Of two
+    processes, one builds and the other waits for it.
 
     Raises TiebenchError when the cache cannot be read or written.
     """
@@ -46,7 +44,7 @@ def is_intact(folder: Path) -> bool:
     """Whether every file of the manifest is there, as it was."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        return bool(manifest) and all(_matches_manifest(folder / name, entry) for name, entry in manifest.items())
+        return bool(manifest) and all(compute_digest(folder / name) == digest for name, digest in manifest.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
@@ -70,21 +68,7 @@ def _build_folder(folder: Path, *, build: Callable[[Path], None]) -> None:
 
 
 def _write_manifest(folder: Path) -> None:
-    manifest = {file.name: _describe_file(file) for file in sorted(folder.iterdir())}
+    manifest = {file.name: compute_digest(file) for file in sorted(folder.iterdir())}
     for file in folder.iterdir():
         sync(file)
     write_text(json.dumps(manifest, indent=1), file=folder / MANIFEST)
-
-
-def _describe_file(file: Path) -> dict[str, int | str]:
-    status = file.stat()
-    return {"num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": compute_digest(file)}
-
-
-def _matches_manifest(file: Path, entry: dict[str, int | str]) -> bool:
-    status = file.stat()
-    if status.st_size != entry["num_bytes"]:
-        return False
-    if status.st_size > FULLY_VERIFIED_BYTES and status.st_mtime_ns == entry["mtime_ns"]:
-        return True
-    return compute_digest(file) == entry["sha256"]

@@ -41,7 +41,7 @@ class Table:
 
 def comparison_table(comparison: Comparison) -> Table:
     """One row per arm: the change from the first arm and its p, perplexities (bits per byte where vocabularies differ),
-    parameters, and the epoch of the scored checkpoint. Below stand what was decided, and what the figures mean.
+    parameters, and the epoch of the scored checkpoint. Below stand what the figures mean, and last what was decided.
     """
     headlines = {contrast.arm: contrast.headline for contrast in comparison.contrasts}
     p_values = {contrast.arm: _find_p(contrast) for contrast in comparison.contrasts}
@@ -57,16 +57,20 @@ def comparison_table(comparison: Comparison) -> Table:
         total, epoch = summary.parameters.total, describe_epochs(summary.epochs)
         rows.append((summary.arm, headlines.get(summary.arm), p_values.get(summary.arm), *spreads, total, epoch))
     metric = "perplexity" if comparison.unit == "token" else "bits per byte"
-    decided = (contrast.sentence + "." for contrast in comparison.contrasts)
     return drop_empty_columns(
         Table(
             title=f"{comparison.experiment}: {metric} by arm",
             columns=tuple(columns),
             rows=tuple(rows),
             caption=comparison.caption,
-            notes=(*decided, *_describe_arms(comparison.arms), *comparison.notes),
+            notes=(*_describe_arms(comparison.arms), *comparison.notes, *list_answers(comparison)),
         )
     )
+
+
+def list_answers(comparison: Comparison) -> list[str]:
+    """The sentence in which each arm's comparison ends."""
+    return [f"{contrast.sentence}." for contrast in comparison.contrasts]
 
 
 def stack_comparisons(comparisons: Sequence[Comparison]) -> Table:
