@@ -37,7 +37,8 @@ def render_grid_files(grid: Grid, results: Sequence[CellResult], records: Sequen
 
 def render_grid_page(grid: Grid, results: Sequence[CellResult], records: Sequence[Sequence[Record]]) -> str:
     """The finding, the heat map, the cells by value and one by one, and how to make them again."""
-    cells = replace(grid_table(grid, results), caption="")
+    cells = grid_table(grid, results)
+    cells = replace(cells, notes=cells.notes[:-1])  # the finding stands at the top
     finding = escape_markdown(describe_finding(grid, results))
     parts = [
         f"# {escape_markdown(grid.name)}",

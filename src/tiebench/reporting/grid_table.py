@@ -20,6 +20,7 @@ def grid_table(grid: Grid, results: Sequence[CellResult], *, brief: bool = False
     """One row per cell: its values, the change of bits per byte and what is decided.
 
     Then follow the bits per byte of both arms, p, parameters and tuned values, unless `brief`, for a terminal.
+    The last note is the finding.
     """
     arms = next(([summary.arm for summary in result.arms] for result in results if result.arms), [])
     columns = [*(Column(name) for name in name_axes(grid)), Column("change", "change"), Column("outcome")]
@@ -36,8 +37,7 @@ def grid_table(grid: Grid, results: Sequence[CellResult], *, brief: bool = False
             (*result.values.values(), *_list_figures(result, arms), *(_show_tuned(result, *each) for each in tuned))
             for result in results
         ),
-        caption=describe_finding(grid, results),
-        notes=tuple(describe_figures(results)),
+        notes=(*describe_figures(results), describe_finding(grid, results)),
         num_keys=len(grid.axes),
     )
     return keep_first_columns(table, len(grid.axes) + 2) if brief else table
