@@ -99,7 +99,8 @@ def test_the_quickstart_compares_tied_with_untied_at_several_seeds():
     experiment = load(CONFIGS / "quickstart.yaml")
     assert list(experiment.arms) == ["untied", "tied"] and len(experiment.seeds) >= 3
     assert experiment.arms["tied"].corpus.type == "pydocs", "what every machine has"
-    assert experiment.declared == ("tie",)
+    assert experiment.declared == ("tie", "training.optimizer.learning_rate")
+    assert experiment.untuned == ["untied", "tied"], "each gets its own"
 
 
 def test_the_authors_program_of_2017_is_the_text_with_their_switches():

@@ -14,7 +14,7 @@ from tiebench.comparison.pairing import Comparison, compare_arms
 from tiebench.errors import UsageError
 from tiebench.execution.plan import Plan, plan_runs
 from tiebench.execution.settings import Settings
-from tiebench.execution.tuning import tune_arms
+from tiebench.execution.tuning import enter_choices, tune_arms
 from tiebench.experiment.loading import Experiment, load_experiment
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.reporting.pages import refresh_tables
@@ -90,7 +90,7 @@ def compare(
     plan = plan_runs(runs, settings=settings)
     if plan.pending:
         raise UsageError(f"{plan.pending[0].name} is not finished", "train it first: tiebench.train(experiment)")
-    records = [plan.finished[run.name] for run in plan.runs]
+    records = enter_choices([plan.finished[run.name] for run in plan.runs], experiment)
     names = list(arms) or list(experiment.arms)
     by_arm = {name: [record for record in records if record.arm == name] for name in names}
     store = settings.store

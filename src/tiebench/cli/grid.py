@@ -107,8 +107,9 @@ def train_cells(grid: "Grid", seeds: list[int], *, settings: "Settings", jobs: s
 def find_cell_records(cell: "Cell", seeds: list[int], *, settings: "Settings") -> list["Record"]:
     """The finished runs of a cell, at these seeds or at those of the file; of a tuned arm, with the values chosen."""
     from tiebench.execution.finished import find_finished
-    from tiebench.execution.tuning import tune_arms
+    from tiebench.execution.tuning import enter_choices, tune_arms
 
-    runs = tune_arms(cell.experiment, settings=settings).list_runs(seeds=seeds)
-    found = [find_finished(run, settings=settings) for run in runs if not run.is_untuned]
-    return [record for record in found if record is not None]
+    experiment = tune_arms(cell.experiment, settings=settings)
+    runs = [run for run in experiment.list_runs(seeds=seeds) if not run.is_untuned]
+    found = [find_finished(run, settings=settings) for run in runs]
+    return enter_choices([record for record in found if record is not None], experiment)

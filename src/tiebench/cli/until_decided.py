@@ -111,6 +111,7 @@ def _find_finished_pairs(
 ) -> list[tuple["Record", "Record"]]:
     """The pairs at these seeds, trained side by side where they are missing; without training, those that are there."""
     from tiebench.execution.finished import find_finished
+    from tiebench.execution.tuning import enter_choices
 
     runs = [run for run in experiment.list_runs(arms=list(arms), seeds=seeds) if not run.is_untuned]
     if len(runs) < len(arms) * len(seeds):
@@ -119,5 +120,5 @@ def _find_finished_pairs(
     if train and not all(found.values()):
         records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
         found = {run.name: record for run, record in zip(runs, records, strict=True)}
-    kept = [found[run.name] for run in runs]
+    kept = [record and enter_choices([record], experiment)[0] for record in (found[run.name] for run in runs)]
     return [(one, other) for one, other in zip(kept[::2], kept[1::2], strict=True) if one and other]

@@ -57,8 +57,9 @@ def tune_experiment(
 
     def train_trials(plan: "Plan", place: "Settings") -> list["Record"]:
         if not quiet:
-            known = f", {number - len(plan.runs)} of them finished" if number > len(plan.runs) else ""
-            print_note(f"tuning {experiment.name}: {number} trials{known}; each arm gets its best on validation text")
+            known = f" ({number - len(plan.runs)} are finished)" if number > len(plan.runs) else ""
+            what = "each arm gets the values with its lowest validation perplexity"
+            print_note(f"{experiment.name}: {number} trials first{known}; {what}")
         return _train_runs(plan, settings=place, jobs=jobs, quiet=quiet, on_record=lambda record: None)
 
     said = {"say": print_note} if not quiet else {}
@@ -161,6 +162,7 @@ def train_arms(
     trained where they are missing; with `train=False` only looked for. What could not be compared is not trained.
     """
     from tiebench.comparison.checks import check_specs
+    from tiebench.execution.tuning import enter_choices
     from tiebench.experiment.loading import load_experiment
 
     experiment = load_experiment(config, overrides=overrides)
@@ -175,6 +177,7 @@ def train_arms(
         records = find_records(experiment, runs, settings=settings, quiet=quiet)
     if not seeds:
         records += find_other_seeds(experiment, records, names=names, settings=settings)
+    records = enter_choices(records, experiment)
     return {name: [record for record in records if record.arm == name] for name in names}
 
 
@@ -202,21 +205,23 @@ def find_other_seeds(
             continue
         if (record.arm, record.seed) not in known:
             (run,) = experiment.list_runs(arms=[record.arm], seeds=[record.seed])
-            if run.signature == record.signature:
+            if run.signature == record.signature and not run.is_untuned:
                 found.append(record)
     return found
 
 
 def announce_quickstart(names: list[str], *, quiet: bool) -> str:
     """Without any run, the bundled quickstart answers, if it has these arms."""
+    from tiebench.execution.tuning import list_trials
     from tiebench.experiment.bundled import QUICKSTART
     from tiebench.experiment.loading import load_experiment
 
     experiment = load_experiment(QUICKSTART)
     runs = experiment.list_runs(arms=names)
     if not quiet:
-        number = len(runs)
-        print_note(f"no runs yet: training the bundled quickstart first ({number} runs, a few minutes)")
+        num_trials = len(list_trials(experiment, arms=names))
+        first = f"{num_trials} trials and " if num_trials else ""
+        print_note(f"no runs yet: training the bundled quickstart first ({first}{len(runs)} runs, a few minutes)")
     return QUICKSTART
 
 

@@ -16,6 +16,7 @@ from tiebench.comparison.difference import TokenNLL, Unit, estimate_differences
 from tiebench.comparison.planning import SeedPlan, plan_seeds
 from tiebench.comparison.sequential import Decision
 from tiebench.comparison.sources import SeedRule
+from tiebench.comparison.tuning_notes import describe_tuning
 from tiebench.experiment import differences
 from tiebench.experiment.block import Block
 from tiebench.experiment.corpus_config import SPLITS
@@ -93,7 +94,8 @@ def compare_arms(
         arms, unit=unit, token_nll=token_nll, seed_rule=seed_rule, margin=margin, others=others, decision=decision
     )
     headlines = {contrast.arm: contrast.headline for contrast in contrasts if contrast.headline}
-    notes = describe_method(
+    notes = describe_tuning(arms)
+    notes += describe_method(
         headlines,
         left_out=left_out,
         train_is_running=not has_train_pass(everything),

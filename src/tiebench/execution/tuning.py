@@ -12,13 +12,14 @@ from tiebench.errors import TiebenchError
 from tiebench.execution.finished import find_finished
 from tiebench.execution.plan import Plan, plan_runs
 from tiebench.execution.settings import Settings
+from tiebench.experiment.candidates import Candidate, shorten_paths, write_plainly
 from tiebench.experiment.corpus_config import TextConfig
 from tiebench.experiment.loading import Experiment
 from tiebench.experiment.run_spec import RunSpec
-from tiebench.experiment.tuning import Candidate, shorten_paths, write_plainly
+from tiebench.experiment.tuning_config import TunedValues
 from tiebench.results.record import Record
 from tiebench.results.store import Store
-from tiebench.results.tuning import (
+from tiebench.results.trials import (
     ArmTuning,
     TrialResult,
     TuningResult,
@@ -55,7 +56,8 @@ def tune_arms(
     """The experiment with the values that trials chose for each of `arms` (none: all), ready for `list_runs`.
 
     An experiment without `tuning:` comes back as it is, and so does one that was tuned. `train(plan, settings)` makes
-    the trials that are missing; without it, arms whose trials are not all there stay untuned (`Experiment.untuned`).
+    the trials that are missing; without it, an arm whose trials are not all there keeps what its finished runs say was
+    chosen before, and stays untuned where they say nothing (`Experiment.untuned`).
     `say` is told what was chosen for each arm, and how many trials are missing. What was found is kept in
     `tuning.json` in the folder of the experiment, which also stands in for trials that are gone.
 
@@ -72,11 +74,17 @@ def tune_arms(
         pairs = zip(missing, records, strict=True)
         found |= {trial.run.name: read_trial(record, trial.candidate.values) for trial, record in pairs}
     tunings: dict[str, ArmTuning] = {}
+    adopted: dict[str, TunedValues] = {}
     for arm in dict.fromkeys(trial.arm for trial in trials):
         asked = [trial.run.name for trial in trials if trial.arm == arm]
         results = [found[name] for name in asked if name in found]
         if len(results) < len(asked):
-            say(f"{arm}: {len(asked) - len(results)} of its {len(asked)} trials are missing, so nothing was chosen")
+            missed = f"{arm}: {len(asked) - len(results)} of its {len(asked)} trials are missing"
+            if known := _find_choice(experiment, arm, settings=settings):
+                adopted[arm] = known
+                say(f"{missed}; its runs were trained with what was chosen before. {describe_choice(arm, known)}")
+            else:
+                say(f"{missed}, so nothing was chosen")
             continue
         tuned = choose_values(experiment.tuning.config, results)
         if tuned is None:
@@ -85,7 +93,17 @@ def tune_arms(
         say(describe_choice(arm, tuned))
         tunings[arm] = ArmTuning(tuned=tuned, trials=results)
     _keep_results(experiment, tunings, settings=place)
-    return _set_values(experiment, tunings)
+    return _set_values(experiment, adopted | {arm: found.tuned for arm, found in tunings.items()})
+
+
+def enter_choices(records: Sequence[Record], experiment: Experiment) -> list[Record]:
+    """Records with what was chosen last: a run stays the same where its value was typed, or its grid was widened."""
+    return [
+        record.model_copy(update={"tuned": experiment.choices[record.arm]})
+        if record.arm in experiment.choices
+        else record
+        for record in records
+    ]
 
 
 def list_trials(experiment: Experiment, *, arms: Sequence[str] = ()) -> list[Trial]:
@@ -159,13 +177,24 @@ def _is_same_text(run: RunSpec, result: TrialResult, *, settings: Settings) -> b
     return open_corpus(corpus, data_dir=settings.data_dir, near=run.folder).checksum == result.corpus
 
 
-def _set_values(experiment: Experiment, tunings: dict[str, ArmTuning]) -> Experiment:
-    assert experiment.tuning is not None
+def _find_choice(experiment: Experiment, arm: str, *, settings: Settings) -> TunedValues | None:
+    """What the finished runs of an arm say was chosen for it, where it is one thing and still in the grid."""
+    candidates = experiment.tuning.candidates[arm] if experiment.tuning else ()
+    found: list[TunedValues] = []
+    for seed in experiment.seeds:
+        record = settings.store.read(settings.store.folder(experiment.name, arm, seed))
+        if record is not None and record.tuned is not None and record.tuned not in found:
+            found.append(record.tuned)
+    known = len(found) == 1 and any(candidate.values == found[0].chosen for candidate in candidates)
+    return found[0] if known else None
+
+
+def _set_values(experiment: Experiment, choices: dict[str, TunedValues]) -> Experiment:
+    candidates = experiment.tuning.candidates if experiment.tuning else {}
     specs = {
-        arm: next(each.spec for each in experiment.tuning.candidates[arm] if each.values == found.tuned.chosen)
-        for arm, found in tunings.items()
+        arm: next(each.spec for each in candidates[arm] if each.values == tuned.chosen)
+        for arm, tuned in choices.items()
     }
-    choices = {arm: found.tuned for arm, found in tunings.items()}
     return replace(experiment, arms=experiment.arms | specs, choices=experiment.choices | choices)
 
 

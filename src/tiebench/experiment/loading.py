@@ -9,13 +9,13 @@ from pydantic import ValidationError
 from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment import schema
 from tiebench.experiment.bundled import find_config
+from tiebench.experiment.candidates import Tuning, build_tuning, decode_tuning, fill_values, list_tuned
 from tiebench.experiment.matching_config import Match, MatchConfig
 from tiebench.experiment.merging import apply_override, expand_shorthands, list_paths, merge, parse_override
 from tiebench.experiment.problems import Problem, explain_problems, raise_problems, shorten
 from tiebench.experiment.run_file import check_signature, is_run_record, read_run_record
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.top_level import ARM_BLOCKS, GRID, check_top
-from tiebench.experiment.tuning import Tuning, build_tuning, decode_tuning, fill_values, list_tuned
 from tiebench.experiment.tuning_config import TunedValues
 from tiebench.experiment.yaml_file import Document, read_document
 

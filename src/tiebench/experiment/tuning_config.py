@@ -17,9 +17,7 @@ Point = dict[str, Any]
 def _check_path(path: str) -> str:
     key, dot, rest = path.partition(".")
     if key != "training" or not dot or not all(rest.split(".")):
-        raise ValueError(
-            f"'{path}' is no training value; write its whole path, such as training.optimizer.learning_rate"
-        )
+        raise ValueError("write the path of a training value, such as training.optimizer.learning_rate")
     if rest in BUDGETS:
         raise ValueError(f"the budget is not tuned; give trials one of their own as tuning.{rest}")
     return path

@@ -8,8 +8,8 @@ from typing import Any
 from tiebench.comparison.captions import count_seeds, format_percent
 from tiebench.comparison.cells import CellResult
 from tiebench.comparison.difference import Difference
+from tiebench.experiment.candidates import shorten_paths
 from tiebench.experiment.grid import Grid
-from tiebench.experiment.tuning import shorten_paths
 from tiebench.experiment.tuning_config import TunedValues
 from tiebench.reporting.tables import Column, Table
 
@@ -110,7 +110,7 @@ def describe_figures(results: Sequence[CellResult]) -> list[str]:
         "Changes are in bits per byte of the test text, below 0 where the arm is better. A cell is decided where its "
         "own comparison is at p < 0.05; p is not adjusted over the cells, so that without any difference about one "
         "cell in twenty would still be called decided.",
-        *dict.fromkeys(_describe_interval(headline) for headline in headlines),
+        *dict.fromkeys(_describe_coverage(headline) for headline in headlines),
     ]
     if tuned := [found for result in results for found in result.tuned.values()]:
         notes.append(_describe_tuning(tuned))
@@ -133,7 +133,7 @@ def _list_figures(result: CellResult, arms: list[str]) -> list[Any]:
     return [headline, result.outcome, *spreads, headline.adjusted_p if headline else None, parameters]
 
 
-def _describe_interval(headline: Difference) -> str:
+def _describe_coverage(headline: Difference) -> str:
     """What the interval of a cell covers."""
     seeds = f"how training varies ({count_seeds(headline.num_seeds)} per arm)"
     if headline.covers == ("seeds", "text"):

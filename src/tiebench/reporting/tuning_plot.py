@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiebench.experiment.tuning import shorten_paths
+from tiebench.experiment.candidates import shorten_paths
 from tiebench.experiment.tuning_config import is_number
 from tiebench.files import open_atomic
 from tiebench.reporting.plots import COLOURS, save_figure
-from tiebench.results.tuning import TUNING_FILE, ArmTuning, TuningResult, average_trials, read_tuning
+from tiebench.results.trials import TUNING_FILE, ArmTuning, TuningResult, average_trials, read_tuning
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from tiebench.errors import TiebenchError
 from tiebench.experiment.block import Block
-from tiebench.experiment.tuning import shorten_paths, write_plainly
+from tiebench.experiment.candidates import shorten_paths, write_plainly
 from tiebench.experiment.tuning_config import Point, TunedValues, TuningConfig, is_number, sort_values
 from tiebench.files import write_text
 from tiebench.results.record import NUMERICS, Record
@@ -67,7 +67,8 @@ def average_trials(trials: Iterable[TrialResult]) -> list[tuple[Point, float | N
     found = []
     for group in seeds.values():
         finite = [trial.valid_perplexity for trial in group if trial.valid_perplexity is not None]
-        found.append((group[0].values, geometric_mean(finite) if len(finite) == len(group) else None))
+        mean = None if len(finite) < len(group) else finite[0] if len(finite) == 1 else geometric_mean(finite)
+        found.append((group[0].values, mean))
     return found
 
 
@@ -102,6 +103,14 @@ def describe_choice(arm: str, tuned: TunedValues) -> str:
         "its grid" if len(tuned.grid) == 1 else f"the grid of {' and of '.join(names[path] for path in tuned.edges)}"
     )
     return f"{text}; at the edge of {whose}: widen it"
+
+
+def describe_trials(tuned: TunedValues) -> str:
+    """`4 trials for each arm on the validation split, at seed 101 for 2 epochs; none was scored on the test split`."""
+    many = len(tuned.seeds) > 1
+    budget = "".join(f" for {number:,} {name}" for name, number in tuned.budget.items())
+    where = f"at seed{'s' if many else ''} {', '.join(map(str, tuned.seeds))}{budget}"
+    return f"{tuned.num_trials} trials for each arm on the validation split, {where}; the test split was not looked at"
 
 
 def write_tuning(result: TuningResult, folder: Path) -> Path:
