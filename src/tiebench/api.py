@@ -4,6 +4,7 @@ Settings are those of the command line. Nothing is printed; progress goes to a `
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def train(
     experiment.list_runs(arms=list(arms), seeds=list(seeds))
     make_trials = partial(_make_trials, watch=watch, jobs=str(jobs))
     experiment = tune_arms(experiment, settings=settings, arms=arms, train=make_trials)
-    if experiment.choices:
+    with suppress(OSError):  # a picture that cannot be written
         refresh_tuning_plot(settings.store.root / experiment.name)
     plan = plan_runs(experiment.list_runs(arms=list(arms), seeds=list(seeds)), settings=settings)
     if not plan.pending:

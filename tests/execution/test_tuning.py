@@ -1,6 +1,7 @@
 """Trials choose the values of each arm: equal trials, on the validation split, on seeds of their own."""
 
 import json
+import signal
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -118,22 +119,41 @@ def test_a_run_that_diverges_is_an_error_as_ever(write_experiment, settings):
         execute_run(run, settings=settings)
 
 
+class StopInThird(Callback):
+    """A SIGTERM at the first evaluation of the third trial."""
+
+    def __init__(self, index):
+        self.index = index
+
+    def report_evaluation(self, point):
+        if self.index == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+
+class Listen(Callback):
+    def __init__(self, said):
+        self.said = said
+
+    def say(self, message):
+        self.said.append(message)
+
+
 def test_tuning_that_is_stopped_goes_on_with_what_is_missing(load, settings):
-    def stop_after_two(plan, place):
-        records = make_trials(replace(plan, runs=plan.runs[:2]), place)
-        raise Interrupted(f"{len(records)} trials were finished")
+    def stop_in_third(plan, place):
+        return execute(plan, settings=place, watch=lambda run, index: StopInThird(index), jobs="1")
 
     with pytest.raises(Interrupted):
-        tune_arms(load(), settings=settings, train=stop_after_two)
+        tune_arms(load(), settings=settings, train=stop_in_third)
     assert len(read_trials(settings)) == 2 and not (settings.store.root / "tiny" / "tuning.json").exists()
-    made = []
+    made, said = [], []
 
-    def count_trials(plan, place):
-        made.extend(run.name for run in plan.pending)
-        return make_trials(plan, place)
+    def go_on(plan, place):
+        made.extend(run.arm for run in plan.pending)
+        return execute(plan, settings=place, watch=lambda run, index: Listen(said), jobs="1")
 
-    stopped = tune_arms(load(), settings=settings, train=count_trials)
-    assert len(made) == 4
+    stopped = tune_arms(load(), settings=settings, train=go_on)
+    assert len(made) == 4 and made[0] == "untied+learning_rate-2"
+    assert any("untied+learning_rate-2/seed-101: going on from step" in line for line in said)
     apart = Settings(store=Store(settings.store.root.parent / "apart"), device="cpu")
     assert stopped.choices == tune_arms(load(), settings=apart, train=make_trials).choices
 

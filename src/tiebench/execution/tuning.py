@@ -66,7 +66,7 @@ def tune_arms(
     trials = list_trials(experiment, arms=arms)
     if not trials or experiment.tuning is None:
         return experiment
-    place = replace(settings, store=Store(settings.store.root / experiment.name), track=())
+    place = replace(settings, store=Store(settings.store.root / experiment.name), track=())  # trackers follow results
     found = find_results(trials, settings=place)
     missing = [trial for trial in trials if trial.run.name not in found]
     if missing and train is not None:

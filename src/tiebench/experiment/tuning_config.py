@@ -28,7 +28,7 @@ GridPath = Annotated[str, AfterValidator(_check_path)]
 
 
 class TuningConfig(Block):
-    """Point that each arm gets by trials of its own, on the validation split.
+    """Values that each arm gets by trials of its own, on the validation split.
 
     Every combination of the values in `grid` (dotted paths below `training`) is tried for every arm at each of `seeds`,
     which serve nothing else, with a budget of the trials' own if one is given. An arm is then trained with the

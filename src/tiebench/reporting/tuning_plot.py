@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 from tiebench.experiment.candidates import shorten_paths
 from tiebench.experiment.tuning_config import is_number
 from tiebench.files import open_atomic
-from tiebench.reporting.plots import COLOURS, save_figure
+from tiebench.reporting.plots import COLOURS, save_figure, style_perplexity
 from tiebench.results.trials import TUNING_FILE, ArmTuning, TuningResult, average_trials, read_tuning
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PLOT_FILE = "tuning.svg"
+
+Best = dict[float, float | None]
+"""Value to perplexity; None where it diverged."""
 
 
 def refresh_tuning_plot(folder: Path) -> None:
@@ -41,25 +44,24 @@ def plot_tuning(result: TuningResult, *, file: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    paths = find_axes(result)
-    figure = Figure(figsize=(1.5 + 5 * len(paths), 4.2), layout="constrained")
+    names = shorten_paths(find_axes(result))
+    figure = Figure(figsize=(1.5 + 5 * len(names), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    names = shorten_paths(paths)
-    for place, path in enumerate(paths):
-        axes = figure.add_subplot(1, len(paths), place + 1)
+    for place, (path, name) in enumerate(names.items(), start=1):
+        axes = figure.add_subplot(1, len(names), place)
+        best = {arm: find_best(found, path) for arm, found in result.arms.items()}
         for index, (arm, found) in enumerate(result.arms.items()):
-            _draw_trials(axes, arm, found, path=path, colour=COLOURS[index % len(COLOURS)])
-        tried = {value for found in result.arms.values() for value in found.tuned.grid[path]}
-        _style_axes(axes, name=names[path], values=sorted(tried))
+            _draw_trials(axes, arm, best[arm], chosen=found.tuned.chosen[path], colour=COLOURS[index % len(COLOURS)])
+        _style_axes(axes, list(best.values()), name=name)
     figure.suptitle(f"{result.experiment}: trials", x=0.01, ha="left", fontsize=12, fontweight="bold")
     with open_atomic(file) as aside:
         save_figure(figure, aside, suffix=file.suffix)
     return file
 
 
-def find_best(found: ArmTuning, path: str) -> dict[float, float | None]:
+def find_best(found: ArmTuning, path: str) -> Best:
     """Value to the lowest validation perplexity with it; None where all its trials diverged."""
-    best: dict[float, float | None] = {}
+    best: Best = {}
     for values, perplexity in average_trials(found.trials):
         known = best.setdefault(values[path], perplexity)
         if perplexity is not None and (known is None or perplexity < known):
@@ -67,29 +69,26 @@ def find_best(found: ArmTuning, path: str) -> dict[float, float | None]:
     return dict(sorted(best.items()))
 
 
-def _draw_trials(axes: "Axes", arm: str, found: ArmTuning, *, path: str, colour: str) -> None:
-    best = find_best(found, path)
+def _draw_trials(axes: "Axes", arm: str, best: Best, *, chosen: float, colour: str) -> None:
     points = [(value, perplexity) for value, perplexity in best.items() if perplexity is not None]
-    label = f"{arm}  {found.tuned.chosen[path]:g}"
+    label = f"{arm}  {chosen:g}"
     axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.8, marker="o", markersize=4, label=label)
-    chosen = found.tuned.chosen[path], found.tuned.valid_perplexity
-    axes.plot(*chosen, marker="o", markersize=10, markerfacecolor="none", color=colour)
+    axes.plot(chosen, dict(points)[chosen], marker="o", markersize=10, markerfacecolor="none", color=colour)
     diverged = [value for value, perplexity in best.items() if perplexity is None]
     across = axes.get_xaxis_transform()
     axes.plot(diverged, [0.97] * len(diverged), "x", color=colour, transform=across, clip_on=False)
 
 
-def _style_axes(axes: "Axes", *, name: str, values: list[float]) -> None:
-    from matplotlib.ticker import FuncFormatter, NullLocator
+def _style_axes(axes: "Axes", best: list[Best], *, name: str) -> None:
+    from matplotlib.ticker import NullLocator
 
+    values = sorted({value for found in best for value in found})
+    perplexities = [perplexity for found in best for perplexity in found.values() if perplexity is not None]
     if values[0] > 0:
         axes.set_xscale("log")
     axes.set_xticks(values, [f"{value:g}" for value in values])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel(name)
     axes.set_ylabel("validation perplexity")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
+    style_perplexity(axes, lowest=min(perplexities), highest=max(perplexities))
     axes.legend(frameon=False, title="arm, chosen", alignment="left")
