@@ -23,8 +23,12 @@ def check(
     from tiebench.execution.forecast import estimate_times, estimate_trials, list_surprises
     from tiebench.execution.matching import match_runs
     from tiebench.execution.tuning import list_trials
+    from tiebench.experiment.grid import is_grid
     from tiebench.experiment.loading import load_experiment
 
+    if is_grid(config):
+        check_grid(config, overrides, as_json=as_json)
+        return
     experiment = load_experiment(config, overrides=overrides)
     runs = match_runs(experiment.list_runs(arms=arms, seeds=[experiment.seeds[0]]), data_dir=data_dir)
     counts = count_arms(runs, data_dir=data_dir)
@@ -64,6 +68,22 @@ def check(
 
 def _tell_time(time: "RunTime") -> str:
     return f"{'about' if time.timed else 'at least'} {format_duration(time.seconds)}"
+
+
+def check_grid(config: str, overrides: list[str], *, as_json: bool) -> None:
+    """Resolve every cell, and say how many there are."""
+    from tiebench.experiment.grid import load_grid
+
+    grid = load_grid(config, overrides=overrides)
+    if as_json:
+        axes = {axis.key: [value.shown for value in axis.values] for axis in grid.axes}
+        print_json({"grid": grid.name, "axes": axes, "cells": [cell.experiment.name for cell in grid.cells]})
+        return
+    for axis in grid.axes:
+        print_line(f"{axis.key}: {', '.join(value.shown for value in axis.values)}")
+    first = grid.cells[0].experiment
+    numbers = (count_things(len(found), name) for found, name in ((first.arms, "arm"), (first.seeds, "seed")))
+    print_line(f"{count_things(len(grid.cells), 'cell')} x {' x '.join(numbers)}. Nothing is wrong with {grid.source}.")
 
 
 def count_things(number: int, name: str) -> str:

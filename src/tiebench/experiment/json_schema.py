@@ -64,6 +64,17 @@ def build_json_schema() -> dict[str, Any]:
                 "additionalProperties": arm,
                 "description": "What differs, by arm; what stands above is shared by all.",
             },
+            "grid": {
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": {
+                    "anyOf": [
+                        {"type": "array", "minItems": 1, "items": {"not": {"type": ["array", "object"]}}},
+                        {"type": "object", "minProperties": 1, "propertyNames": {"pattern": f"^{NAME.pattern}$"}},
+                    ]
+                },
+                "description": "Many experiments in one file: dotted keys, each with its values, or blocks by label.",
+            },
         },
         "$defs": spec["$defs"],
     }

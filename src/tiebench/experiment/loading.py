@@ -15,7 +15,7 @@ from tiebench.experiment.merging import apply_override, expand_shorthands, list_
 from tiebench.experiment.problems import Problem, explain_problems, raise_problems, shorten
 from tiebench.experiment.run_file import check_signature, is_run_record, read_run_record
 from tiebench.experiment.run_spec import RunSpec
-from tiebench.experiment.top_level import ARM_BLOCKS, check_top
+from tiebench.experiment.top_level import ARM_BLOCKS, GRID, check_top
 from tiebench.experiment.tuning_config import TunedValues
 from tiebench.experiment.yaml_file import Document, read_document
 
@@ -127,6 +127,9 @@ def resolve_document(document: Document, *, altered: tuple[str, ...] = ()) -> Ex
     if {"paper", "claims"} <= data.keys():
         hint = "`tiebench reproduce FILE` checks it"
         raise UsageError(f"{document.source} is a file of claims, not an experiment", hint)
+    if GRID in data:
+        hint = f"`tiebench grid {document.source}` runs and compares all of them"
+        raise UsageError(f"{document.source} is a grid of experiments, not a single one", hint)
     problems = check_top(data)
     base = expand_shorthands({key: value for key, value in data.items() if key in ARM_BLOCKS})
     written = data.get("arms")

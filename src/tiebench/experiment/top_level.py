@@ -9,6 +9,7 @@ from tiebench.experiment.schema import NAME, ArmSpec
 
 TOP_KEYS = ("name", "description", "seeds", "tuning", "arms")
 ARM_BLOCKS = tuple(ArmSpec.model_fields)
+GRID = "grid"  # of many experiments in one file (experiment/grid.py)
 LONGEST_NAME = 100
 MOST_SEEDS = 10_000
 
