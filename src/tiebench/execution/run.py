@@ -33,6 +33,7 @@ from tiebench.models.language_model import (
 from tiebench.results import record as records
 from tiebench.results.record import VOCABULARY_FILE, WEIGHTS_FILE, Record
 from tiebench.results.target_decades import write_target_decades
+from tiebench.results.token_nll import write_token_nll
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import CHECKPOINT_FILE, read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
@@ -104,7 +105,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     files = [records.write_curve([records.CurvePoint(**point) for point in state.curve], folder)]
     if not run.is_trial:
         decades = find_target_decades(data.streams, vocabulary_size=data.vocabulary.size)
-        files += [records.write_token_nll(scores["test"].token_nll, folder), write_target_decades(decades, folder)]
+        files += [write_token_nll(scores["test"].token_nll, folder), write_target_decades(decades, folder)]
         files.append(folder / WEIGHTS_FILE)
     provenance = environment.describe_provenance(started=started, device=device, precision=state.precision)
     digests = {file.name: compute_digest(file) for file in files}
