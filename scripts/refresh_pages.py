@@ -88,7 +88,8 @@ def render_results(results: Path) -> str:
     grids = sorted(Path(name).stem for name in render_grids(results) if name.endswith(".md"))
     pages = [f"Grids have pages of their own: {', '.join(f'[{name}]({name}.md)' for name in grids)}."] if grids else []
     opening = "\n\n".join([*pages, render_claims(outcomes, papers=papers)])
-    return render_results_readme(records, token_nll=store.token_nll, curve=store.curve, opening=opening)
+    read = {"token_nll": store.token_nll, "curve": store.curve, "decades": store.target_decades}
+    return render_results_readme(records, **read, opening=opening)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,9 @@ def compare(
     names = list(arms) or list(experiment.arms)
     by_arm = {name: [record for record in records if record.arm == name] for name in names}
     store = settings.store
-    return compare_arms(put_baseline_first(by_arm), token_nll=store.token_nll, curve=store.curve)
+    return compare_arms(
+        put_baseline_first(by_arm), token_nll=store.token_nll, curve=store.curve, decades=store.target_decades
+    )
 
 
 def reproduce(

@@ -14,10 +14,11 @@ from tiebench.cli.app import app
 from tiebench.comparison.checks import check_comparable
 from tiebench.errors import TiebenchError, UsageError
 from tiebench.execution.execute import execute
+from tiebench.execution.matching import match_runs
 from tiebench.execution.plan import plan_runs
 from tiebench.execution.run import execute_run
 from tiebench.execution.settings import Settings
-from tiebench.execution.tuning import list_trials, tune_arms
+from tiebench.execution.tuning import list_trials, match_trials, tune_arms
 from tiebench.experiment.loading import load_experiment
 from tiebench.results.record import read_record
 from tiebench.results.store import Store
@@ -107,7 +108,7 @@ def test_a_trial_that_diverged_counts_as_the_worst_and_is_not_made_again(load, s
 
 
 def test_arms_of_which_every_trial_diverged_are_an_error(load, settings):
-    with pytest.raises(TiebenchError, match="all 2 trials of 'untied' diverged") as error:
+    with pytest.raises(TiebenchError, match="no value of the grid served 'untied'") as error:
         tune_arms(load(grid={RATE: [1e29, TOO_LARGE]}), settings=settings, train=make_trials)
     assert "smaller values in tuning.grid" in error.value.hint
 
@@ -197,10 +198,19 @@ def test_without_training_an_arm_with_missing_trials_stays_untuned(load, setting
     said = []
     experiment = tune_arms(load(), settings=settings, say=said.append)
     assert experiment.untuned == ["untied"] and list(experiment.choices) == ["tied"]
-    assert "untied: 3 of its 3 trials are missing, so nothing was chosen" in said
+    assert "untied has 0 of its 3 trials, so nothing was chosen" in said
     (run,) = experiment.list_runs(arms=["untied"])
     with pytest.raises(UsageError, match="still to be tuned"):
         execute_run(run, settings=settings)
+
+
+def test_a_matched_arm_is_tried_at_the_width_it_will_have(write_experiment, settings):
+    arms = {"untied": {"tie": False}, "tied": {"tie": True, "match": {"parameters": "untied"}}}
+    experiment = load_experiment(write_experiment(arms=arms, tuning=TUNING))
+    (run,) = match_runs(experiment.list_runs(arms=["tied"]))
+    tried = match_trials(list_trials(experiment, arms=["tied"]), settings=settings)
+    assert run.spec.architecture.width > 16
+    assert {trial.spec.architecture.width for trial in tried} == {run.spec.architecture.width}
 
 
 def test_a_seed_of_the_trials_is_no_seed_of_a_run(load):
@@ -234,7 +244,7 @@ def test_the_commands_tune_first_say_what_was_chosen_and_show_it(write_experimen
     assert "4 trials come first, 2 for each of untied, tied: about" in cost.stdout.replace("\n", " ")
     assert json.loads(invoke(["check", str(file), "--json"]).stdout)["tuning"]["trials"] == 4
     nothing = invoke(["compare", "--config", str(file), "--no-train"])
-    assert nothing.exit_code == 2 and "tied: 2 of its 2 trials are missing, so nothing was chosen" in nothing.stderr
+    assert nothing.exit_code == 2 and "tied has 0 of its 2 trials, so nothing was chosen" in nothing.stderr
     done = invoke(["compare", "--config", str(file), "--jobs", "1"])
     assert done.exit_code == 0, done.output
     assert "tiny: 4 trials first" in done.stderr and "tied: learning_rate" in done.stderr

@@ -43,7 +43,9 @@ def test_a_record_lies_where_it_says_and_its_spec_has_its_signature(folder):
 def test_the_experiment_file_asks_for_this_very_run(folder):
     record = read_record(folder)
     experiment = CELLS.get(record.experiment) or load_experiment(ROOT / "configs" / f"{record.experiment}.yaml")
-    experiment = tune_arms(experiment, settings=Settings(store=Store(ROOT / "results"), device="cpu"))
+    experiment = tune_arms(
+        experiment, settings=Settings(store=Store(ROOT / "results"), device="cpu")
+    )
     (run,) = experiment.list_runs(arms=[record.arm], seeds=[record.seed])
     assert run.signature == record.signature, f"{record.experiment}.yaml has another recipe for {record.arm} now"
 

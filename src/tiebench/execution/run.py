@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from tiebench.corpora.frequencies import find_target_decades
 from tiebench.corpora.vocabulary import save_vocabulary
 from tiebench.errors import Diverged, TiebenchError
 from tiebench.execution import environment
@@ -31,6 +32,7 @@ from tiebench.models.language_model import (
 )
 from tiebench.results import record as records
 from tiebench.results.record import VOCABULARY_FILE, WEIGHTS_FILE, Record
+from tiebench.results.target_decades import write_target_decades
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import CHECKPOINT_FILE, read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
@@ -101,7 +103,9 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     state = trainer.state
     files = [records.write_curve([records.CurvePoint(**point) for point in state.curve], folder)]
     if not run.is_trial:
-        files += [records.write_token_nll(scores["test"].token_nll, folder), folder / WEIGHTS_FILE]
+        decades = find_target_decades(data.streams, vocabulary_size=data.vocabulary.size)
+        files += [records.write_token_nll(scores["test"].token_nll, folder), write_target_decades(decades, folder)]
+        files.append(folder / WEIGHTS_FILE)
     provenance = environment.describe_provenance(started=started, device=device, precision=state.precision)
     digests = {file.name: compute_digest(file) for file in files}
     record = Record(
@@ -201,6 +205,7 @@ def _describe_corpus(data: RunData) -> records.CorpusFacts:
         name=data.corpus.name,
         checksum=data.corpus.checksum,
         facts=data.corpus.facts,
+        source_nats=data.corpus.source_nats,
         splits={
             split: records.SplitFacts(
                 tokens=stream.num_tokens, words=stream.num_words, bytes=stream.num_bytes, unknown=stream.num_unknown

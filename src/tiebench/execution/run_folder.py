@@ -21,9 +21,10 @@ from tiebench.results.store import (
     REPLACEMENT_FOLDER,
     hold_lock,
 )
+from tiebench.results.target_decades import TARGET_DECADES_FILE
 
 OWNER_FILE = ".owner"
-OF_A_FAILED_RUN = (SPEC_FILE, VOCABULARY_FILE, CURVE_FILE, TOKEN_NLL_FILE, WEIGHTS_FILE)
+OF_A_FAILED_RUN = (SPEC_FILE, VOCABULARY_FILE, CURVE_FILE, TOKEN_NLL_FILE, TARGET_DECADES_FILE, WEIGHTS_FILE)
 
 
 @contextmanager

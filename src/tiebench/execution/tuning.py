@@ -57,9 +57,9 @@ def tune_arms(
 
     An experiment without `tuning:` comes back as it is, and so does one that was tuned. `train(plan, settings)` makes
     the trials that are missing; without it, an arm whose trials are not all there keeps what its finished runs say was
-    chosen before, and stays untuned where they say nothing (`Experiment.untuned`).
-    `say` is told what was chosen for each arm, and how many trials are missing. What was found is kept in
-    `tuning.json` in the folder of the experiment, which also stands in for trials that are gone.
+    chosen before, and stays untuned where they say nothing (`Experiment.untuned`). `say` is told what was chosen for
+    each arm, and how many trials are missing. With `train`, what was found is kept in `tuning.json` in the folder of
+    the experiment, which also stands in for trials that are gone.
 
     Raises TiebenchError where all trials of an arm diverged, and what `train` raises.
     """
@@ -73,27 +73,33 @@ def tune_arms(
         records = train(plan_runs([trial.run for trial in missing], settings=place), place)
         pairs = zip(missing, records, strict=True)
         found |= {trial.run.name: read_trial(record, trial.candidate.values) for trial, record in pairs}
+    asked = {arm: [trial for trial in trials if trial.arm == arm] for arm in dict.fromkeys(each.arm for each in trials)}
+    chosen: dict[str, TunedValues] = {}
     tunings: dict[str, ArmTuning] = {}
-    adopted: dict[str, TunedValues] = {}
-    for arm in dict.fromkeys(trial.arm for trial in trials):
-        asked = [trial.run.name for trial in trials if trial.arm == arm]
-        results = [found[name] for name in asked if name in found]
-        if len(results) < len(asked):
-            missed = f"{arm}: {len(asked) - len(results)} of its {len(asked)} trials are missing"
-            if known := _find_choice(experiment, arm, settings=settings):
-                adopted[arm] = known
-                say(f"{missed}; its runs were trained with what was chosen before. {describe_choice(arm, known)}")
-            else:
-                say(f"{missed}, so nothing was chosen")
+    for arm, own in asked.items():
+        results = [found[trial.run.name] for trial in own if trial.run.name in found]
+        if len(results) == len(own):
+            chosen[arm] = _choose_best(experiment, arm, results)
+            tunings[arm] = ArmTuning(tuned=chosen[arm], trials=results)
+            say(describe_choice(arm, chosen[arm]))
             continue
-        tuned = choose_values(experiment.tuning.config, results)
-        if tuned is None:
-            hint = "try smaller values in tuning.grid, or set training.optimizer.clip_norm"
-            raise TiebenchError(f"{experiment.name}: all {len(results)} trials of '{arm}' diverged", hint)
-        say(describe_choice(arm, tuned))
-        tunings[arm] = ArmTuning(tuned=tuned, trials=results)
-    _keep_results(experiment, tunings, settings=place)
-    return _set_values(experiment, adopted | {arm: found.tuned for arm, found in tunings.items()})
+        there = f"{arm} has {len(results)} of its {len(own)} trials"
+        if known := _find_choice(experiment, arm, settings=settings):
+            chosen[arm] = known
+            say(f"{there}; its runs were trained with what was chosen before. {describe_choice(arm, known)}")
+        else:
+            say(f"{there}, so nothing was chosen")
+    if train is not None:
+        _keep_results(experiment, tunings, settings=place)
+    return _set_values(experiment, chosen)
+
+
+def _choose_best(experiment: Experiment, arm: str, results: list[TrialResult]) -> TunedValues:
+    tuned = choose_values(experiment.tuning.config, results) if experiment.tuning else None
+    if tuned is None:
+        hint = "try smaller values in tuning.grid, or set training.optimizer.clip_norm"
+        raise TiebenchError(f"{experiment.name}: no value of the grid served '{arm}': all diverged", hint)
+    return tuned
 
 
 def enter_choices(records: Sequence[Record], experiment: Experiment) -> list[Record]:

@@ -64,7 +64,7 @@ def draw_heat_map(grid: Grid, results: Sequence[CellResult]) -> str:
     groups = layout.list_groups()
     width = max(GAP + layout.panel_width * len(layout.panels[1]), 460)
     height = TOP + layout.panel_height * len(groups) + FOOT
-    parts = [_write_text(GAP, 28, _name_map(grid, results), size=15, weight="bold")]
+    parts = [_write_svg_text(GAP, 28, _name_map(grid, results), size=15, weight="bold")]
     for row, group in enumerate(groups):
         for column, panel in enumerate(layout.panels[1]):
             found = [result for place, result in places.items() if place[:-2] == (panel, *group)]
@@ -123,15 +123,15 @@ def _draw_panel(
     layout: _Layout, results: list[CellResult], *, title: str, left: int, top: int, limit: float
 ) -> list[str]:
     """`results` row by row."""
-    parts = [_write_text(left, top + 16, title, weight="bold")]
-    parts.append(_write_text(left + LABEL, top + 34, layout.columns[0], fill="#555"))
-    parts.append(_write_text(left + LABEL - 8, top + 50, layout.rows[0], anchor="end", fill="#555"))
+    parts = [_write_svg_text(left, top + 16, title, weight="bold")]
+    parts.append(_write_svg_text(left + LABEL, top + 34, layout.columns[0], fill="#555"))
+    parts.append(_write_svg_text(left + LABEL - 8, top + 50, layout.rows[0], anchor="end", fill="#555"))
     for column, value in enumerate(layout.columns[1]):
         centre = left + LABEL + CELL[0] * column + CELL[0] // 2
-        parts.append(_write_text(centre, top + 50, value, anchor="middle"))
+        parts.append(_write_svg_text(centre, top + 50, value, anchor="middle"))
     for row, value in enumerate(layout.rows[1]):
         middle = top + HEAD + CELL[1] * row + CELL[1] // 2 + 4
-        parts.append(_write_text(left + LABEL - 8, middle, value, anchor="end"))
+        parts.append(_write_svg_text(left + LABEL - 8, middle, value, anchor="end"))
     for place, result in enumerate(results):
         row, column = divmod(place, len(layout.columns[1]))
         parts += _draw_cell(result, x=left + LABEL + CELL[0] * column, y=top + HEAD + CELL[1] * row, limit=limit)
@@ -144,14 +144,14 @@ def _draw_cell(result: CellResult, *, x: int, y: int, limit: float) -> list[str]
     centre, headline, outcome = x + CELL[0] // 2, result.headline, result.outcome
     if headline is None or outcome is None:
         dashed = f'<rect {box} fill="#fff" stroke="#aaa" stroke-dasharray="3 3"/>'
-        return [dashed, _write_text(centre, y + 28, "not run", size=11, anchor="middle", fill="#555")]
+        return [dashed, _write_svg_text(centre, y + 28, "not run", size=11, anchor="middle", fill="#555")]
     parts = [f'<rect {box} fill="{choose_colour(headline.percent, limit=limit)}"/>']
     if outcome == "undecided":
         parts.append(f'<rect {box} fill="url(#undecided)"/>')
     weight = "normal" if outcome == "undecided" else "bold"
     change = f"{headline.percent:+.{1 if abs(headline.percent) >= 0.1 else 2}f} %".replace("-", "\N{MINUS SIGN}")
-    parts.append(_write_text(centre, y + 22, change, size=13, weight=weight, anchor="middle"))
-    parts.append(_write_text(centre, y + 38, outcome, size=10, anchor="middle"))
+    parts.append(_write_svg_text(centre, y + 22, change, size=13, weight=weight, anchor="middle"))
+    parts.append(_write_svg_text(centre, y + 38, outcome, size=10, anchor="middle"))
     return parts
 
 
@@ -164,14 +164,14 @@ def _draw_legend(x: int, y: int, *, limit: float) -> list[str]:
     ]
     ends = (0, f"\N{MINUS SIGN}{limit:g} %", "start"), (100, "0", "middle"), (200, f"+{limit:g} %", "end")
     for place, text, anchor in ends:
-        parts.append(_write_text(x + place, y + 28, text, size=11, anchor=anchor))
-    parts.append(_write_text(x, y + 44, "below 0: fewer bits, so better", size=11, fill="#555"))
+        parts.append(_write_svg_text(x + place, y + 28, text, size=11, anchor=anchor))
+    parts.append(_write_svg_text(x, y + 44, "below 0: fewer bits, so better", size=11, fill="#555"))
     parts.append(f'<rect x="{x + 230}" y="{y}" width="24" height="12" fill="#f7f7f7" stroke="#aaa"/>')
     parts.append(f'<rect x="{x + 230}" y="{y}" width="24" height="12" fill="url(#undecided)"/>')
-    return [*parts, _write_text(x + 262, y + 11, "the sign is not decided", size=11)]
+    return [*parts, _write_svg_text(x + 262, y + 11, "the sign is not decided", size=11)]
 
 
-def _write_text(
+def _write_svg_text(
     x: float, y: float, text: str, *, size: int = 12, weight: str = "normal", anchor: str = "start", fill: str = "#111"
 ) -> str:
     if not text:

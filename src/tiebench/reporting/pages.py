@@ -7,12 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tiebench.comparison.pairing import Comparison, compare_arms, group_by_arm
+from tiebench.comparison.pairing import Comparison, TokenDecades, compare_arms, group_by_arm
 from tiebench.errors import UsageError
 from tiebench.experiment.corpus_config import SPLITS
 from tiebench.files import sweep_folder, write_text
 from tiebench.reporting.calibration import calibration_table, compare_same_arms
 from tiebench.reporting.escaping import escape_csv, escape_markdown
+from tiebench.reporting.frequency_table import frequency_table
 from tiebench.reporting.render import render_table
 from tiebench.reporting.tables import ROLES, Table, comparison_table, runs_table
 from tiebench.results.record import CurvePoint, Record
@@ -70,6 +71,7 @@ def render_results_readme(
     *,
     token_nll: Callable[[Record], "np.ndarray | None"] = lambda record: None,
     curve: Callable[[Record], Sequence[CurvePoint]] = lambda record: (),
+    decades: TokenDecades = lambda record: None,
     opening: str = "",
 ) -> str:
     """The page on published records: per experiment what was found, what it means, and how to make it again.
@@ -77,7 +79,7 @@ def render_results_readme(
     `opening` is Markdown to stand before the experiments, such as the claims table (`claims_table.render_claims`).
     """
     records = list(records)
-    compare = partial(compare_arms, token_nll=token_nll, curve=curve, others=records)
+    compare = partial(compare_arms, token_nll=token_nll, curve=curve, decades=decades, others=records)
     sections = [_render_experiment(found, compare) for found in _by_experiment(records).values()]
     parts = ["# Results", GENERATED, *([opening] if opening else []), *(sections or ["There are no records yet."])]
     if pairs := compare_same_arms(records, token_nll=token_nll):
@@ -105,7 +107,10 @@ def _render_experiment(records: list[Record], compare: Callable[[dict[str, list[
 def _render_comparison(arms: dict[str, list[Record]], compare: Callable[[dict[str, list[Record]]], Comparison]) -> str:
     """The comparison, or the runs side by side with the reason why they may not be compared."""
     try:
-        return render_markdown_body(comparison_table(compare(arms)))
+        comparison = compare(arms)
+        by_frequency = frequency_table(comparison)
+        below = [render_table(by_frequency, format="markdown").rstrip("\n")] if by_frequency else []
+        return "\n\n".join([render_markdown_body(comparison_table(comparison)), *below])
     except UsageError as reason:
         records = [record for found in arms.values() for record in found]
         return f"{render_markdown_body(runs_table(records))}\n\nThese runs were not compared: {reason.message}."

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 from tiebench.experiment.candidates import shorten_paths
 from tiebench.experiment.tuning_config import is_number
-from tiebench.files import open_atomic
-from tiebench.reporting.plots import COLOURS, save_figure, style_perplexity
+from tiebench.reporting.plots import COLOURS, draw_panels, save_figure, style_perplexity
 from tiebench.results.trials import TUNING_FILE, ArmTuning, TuningResult, average_trials, read_tuning
 
 if TYPE_CHECKING:
@@ -41,22 +40,14 @@ def plot_tuning(result: TuningResult, *, file: Path) -> Path:
 
     What diverged has a cross at the top, the chosen value a ring. Returns the file.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     names = shorten_paths(find_axes(result))
-    figure = Figure(figsize=(1.5 + 5 * len(names), 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    for place, (path, name) in enumerate(names.items(), start=1):
-        axes = figure.add_subplot(1, len(names), place)
+    figure, panels = draw_panels(title=f"{result.experiment}: trials", num_panels=len(names))
+    for axes, (path, name) in zip(panels, names.items(), strict=True):
         best = {arm: find_best(found, path) for arm, found in result.arms.items()}
         for index, (arm, found) in enumerate(result.arms.items()):
             _draw_trials(axes, arm, best[arm], chosen=found.tuned.chosen[path], colour=COLOURS[index % len(COLOURS)])
         _style_axes(axes, list(best.values()), name=name)
-    figure.suptitle(f"{result.experiment}: trials", x=0.01, ha="left", fontsize=12, fontweight="bold")
-    with open_atomic(file) as aside:
-        save_figure(figure, aside, suffix=file.suffix)
-    return file
+    return save_figure(figure, file=file)
 
 
 def find_best(found: ArmTuning, path: str) -> Best:

@@ -49,12 +49,15 @@ class SplitFacts(Block):
 
 
 class CorpusFacts(Block):
-    """Which text it was: its name, a checksum over its files, what is known about it, and the counts by split."""
+    """Which text it was: its name, a checksum over its files, what is known about it, the counts by split, and the
+    summed nats of its own source, where that is known.
+    """
 
     name: str
     checksum: str
     facts: dict[str, str] = {}
     splits: dict[str, SplitFacts]
+    source_nats: dict[str, Amount] = {}
 
 
 class VocabularyFacts(Block):
