@@ -82,10 +82,11 @@ def test_the_choice_is_the_lowest_on_validation_and_the_test_split_is_never_scor
         assert "test" not in record.evaluations and "train" not in record.evaluations
         beside = {file.name for file in (settings.store.root / "tiny/tuning" / name / "seed-101").iterdir()}
         assert not {"test-nll.npy", "weights.safetensors"} & beside
-        assert record.spec.training.optimizer.learning_rate == float(name.rpartition("-")[2])
+        assert record.spec.training.optimizer.learning_rate == float(name.split("+steps")[0].partition("rate-")[2])
     for arm in ("untied", "tied"):
         perplexities = {
-            rate: records[f"{arm}+learning_rate-{rate}"].evaluations["valid"].perplexity for rate in ("0.5", "2")
+            rate: records[f"{arm}+learning_rate-{rate}+steps-12"].evaluations["valid"].perplexity
+            for rate in ("0.5", "2")
         }
         best = min(perplexities, key=perplexities.__getitem__)
         tuned = experiment.choices[arm]
@@ -99,7 +100,7 @@ def test_the_choice_is_the_lowest_on_validation_and_the_test_split_is_never_scor
 
 def test_a_trial_that_diverged_counts_as_the_worst_and_is_not_made_again(load, settings):
     experiment = tune_arms(load(), settings=settings, train=make_trials)
-    record = read_trials(settings)["tied+learning_rate-1e+30"]
+    record = read_trials(settings)["tied+learning_rate-1e+30+steps-12"]
     assert record.evaluations == {} and "diverged" in record.warnings[-1]
     result = read_tuning(settings.store.root / "tiny")
     found = {trial.values[RATE]: trial.valid_perplexity for trial in result.arms["tied"].trials}
@@ -153,8 +154,8 @@ def test_tuning_that_is_stopped_goes_on_with_what_is_missing(load, settings):
         return execute(plan, settings=place, watch=lambda run, index: Listen(said), jobs="1")
 
     stopped = tune_arms(load(), settings=settings, train=go_on)
-    assert len(made) == 4 and made[0] == "untied+learning_rate-2"
-    assert any("untied+learning_rate-2/seed-101: going on from step" in line for line in said)
+    assert len(made) == 4 and made[0] == "untied+learning_rate-2+steps-12"
+    assert any("untied+learning_rate-2+steps-12/seed-101: going on from step" in line for line in said)
     apart = Settings(store=Store(settings.store.root.parent / "apart"), device="cpu")
     assert stopped.choices == tune_arms(load(), settings=apart, train=make_trials).choices
 
@@ -186,8 +187,10 @@ def test_tuning_json_stands_in_for_trials_that_are_gone_and_only_for_these(load,
         return make_trials(plan, place)
 
     after = tune_arms(wider, settings=settings, train=count_trials)
-    assert sorted(made) == ["tied+learning_rate-0.25", "untied+learning_rate-0.25"]
+    assert sorted(made) == ["tied+learning_rate-0.25+steps-12", "untied+learning_rate-0.25+steps-12"]
     assert after.choices["tied"].num_trials == 4
+    longer = tune_arms(load(steps=24), settings=settings, arms=["tied"], train=make_trials)
+    assert longer.choices["tied"].budget == {"steps": 24}, "other trials need not make way"
     forced = replace(settings, force=True)
     with pytest.raises(AssertionError, match="6 trials are made again"):
         tune_arms(load(), settings=forced, train=refuse_trials)

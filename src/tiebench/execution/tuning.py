@@ -1,7 +1,7 @@
 """Values that each arm gets by trials of its own, chosen on the validation split: equal trials, seeds of their own.
 
-Trials are ordinary runs in `<experiment>/tuning/<arm>+<values>/seed-<n>`, a level deeper than runs, so that no table
-and no comparison takes one for a result. They are resumed, locked and spread over processes as all runs are.
+Trials are ordinary runs in `<experiment>/tuning/<arm>+<values>+<budget>/seed-<n>`, a level deeper than runs, so that no
+table and no comparison takes one for a result. They are resumed, locked and spread over processes as all runs are.
 """
 
 from collections.abc import Callable, Sequence
@@ -162,6 +162,8 @@ def match_trials(trials: Sequence[Trial], *, settings: Settings) -> list[RunSpec
 def _describe_trial(experiment: Experiment, arm: str, candidate: Candidate, seed: int) -> RunSpec:
     names = shorten_paths(list(candidate.values))
     told = [f"{names[path]}-{write_plainly(value)}" for path, value in candidate.values.items()]
+    if experiment.tuning is not None:  # so that trials of another budget need not make way
+        told += [f"{name}-{number}" for name, number in experiment.tuning.config.budget.items()]
     return RunSpec(
         experiment=TRIALS,
         arm="+".join([arm, *told]),
