@@ -107,9 +107,9 @@ def describe_figures(results: Sequence[CellResult]) -> list[str]:
     if not headlines:
         return []
     notes = [
-        "Changes are in bits per byte of the test text as it was scored (any `<unk>` included), below 0 where the arm "
-        "is better. A cell is decided where its own comparison is at p < 0.05; p is not adjusted over the cells, so "
-        "that without any difference about one cell in twenty would still be called decided.",
+        "Changes are in bits per byte of the test text as it was scored, below 0 where the arm is better. A cell is "
+        "decided where its own comparison is at p < 0.05; p is not adjusted over the cells, so that without any "
+        "difference about one cell in twenty would still be called decided.",
         *dict.fromkeys(_describe_coverage(headline) for headline in headlines),
     ]
     if tuned := [found for result in results for found in result.tuned.values()]:
