@@ -10,6 +10,7 @@ from tiebench.cli.allocator import tune_allocator
 from tiebench.cli.bench import bench
 from tiebench.cli.check import check
 from tiebench.cli.compare import compare
+from tiebench.cli.export import export
 from tiebench.cli.failures import keep_streams_open, report_failures
 from tiebench.cli.list_ import list_things
 from tiebench.cli.reproduce import reproduce
@@ -25,7 +26,7 @@ app = typer.Typer(
 )
 SPINS = "20000"  # a waiting thread soon lets go of its core: as fast on a quiet machine, and far faster on a busy one
 
-for command in (train, compare, reproduce, check, list_things, show, sample, bench, schema):
+for command in (train, compare, reproduce, check, list_things, show, sample, export, bench, schema):
     app.command("list" if command is list_things else command.__name__)(report_failures(command))
 
 
