@@ -5,15 +5,15 @@ import json
 import pytest
 from blocks import open_block
 
-from tiebench.corpora.reading import read_pieces
+from tiebench.corpora.stream import open_streams
 from tiebench.corpora.tokenizer_files import describe_tokenizer
 from tiebench.corpora.vocabulary import Vocabulary, fit_vocabulary
 from tiebench.errors import UsageError
-from tiebench.experiment.corpus_config import BPEConfig, BytesConfig, WordsConfig
+from tiebench.experiment.corpus_config import SPLITS, BPEConfig, BytesConfig, WordsConfig
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-VOCABULARIES = [WordsConfig(type="words", size=3000), BPEConfig(type="bpe", size=600), BytesConfig(type="bytes")]
+VOCABULARIES = [WordsConfig(type="words", size=300), BPEConfig(type="bpe", size=600), BytesConfig(type="bytes")]
 NASTY = [
     "",
     "\n\n  two spaces \n\n\n at\tboth  ends  \n",
@@ -25,8 +25,8 @@ NASTY = [
 
 
 @pytest.fixture(scope="module")
-def corpus():
-    return open_block({"type": "pydocs"})
+def corpus(tiny_corpus):
+    return open_block(tiny_corpus)
 
 
 @pytest.fixture(scope="module", params=VOCABULARIES, ids=lambda options: options.type)
@@ -40,12 +40,13 @@ def pair(request, corpus, tmp_path_factory):
     return vocabulary, transformers.AutoTokenizer.from_pretrained(folder)
 
 
-def test_a_whole_split_becomes_the_ids_that_a_stream_has(pair, corpus):
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_real_text_becomes_the_ids_of_its_stream(pair, corpus, split):
     vocabulary, tokenizer = pair
-    text = corpus.files["valid"].read_text("utf-8")
-    expected = [id for piece in read_pieces(corpus.files["valid"]) for id in vocabulary.encode_piece(piece)[0].tolist()]
-    assert len(expected) > 10_000
-    assert tokenizer(text, verbose=False)["input_ids"] == expected
+    expected = open_streams(corpus, vocabulary=vocabulary)[split].ids.tolist()
+    text = corpus.files[split].read_text("utf-8")
+    assert len(expected) > 200
+    assert [tokenizer.bos_token_id, *tokenizer(text, verbose=False)["input_ids"]] == expected
 
 
 @pytest.mark.parametrize("text", NASTY)

@@ -6,7 +6,7 @@ from tiebench.reporting.escaping import escape_markdown
 from tiebench.reporting.render import format_number
 from tiebench.results.record import Evaluation, Record
 
-HEADER = "| split | perplexity | bits per byte | tokens | protocol |\n| --- | ---: | ---: | ---: | --- |"
+SCORES_HEADER = "| split | perplexity | bits per byte | tokens | protocol |\n| --- | ---: | ---: | ---: | --- |"
 
 
 def write_model_card(record: Record, *, unsaid: list[str]) -> str:
@@ -14,14 +14,14 @@ def write_model_card(record: Record, *, unsaid: list[str]) -> str:
     spec, tied = record.spec, record.spec.tie.type == "tied"
     name = escape_markdown(f"{record.experiment}/{record.arm}/seed-{record.seed}")
     ends = "one matrix at both ends (tied)" if tied else "two embedding matrices (untied)"
-    rows = [_describe_row(evaluation) for evaluation in record.evaluations.values()]
+    rows = [_describe_score_row(evaluation) for evaluation in record.evaluations.values()]
     lines = [
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [tiebench, weight-tying]\n---",
         f"# {name}",
         f"A language model of type {spec.architecture.type} with {ends}, trained by tiebench on the corpus "
         f"{escape_markdown(record.corpus.name)}. It has {record.parameters.total:,} parameters and "
         f"{record.vocabulary.size:,} tokens (vocabulary: {spec.vocabulary.type}).",
-        "\n".join([HEADER, *rows]),
+        "\n".join([SCORES_HEADER, *rows]),
         "Each figure is over the whole split; text begins after the token that ends a line (`bos_token`, `eos_token`). "
         "Put it before what is to be scored; generation stops at the next one.",
     ]
@@ -39,7 +39,7 @@ def write_model_card(record: Record, *, unsaid: list[str]) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _describe_row(evaluation: Evaluation) -> str:
+def _describe_score_row(evaluation: Evaluation) -> str:
     per_byte = "" if evaluation.bits_per_byte is None else format_number(evaluation.bits_per_byte)
     protocol = ", ".join(f"{key} {value}" for key, value in evaluation.protocol.items())
     cells = [evaluation.split, format_number(evaluation.perplexity), per_byte, f"{evaluation.tokens:,}", protocol]
