@@ -40,6 +40,7 @@ OPTIONS = {
     "show": {"--json"},
     "bench": {"--seconds", "--threads", "--device", "--data-dir", "--json"},
     "schema": set(),
+    "audit": {"--json"},
     "export": {"--format", "--force"},
     "sample": {"--prompt", "--tokens", "--temperature", "--seed", "--json"},
 }

@@ -7,6 +7,7 @@ import typer
 
 import tiebench
 from tiebench.cli.allocator import tune_allocator
+from tiebench.cli.audit import audit
 from tiebench.cli.bench import bench
 from tiebench.cli.check import check
 from tiebench.cli.compare import compare
@@ -26,7 +27,7 @@ app = typer.Typer(
 )
 SPINS = "20000"  # a waiting thread soon lets go of its core: as fast on a quiet machine, and far faster on a busy one
 
-for command in (train, compare, reproduce, check, list_things, show, sample, export, bench, schema):
+for command in (train, compare, reproduce, check, list_things, show, sample, export, audit, bench, schema):
     app.command("list" if command is list_things else command.__name__)(report_failures(command))
 
 
