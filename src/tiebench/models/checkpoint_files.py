@@ -110,12 +110,12 @@ def find_largest_difference(one: StoredTensor, other: StoredTensor) -> float | N
         piece, against = (part[start : start + ROWS_AT_ONCE] for part in (first, second))
         if one.dtype == other.dtype and piece.tobytes() == against.tobytes():
             continue
-        difference = np.abs(_widen(piece, one.dtype) - _widen(against, other.dtype)).max()
+        difference = np.abs(_to_float64(piece, one.dtype) - _to_float64(against, other.dtype)).max()
         largest = float(np.maximum(largest, difference))
     return largest
 
 
-def _widen(numbers: np.ndarray, dtype: str) -> np.ndarray:
+def _to_float64(numbers: np.ndarray, dtype: str) -> np.ndarray:
     """As float64; a bfloat16 is the upper half of a float32."""
     if dtype == "BF16":
         numbers = (numbers.astype(np.uint32) << 16).view(np.float32)
