@@ -41,7 +41,7 @@ def describe_tokenizer(vocabulary: Vocabulary, *, max_tokens: int) -> dict[str, 
     }
     if vocabulary.unknown is not None:
         config["unk_token"] = UNKNOWN
-    return {TOKENIZER_FILE: tokenizer, TOKENIZER_CONFIG_FILE: json.dumps(config, indent=2, ensure_ascii=False)}
+    return {TOKENIZER_FILE: tokenizer, TOKENIZER_CONFIG_FILE: json.dumps(config, indent=2, ensure_ascii=False) + "\n"}
 
 
 def _describe_words(vocabulary: WordVocabulary) -> str:

@@ -39,8 +39,8 @@ def export_run(folder: Path, *, to: Path, write_card: Callable[[Record], str], f
     boundary = vocabulary.boundary
     config = describe_config(record.spec, vocabulary_size=vocabulary.size, boundary=boundary)
     texts = describe_tokenizer(vocabulary, max_tokens=count_context(record.spec))
-    texts["config.json"] = json.dumps(config, indent=2)
-    texts["generation_config.json"] = json.dumps(describe_generation(boundary=boundary), indent=2)
+    texts["config.json"] = json.dumps(config, indent=2) + "\n"
+    texts["generation_config.json"] = json.dumps(describe_generation(boundary=boundary), indent=2) + "\n"
     texts[CARD_FILE] = write_card(record)
     tensors = gather_tensors(open_model(record, folder), architecture=record.spec.architecture.type)
     contents = {name: text.encode("utf-8") for name, text in texts.items()}
