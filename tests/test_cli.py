@@ -34,6 +34,7 @@ OPTIONS = {
     "compare": RUNNING
     | {"--config", "--force", "--format", "--plot", "--no-train", "--allow"}
     | {"--seeds-as", "--margin", "--until-decided", "--max-seeds"},
+    "grid": RUNNING | {"--format", "--no-train"},
     "reproduce": RUNNING | {"--only", "--no-train", "--dry-run", "--format"},
     "check": {"--set", "--arm", "--data-dir", "--json"},
     "list": {"--results", "--json"},
@@ -42,6 +43,9 @@ OPTIONS = {
     "schema": set(),
     "audit": {"--json"},
     "export": {"--format", "--force"},
+    "neighbours": {"--top", "--json"},
+    "quantise": {"--bits", "--data-dir", "--json", "--quiet", "-q"},
+    "inspect": {"--data-dir", "--plot", "--json"},
     "sample": {"--prompt", "--tokens", "--temperature", "--seed", "--json"},
 }
 
@@ -78,7 +82,9 @@ def test_the_options_are_frozen():
     assert program == {"--version", "--install-completion", "--show-completion"}
 
 
-@pytest.mark.parametrize(("command", "jobs"), [("train", "auto"), ("compare", "auto"), ("reproduce", "auto")])
+@pytest.mark.parametrize(
+    ("command", "jobs"), [("train", "auto"), ("compare", "auto"), ("grid", "auto"), ("reproduce", "auto")]
+)
 def test_what_needs_many_runs_takes_all_cores_unless_told_otherwise(command, jobs):
     options = typer.main.get_command(app).commands[command].params
     assert next(option.default for option in options if option.name == "jobs") == jobs
@@ -111,6 +117,7 @@ def test_help_names_every_command_and_nothing_asked_is_help(run):
         ("compare", "--results", "RESULTS", "--config", "CONFIG", "--seed", "1", "--no-train"),
         ("train", "CONFIG", "--results", "RESULTS"),
         ("show", "RESULTS/tiny/tied/seed-1"),
+        ("grid", "map", "--results", "RESULTS", "--no-train"),
     ],
     ids=lambda arguments: " ".join(arguments[:2]),
 )
@@ -142,7 +149,14 @@ def test_train_writes_records_and_tables_and_prints_what_it_found(run, write_exp
     for record in records:
         folder = tmp_path / "results" / "tiny" / record.arm / "seed-1"
         names = {file.name for file in folder.iterdir()}
-        assert {"spec.yaml", "curve.jsonl", "record.json", "test-nll.npy", "weights.safetensors"} <= names
+        assert {
+            "spec.yaml",
+            "curve.jsonl",
+            "record.json",
+            "test-nll.npy",
+            "test-decades.npy",
+            "weights.safetensors",
+        } <= names
         assert not {"checkpoint.pt", ".owner"} & names
         shown = format_number(record.evaluations["test"].perplexity)
         assert shown in answer.stdout
@@ -404,7 +418,7 @@ def test_every_format_is_what_it_is_called(run, trained_once):
 
     assert "| untied" in printed("markdown")
     assert "\\begin{tabular}" in printed("latex")
-    assert printed("html").count("<table") == printed("html").count("</table>") == 1
+    assert printed("html").count("<table") == printed("html").count("</table>") == 2, "the arms, and who gains"
     rows = list(csv.reader(io.StringIO(printed("csv"))))
     assert {"untied", "tied"} <= {row[0] for row in rows if row}
     assert json.loads(printed("json"))[0]["experiment"] == "tiny"
@@ -413,6 +427,35 @@ def test_every_format_is_what_it_is_called(run, trained_once):
 def test_plot_draws_a_picture(run, trained_once, tmp_path):
     run("compare", "untied", "tied", "--results", trained_once / "results", "--plot", tmp_path / "curves.svg")
     assert ElementTree.parse(tmp_path / "curves.svg").getroot().tag.endswith("svg")
+
+
+def test_compare_says_who_gains_from_what_the_runs_kept_or_from_the_text(run, trained, tiny_corpus, tmp_path):
+    typed = ("compare", "untied", "tied", "--results", trained / "results")
+    (found,) = json.loads(run(*typed, "--json").stdout)
+    (contrast,) = found["contrasts"]
+    bins = contrast["by_frequency"]
+    assert [each["seen"] for each in bins] == ["1-9", "10-99"]
+    whole = contrast["differences"]["test"]["ln_ratio"]
+    assert sum(each["part"] for each in bins) == pytest.approx(whole, abs=1e-5)
+    assert "who gains" in run(*typed).stdout
+    answer = run(*typed, "--plot", tmp_path / "curves.svg")
+    assert (tmp_path / "curves-by-frequency.svg").exists() and "curves-by-frequency.svg" in answer.stderr
+    file = trained / "results" / "tiny" / "untied" / "seed-1" / "test-decades.npy"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "test-decades.npy is damaged" in run(*typed, exit_code=1).stderr
+    for file in trained.rglob("test-decades.npy"):
+        file.unlink()  # as in older runs
+    (again,) = json.loads(run(*typed, "--json").stdout)
+    assert again["contrasts"][0]["by_frequency"] == bins
+    for folder in (trained / "results" / "tiny").glob("*/seed-*"):  # and without the text
+        (folder / "spec.yaml").unlink()
+        content = json.loads((folder / "record.json").read_text("utf-8"))
+        content["spec"]["corpus"]["train"] = str(tmp_path / "gone.txt")
+        content["provenance"].pop(DIGEST_KEY)
+        (folder / "record.json").write_text(json.dumps(content), "utf-8")
+    answer = run(*typed)
+    assert "who gains by training frequency is not known: the train file" in answer.stderr
+    assert "who gains" not in answer.stdout
 
 
 def test_what_is_missing_is_trained_first(run, write_experiment, tmp_path):
@@ -603,3 +646,78 @@ def test_sample_writes_the_words_of_the_model(run, trained_once, tiny_corpus):
     assert found["text"].split()[0] == word == found["prompt"]
     likeliest = [run("sample", folder, "--tokens", "5", "--temperature", "0", "--seed", seed).stdout for seed in (1, 2)]
     assert likeliest[0] == likeliest[1]
+
+
+# neighbours, inspect
+
+
+def test_neighbours_stand_side_by_side(run, trained_once, tiny_corpus):
+    word = Path(tiny_corpus["train"]).read_text("utf-8").split()[0]
+    folders = {arm: trained_once / "results" / "tiny" / arm / "seed-1" for arm in ("untied", "tied")}
+    (found,) = json.loads(run("neighbours", folders["untied"], word, "--top", "4", "--json").stdout)
+    assert found["word"] == word and list(found["nearest"]) == ["input", "output"]
+    for nearest in found["nearest"].values():
+        cosines = [each["cosine"] for each in nearest]
+        assert len(cosines) == 4 and cosines == sorted(cosines, reverse=True)
+        assert word not in [each["token"] for each in nearest]
+    assert found["nearest"]["input"] != found["nearest"]["output"]
+    text = run("neighbours", folders["untied"], word, "<eos>").stdout
+    assert f"nearest to {word}" in text and "nearest to <eos>" in text
+    (tied,) = json.loads(run("neighbours", folders["tied"], word, "--json").stdout)
+    assert list(tied["nearest"]) == ["tied"] and len(tied["nearest"]["tied"]) == 10
+    answer = run("neighbours", folders["tied"], f"{word}{word}q", exit_code=2)
+    assert "the model has no word" in answer.stderr and "training text" in answer.stderr
+
+
+def test_inspect_measures_both_embeddings_and_draws_them(run, trained_once, tmp_path):
+    folders = {arm: trained_once / "results" / "tiny" / arm / "seed-1" for arm in ("untied", "tied")}
+    found = json.loads(run("inspect", folders["untied"], "--json", "--plot", tmp_path / "norms.svg").stdout)
+    assert list(found["tables"]) == ["input", "output"] and 0 < found["alike"]["linear_cka"] < 1
+    for table in found["tables"].values():
+        assert 1 < table["effective_rank"] <= table["width"] == 16 and 0 < table["isoscore"] < 1
+        assert sum(part["num_rows"] for part in table["norms"]) == table["num_rows"]
+    record = read_record(folders["untied"])
+    assert found["num_untrained"] + table["num_rows"] == record.vocabulary.size
+    assert (tmp_path / "norms.svg").exists()
+    text = run("inspect", folders["tied"]).stdout
+    assert "tied" in text and "Input beside output" not in text and "in training" in text
+
+
+def test_inspect_without_the_corpus_says_what_is_missing(run, trained, tmp_path):
+    folder = trained / "results" / "tiny" / "tied" / "seed-1"
+    content = json.loads((folder / "record.json").read_text("utf-8"))
+    content["spec"]["corpus"]["train"] = str(tmp_path / "gone.txt")
+    content["provenance"].pop(DIGEST_KEY)
+    (folder / "record.json").write_text(json.dumps(content), "utf-8")
+    answer = run("inspect", folder)
+    assert "is not known: the train file" in answer.stderr
+    assert "IsoScore" in answer.stdout and "in training" not in answer.stdout
+
+
+@pytest.mark.parametrize("command", [("neighbours", "the"), ("inspect",)])
+def test_what_needs_weights_says_so(run, trained, command):
+    folder = trained / "results" / "tiny" / "tied" / "seed-1"
+    (folder / "weights.safetensors").unlink()
+    name, *words = command
+    words = ["<eos>" for _ in words]
+    assert "has no weights" in run(name, folder, *words, exit_code=1).stderr
+
+
+# quantise
+
+
+def test_quantise_scores_each_rounding_on_the_validation_split(run, trained_once):
+    folders = [trained_once / "results" / "tiny" / arm / "seed-1" for arm in ("untied", "tied")]
+    answer = run("quantise", *folders, "--bits", "4", "--json")
+    found = json.loads(answer.stdout)
+    cases = [(score["arm"], score["embedding"], score["bits"]) for score in found]
+    assert cases == [
+        *(("untied", name, bits) for name, bits in (("none", None), ("input", 4), ("output", 4), ("both", 4))),
+        *(("tied", name, bits) for name, bits in (("none", None), ("tied", 4))),
+    ]
+    for score, folder in ((found[0], folders[0]), (found[4], folders[1])):
+        assert score["perplexity"] == pytest.approx(read_record(folder).evaluations["valid"].perplexity, rel=1e-5)
+    assert answer.stderr.startswith("[1/4] untied seed 1: none")
+    text = run("quantise", folders[1], "--bits", "8", "-q")
+    assert text.stderr == "" and "tied/1" in text.stdout and "validation split" in text.stdout
+    assert "choose 8, 6, 4" in run("quantise", folders[1], "--bits", "5", exit_code=2).stderr

@@ -54,7 +54,7 @@ def run_campaign(shell: Shell, folder: Path, *, seed: int, num_trials: int | Non
         kind = choose.choice(list(attacks))
         template, name, spoil, commands = attacks[kind]
         copy_folder(templates[template], trial)
-        file = next((trial / RUN).glob("*.npy")) if name == "NATS" else trial / name
+        file = next((trial / RUN).glob("test-nll.npy")) if name == "NATS" else trial / name
         way, problems = spoil(file), []
         for command in commands:
             format = choose.choice(FORMATS)

@@ -144,7 +144,7 @@ def flip_bit(file, place):
 
 def test_a_flipped_bit_in_the_nats_of_tokens_is_found_when_they_are_read(shell, copy_of):
     folder = copy_of("finished")
-    (file,) = (folder / TIED).glob("*.npy")
+    (file,) = (folder / TIED).glob("test-nll.npy")
     flip_bit(file, -4)  # the lowest bit of the last number
     answer = shell.run(*COMPARE, folder=folder)
     assert answer.find_complaint() == ""

@@ -1,5 +1,6 @@
 import csv
 
+import numpy as np
 import pytest
 
 from tiebench.reporting.pages import refresh_tables, render_results_readme
@@ -53,6 +54,17 @@ def test_the_readme_says_what_was_found_and_how_to_make_it_again(store):
     assert "test: 82,430 tokens, 78,669 words, 449,945 bytes, batch_size 1, context carried state" in page
     line = "- `tiebench train ptb-lstm-small`: commit `0123456789ab`; torch 2.13.0; cores 2, device cpu"
     assert page.count(line) == 1, "six runs made in one way are told once"
+
+
+def test_the_readme_says_who_gains_where_that_was_kept(store):
+    def read_nats(record):
+        tokens = record.evaluations["test"].tokens
+        return np.full(tokens, record.evaluations["test"].nll_per_token, dtype=np.float32)
+
+    decades = np.arange(82_430, dtype=np.uint8) % 3
+    page = render_results_readme(store.records(), token_nll=read_nats, decades=lambda record: decades)
+    assert "who gains, by training frequency of the target" in page and "| 10-99 " in page
+    assert "who gains" not in render_results_readme(store.records(), token_nll=read_nats)
 
 
 def test_the_readme_says_why_runs_were_not_compared(make_record):

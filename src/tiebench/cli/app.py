@@ -13,7 +13,11 @@ from tiebench.cli.check import check
 from tiebench.cli.compare import compare
 from tiebench.cli.export import export
 from tiebench.cli.failures import keep_streams_open, report_failures
+from tiebench.cli.grid import grid
+from tiebench.cli.inspect_ import inspect_embeddings
 from tiebench.cli.list_ import list_things
+from tiebench.cli.neighbours import neighbours
+from tiebench.cli.quantise import quantise
 from tiebench.cli.reproduce import reproduce
 from tiebench.cli.sample import sample
 from tiebench.cli.schema import schema
@@ -27,8 +31,26 @@ app = typer.Typer(
 )
 SPINS = "20000"  # a waiting thread soon lets go of its core: as fast on a quiet machine, and far faster on a busy one
 
-for command in (train, compare, reproduce, check, list_things, show, sample, export, audit, bench, schema):
-    app.command("list" if command is list_things else command.__name__)(report_failures(command))
+COMMAND_NAMES = {list_things: "list", inspect_embeddings: "inspect"}  # where the name is one of Python's own
+
+for command in (
+    train,
+    compare,
+    grid,
+    reproduce,
+    check,
+    list_things,
+    show,
+    sample,
+    neighbours,
+    inspect_embeddings,
+    quantise,
+    export,
+    audit,
+    bench,
+    schema,
+):
+    app.command(COMMAND_NAMES.get(command, command.__name__))(report_failures(command))
 
 
 def show_version(wanted: bool) -> None:

@@ -4,6 +4,7 @@ How seeds are looked at (`--seeds-as`, `--margin`, `--allow`) is an option and n
 to one look at finished runs, which may be of several experiments or named as folders, and changes no run.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -25,7 +26,7 @@ from tiebench.cli.options import (
     Track,
     Wait,
 )
-from tiebench.cli.output import print_comparisons
+from tiebench.cli.output import print_comparisons, print_note
 from tiebench.cli.until_decided import add_seeds
 from tiebench.cli.workflow import (
     announce_quickstart,
@@ -35,9 +36,12 @@ from tiebench.cli.workflow import (
     keep_seeds,
     train_arms,
 )
-from tiebench.errors import UsageError, did_you_mean
+from tiebench.errors import TiebenchError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from tiebench.execution.settings import Settings
     from tiebench.results.record import Record
 
 
@@ -165,6 +169,22 @@ def _judge_and_print(
     groups = [put_baseline_first(group) for group in groups]
     single = any(len(records) == 1 for group in groups for records in group.values())
     others = store.records() if single else ()
-    read = {"token_nll": store.token_nll, "curve": store.curve}
+    read = {"token_nll": store.token_nll, "curve": store.curve, "decades": partial(_find_decades, settings=settings)}
     comparisons = [compare_arms(group, **read, others=others, **judging) for group in groups]
     print_comparisons(comparisons, groups, settings=settings, format=format, plot=plot)
+
+
+def _find_decades(record: "Record", *, settings: "Settings") -> "np.ndarray | None":
+    """How often each target of the test split stands in training, as the run kept it or else from the corpus; None,
+    with a note, where neither is there.
+    """
+    from tiebench.execution.run_data import recount_test_decades
+
+    kept = settings.store.target_decades(record)
+    if kept is not None:
+        return kept
+    try:
+        return recount_test_decades(record, store=settings.store, data_dir=settings.data_dir)
+    except TiebenchError as error:
+        print_note(f"who gains by training frequency is not known: {error.message}")
+        return None

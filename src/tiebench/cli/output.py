@@ -37,6 +37,7 @@ def print_comparisons(
     """Comparisons of groups of arms; on the screen, what was decided comes last. CSV has one heading, and with several
     experiments a column that names them.
     """
+    from tiebench.reporting.frequency_table import frequency_table, plot_by_frequency
     from tiebench.reporting.intervals import draw_intervals
     from tiebench.reporting.tables import comparison_table, list_answers, stack_comparisons
 
@@ -44,22 +45,30 @@ def print_comparisons(
         print_json([comparison.model_dump(mode="json") for comparison in comparisons])
     elif format == "csv" and len(comparisons) > 1:
         print_table(stack_comparisons(comparisons), format=format)
-    elif format == "text":
-        for comparison in comparisons:
-            table, answers = comparison_table(comparison), list_answers(comparison)
-            print_table(replace(table, notes=table.notes[: -len(answers)]))
-            if lines := draw_intervals(comparison, width=find_width()):
-                print_line("\n".join([*lines, ""]))
-            print_line("\n".join(textwrap.fill(answer, find_width()) for answer in answers))
     else:
         for comparison in comparisons:
-            print_table(comparison_table(comparison), format=format)
+            table, answers = comparison_table(comparison), list_answers(comparison)
+            is_screen = format == "text"
+            print_table(replace(table, notes=table.notes[: -len(answers)]) if is_screen else table, format=format)
+            lines = draw_intervals(comparison, width=find_width()) if is_screen else []
+            if lines:
+                print_line("\n".join([*lines, ""]))
+            by_frequency = frequency_table(comparison)
+            if by_frequency is not None and format != "csv":  # which has one heading
+                if not is_screen:
+                    typer.echo()
+                print_table(by_frequency, format=format)
+            if is_screen:
+                print_line("\n".join(textwrap.fill(answer, find_width()) for answer in answers))
     if plot is not None:
         from tiebench.reporting.plots import plot_curves
 
         curves = {arm: [settings.store.curve(record) for record in records] for arm, records in groups[0].items()}
         file = plot_curves(curves, file=plot, title=comparisons[0].experiment)
         print_note(f"drew {file}")
+        if any(contrast.by_frequency for contrast in comparisons[0].contrasts):
+            beside = file.with_name(f"{file.stem}-by-frequency{file.suffix}")
+            print_note(f"drew {plot_by_frequency(comparisons[0], file=beside)}")
 
 
 def print_costs(costs: list["CostEstimate"], *, device: str, format: str, only_cost: bool) -> None:

@@ -10,6 +10,7 @@ from pydantic import computed_field
 
 from tiebench.comparison.captions import count_seeds, format_p, format_percent, name_metric
 from tiebench.comparison.difference import Difference
+from tiebench.comparison.frequency import FrequencyBin
 from tiebench.comparison.planning import MOST_PLANNED_SEEDS, SeedPlan
 from tiebench.comparison.sequential import Decision, Outcome
 from tiebench.experiment.block import Block
@@ -20,6 +21,7 @@ class Contrast(Block):
 
     `margin`, in percent, is given where an equivalence was asked for. `decision` is there where seeds were added until
     it was decided, and then decides. `plan` says of an undecided contrast how many more seeds would settle it.
+    `by_frequency` says on which test tokens the difference arises, where that is known.
     """
 
     arm: str
@@ -28,6 +30,7 @@ class Contrast(Block):
     differences: dict[str, Difference]
     margin: float | None = None
     plan: SeedPlan | None = None
+    by_frequency: list[FrequencyBin] = []
     decision: Decision | None = None
 
     @property

@@ -114,7 +114,7 @@ def estimate_differences(
     `others` are records that may tell how much seeds of the recipe vary; they are asked where an arm has one run.
     """
     with_text = split == "test" and unit == "token"
-    tokens = {arm: _stack(records, token_nll) if with_text else None for arm, records in arms.items()}
+    tokens = {arm: stack_token_nll(records, token_nll) if with_text else None for arm, records in arms.items()}
     baseline, *names = arms
     found = {}
     for arm in names:
@@ -189,7 +189,7 @@ def _pool_deviation(arms: Sequence[Sequence[float]], known: SeedDeviation | None
     return math.sqrt(squares / freedom) if freedom else None
 
 
-def _stack(records: list[Record], token_nll: TokenNLL) -> "np.ndarray | None":
+def stack_token_nll(records: list[Record], token_nll: TokenNLL) -> "np.ndarray | None":
     """The nats of every token of the test split, shape (seeds, tokens); None when a run did not keep them."""
     import numpy as np
 

@@ -6,21 +6,29 @@ Differences are those of nats per token, arm minus baseline, the natural logarit
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiebench.comparison.bounds import sample_deviation
 from tiebench.comparison.captions import describe_checkpoints, describe_common, describe_method, describe_versions
 from tiebench.comparison.checks import check_comparable, find_common_seeds, find_split_names, has_other_vocabularies
 from tiebench.comparison.contrast import Contrast
-from tiebench.comparison.difference import TokenNLL, Unit, estimate_differences
+from tiebench.comparison.difference import TokenNLL, Unit, estimate_differences, stack_token_nll
+from tiebench.comparison.excess import describe_excess, measure_excess
+from tiebench.comparison.frequency import estimate_by_frequency
 from tiebench.comparison.planning import SeedPlan, plan_seeds
 from tiebench.comparison.sequential import Decision
 from tiebench.comparison.sources import SeedRule
+from tiebench.comparison.tuning_notes import describe_tuning
 from tiebench.experiment import differences
 from tiebench.experiment.block import Block
 from tiebench.experiment.corpus_config import SPLITS
 from tiebench.results.record import CurvePoint, Parameters, Record
 from tiebench.results.selection import Arms
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TokenDecades = Callable[[Record], "np.ndarray | None"]
 
 
 class Spread(Block):
@@ -34,13 +42,15 @@ class Spread(Block):
 class ArmSummary(Block):
     """One arm over the seeds compared. A split that was not scored is not in `perplexity`.
 
-    `bits_per_byte` is that of the text as it was scored, `<unk>` included; `epochs` are those of the checkpoints.
+    `bits_per_byte` is that of the text as it was scored, `<unk>` included; `excess_nats` what stands above the loss of
+    the text's own source per token, where that is known; `epochs` are those of the checkpoints.
     """
 
     arm: str
     parameters: Parameters
     perplexity: dict[str, Spread]
     bits_per_byte: dict[str, Spread] = {}
+    excess_nats: dict[str, Spread] = {}
     epochs: tuple[float, ...] = ()
 
 
@@ -63,6 +73,7 @@ def compare_arms(
     *,
     token_nll: TokenNLL,
     curve: Callable[[Record], Sequence[CurvePoint]] = lambda record: (),
+    decades: TokenDecades = lambda record: None,
     seed_rule: SeedRule = "welch",
     margin: float | None = None,
     allow: Sequence[str] = (),
@@ -72,10 +83,11 @@ def compare_arms(
     """Compare every arm with the first, over all the seeds that each of them has.
 
     `token_nll(record)` gives the nats of the test tokens, shape (tokens,), or None; `curve(record)` the learning curve,
-    for what the other rule for the checkpoint would have scored. `seed_rule` is chosen before looking: `paired` takes
-    only the seeds that all arms share. `margin`, in percent, asks for an equivalence; `allow` are paths in which arms
-    may differ undeclared; `others` are records that may tell how much seeds vary where an arm has one run. `decision`
-    is what came of adding seeds to two arms while looking.
+    for what the other rule for the checkpoint would have scored; `decades(record)` how often each target of the test
+    split stands in training, for who gains (`comparison.frequency`). `seed_rule` is chosen before looking: `paired`
+    takes only the seeds that all arms share. `margin`, in percent, asks for an equivalence; `allow` are paths in which
+    arms may differ undeclared; `others` are records that may tell how much seeds vary where an arm has one run.
+    `decision` is what came of adding seeds to two arms while looking.
 
     Raises UsageError, naming the field, when the runs may not be compared.
     """
@@ -92,8 +104,11 @@ def compare_arms(
     contrasts = _contrast(
         arms, unit=unit, token_nll=token_nll, seed_rule=seed_rule, margin=margin, others=others, decision=decision
     )
+    if unit == "token" and "test" in find_split_names(everything):
+        contrasts = _split_by_frequency(contrasts, arms, token_nll=token_nll, decades=decades)
     headlines = {contrast.arm: contrast.headline for contrast in contrasts if contrast.headline}
-    notes = describe_method(
+    notes = describe_tuning(arms)
+    notes += describe_method(
         headlines,
         left_out=left_out,
         train_is_running=not has_train_pass(everything),
@@ -108,7 +123,12 @@ def compare_arms(
         arms=summarise_arms(arms),
         contrasts=contrasts,
         caption=describe_common(arms, per_byte=unit == "byte", allow=allow),
-        notes=[*notes, *describe_checkpoints(arms, curve=curve), *describe_versions(everything)],
+        notes=[
+            *(describe_excess(arms) if unit == "token" else []),
+            *notes,
+            *describe_checkpoints(arms, curve=curve),
+            *describe_versions(everything),
+        ],
     )
 
 
@@ -162,12 +182,14 @@ def _summarise(arm: str, records: list[Record], *, full_pass: bool) -> ArmSummar
         spreads["train"] = measure_spread(record.training_perplexity for record in records)
     found = {split: spread for split in SPLITS if (spread := spreads[split]) is not None}
     splits = [split for split in find_split_names(records) if split != "train"]
+    excess = {split: measure_spread(measure_excess(record, split) for record in records) for split in splits}
     per_byte = {split: measure_spread(_bits_per_byte(record, split) for record in records) for split in splits}
     return ArmSummary(
         arm=arm,
         parameters=records[0].parameters,
         perplexity=found,
         bits_per_byte={split: spread for split, spread in per_byte.items() if spread is not None},
+        excess_nats={split: spread for split, spread in excess.items() if spread is not None},
         epochs=tuple(record.checkpoint.epoch for record in records),
     )
 
@@ -205,6 +227,25 @@ def _contrast(
         )
         contrasts.append(contrast.model_copy(update={"plan": _plan(contrast)}))
     return contrasts
+
+
+def _split_by_frequency(
+    contrasts: list[Contrast], arms: Arms, *, token_nll: TokenNLL, decades: TokenDecades
+) -> list[Contrast]:
+    """The contrasts with their bins, where the nats of both arms and the frequencies are known."""
+    nats = {arm: stack_token_nll(records, token_nll) for arm, records in arms.items()}
+    baseline = nats[contrasts[0].baseline]
+    if baseline is None or all(nats[contrast.arm] is None for contrast in contrasts):
+        return contrasts
+    known = decades(arms[contrasts[0].baseline][0])
+    found = []
+    for contrast in contrasts:
+        ours, headline = nats[contrast.arm], contrast.headline
+        if known is not None and ours is not None and headline is not None:
+            bins = estimate_by_frequency(ours, baseline, decades=known, seed_rule=headline.seed_rule)
+            contrast = contrast.model_copy(update={"by_frequency": bins})
+        found.append(contrast)
+    return found
 
 
 def _plan(contrast: Contrast) -> SeedPlan | None:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tiebench.corpora.cache import keep_folder
+from tiebench.corpora.cache import is_intact, keep_folder
 from tiebench.corpora.corpus import Corpus, read_corpus, verify_files
 from tiebench.corpora.hub import HubText, fetch_rows
 from tiebench.errors import TiebenchError
 from tiebench.experiment.corpus_config import SPLITS
+from tiebench.files import cache_folder
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Source:
     expected_vocabulary: int | None = None
 
 
-def open_source(source: Source, *, data_dir: Path | None) -> Corpus:
-    """The catalogue's corpus, from the first place that has it.
+def open_source(source: Source, *, data_dir: Path | None, download: bool = True) -> Corpus:
+    """The catalogue's corpus, from the first place that has it; without `download`, the hub is no place.
 
     Raises TiebenchError when no place has it, or when what is there does not have the published counts.
     """
@@ -42,7 +43,7 @@ def open_source(source: Source, *, data_dir: Path | None) -> Corpus:
         title=source.title,
         citation=source.citation,
         licence=source.licence,
-        files=_find_files(source, data_dir=data_dir) or _keep_hub_text(source),
+        files=_find_files(source, data_dir=data_dir) or _keep_hub_text(source, download=download),
         expected_tokens=source.expected_tokens,
         expected_vocabulary=source.expected_vocabulary,
     )
@@ -78,8 +79,11 @@ def _find_files(source: Source, *, data_dir: Path | None) -> dict[str, Path] | N
     return None
 
 
-def _keep_hub_text(source: Source) -> dict[str, Path]:
-    folder = keep_folder(f"hub/{source.name}", build=partial(_fetch_text, source))
+def _keep_hub_text(source: Source, *, download: bool) -> dict[str, Path]:
+    name = f"hub/{source.name}"
+    if not download and not is_intact(cache_folder() / name):
+        raise TiebenchError(f"the corpus {source.name} is not on this machine", "name its folder with --data-dir DATA")
+    folder = keep_folder(name, build=partial(_fetch_text, source))
     return {split: folder / f"{split}.txt" for split in SPLITS}
 
 

@@ -6,16 +6,20 @@ from pathlib import Path
 from tiebench.corpora.catalogue import CATALOGUE, open_source
 from tiebench.corpora.corpus import Corpus
 from tiebench.corpora.pydocs import open_pydocs
+from tiebench.corpora.synthetic import open_synthetic
 from tiebench.corpora.text import open_text
 from tiebench.errors import UsageError
-from tiebench.experiment.corpus_config import CorpusConfig, TextConfig
+from tiebench.experiment.corpus_config import CorpusConfig, SyntheticConfig, TextConfig
 
 
-def open_corpus(config: CorpusConfig, *, data_dir: Path | None = None, near: Path | None = None) -> Corpus:
+def open_corpus(
+    config: CorpusConfig, *, data_dir: Path | None = None, near: Path | None = None, download: bool = True
+) -> Corpus:
     """The corpus that a `corpus:` block names, with every count verified.
 
     `data_dir` is the folder with downloaded corpora; without it, the environment variable `TIEBENCH_DATA`. `near` is
-    the folder of the experiment file, where the paths of one's own text are looked for first.
+    the folder of the experiment file, where the paths of one's own text are looked for first. Without `download` only
+    this machine is asked.
 
     Raises UsageError for a data folder that does not exist, TiebenchError for text that cannot be found, cannot be
     read or is not what the catalogue expects.
@@ -27,4 +31,8 @@ def open_corpus(config: CorpusConfig, *, data_dir: Path | None = None, near: Pat
         raise UsageError(f"the data folder {folder} does not exist", hint)
     if isinstance(config, TextConfig):
         return open_text(config, data_dir=folder, near=near)
-    return open_pydocs() if config.type == "pydocs" else open_source(CATALOGUE[config.type], data_dir=folder)
+    if isinstance(config, SyntheticConfig):
+        return open_synthetic(config)
+    if config.type == "pydocs":
+        return open_pydocs()
+    return open_source(CATALOGUE[config.type], data_dir=folder, download=download)

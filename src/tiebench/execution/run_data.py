@@ -2,12 +2,22 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tiebench.corpora.corpus import Corpus
+from tiebench.corpora.frequencies import find_target_decades
 from tiebench.corpora.opening import open_corpus
 from tiebench.corpora.stream import TokenStream, open_streams
 from tiebench.corpora.vocabulary import Vocabulary, fit_vocabulary
+from tiebench.errors import TiebenchError
+from tiebench.experiment.bundled import SPEC_FILE
 from tiebench.experiment.run_spec import RunSpec
+from tiebench.experiment.yaml_file import read_document
+from tiebench.results.record import Record
+from tiebench.results.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -24,3 +34,28 @@ def load_data(run: RunSpec, *, data_dir: Path | None = None) -> RunData:
     corpus = open_corpus(run.spec.corpus, data_dir=data_dir, near=run.folder)
     vocabulary = fit_vocabulary(run.spec.vocabulary, corpus=corpus)
     return RunData(corpus, vocabulary, open_streams(corpus, vocabulary=vocabulary))
+
+
+def reload_data(record: Record, folder: Path, *, data_dir: Path | None = None, download: bool = False) -> RunData:
+    """What the finished run in this folder read, without a download unless it is asked for.
+
+    Raises TiebenchError where the text is not there, or is another one now than the run was trained on.
+    """
+    file = folder / SPEC_FILE
+    source = read_document(file).data.get("source") if file.exists() else None
+    near = Path(str(source)).parent if source else None  # where the paths of one's own text start
+    corpus = open_corpus(record.spec.corpus, data_dir=data_dir, near=near, download=download)
+    vocabulary = fit_vocabulary(record.spec.vocabulary, corpus=corpus)
+    if (corpus.checksum, vocabulary.identity) != (record.corpus.checksum, record.vocabulary.identity):
+        raise TiebenchError(
+            f"{folder} was trained on another text than {corpus.name} has here", "train it again: tiebench train RUN"
+        )
+    return RunData(corpus, vocabulary, open_streams(corpus, vocabulary=vocabulary))
+
+
+def recount_test_decades(record: Record, *, store: Store, data_dir: Path | None = None) -> "np.ndarray":
+    """How often the target of each test token stands in training, uint8 decades `(tokens,)`, from the corpus: for runs
+    from before these were kept. Raises TiebenchError where the text is not on this machine, or another one now.
+    """
+    data = reload_data(record, store.folder_of(record), data_dir=data_dir)
+    return find_target_decades(data.streams, vocabulary_size=data.vocabulary.size)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tiebench.experiment.block import Block, Positive
+from tiebench.experiment.block import LARGEST_SEED, Block, Positive
 
 SPLITS = ("train", "valid", "test")
 
@@ -45,6 +45,29 @@ class PydocsConfig(Block):
     """The documentation that every Python carries, as English prose: always there, about 400,000 tokens."""
 
     type: Literal["pydocs"]
+
+
+class SyntheticConfig(Block):
+    """Text drawn from a source whose loss is known, with a knob for how far tying's premise holds.
+
+    A hidden state emits words, and a word decides the next state. With `agreement` 1 a word's role as context is the
+    one that it has as target, which is what a shared vector presumes; at 0 the two have nothing to do with each other.
+    `tokens` are those of the training text (valid and test are a tenth of it each), drawn with `seed`. The loss of the
+    source itself is exact, by the forward algorithm, and stands in the record.
+    """
+
+    type: Literal["synthetic"]
+    words: Annotated[int, Field(ge=2, le=20_000)] = 1000
+    states: Annotated[int, Field(ge=2, le=256)] = 16
+    tokens: Annotated[int, Field(ge=100, le=100_000_000)] = 100_000
+    agreement: Annotated[float, Field(ge=0, le=1)] = 1.0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 1
+
+    @model_validator(mode="after")
+    def _every_state_has_a_word(self) -> "SyntheticConfig":
+        if self.states > self.words:
+            raise ValueError(f"{self.states} states need as many words, and there are {self.words}")
+        return self
 
 
 class TextConfig(Block):
@@ -88,6 +111,7 @@ class TextConfig(Block):
 CorpusConfig = Annotated[
     PTBConfig
     | PydocsConfig
+    | SyntheticConfig
     | TextConfig
     | WikiText103Config
     | WikiText103RawConfig

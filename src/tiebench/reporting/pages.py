@@ -7,12 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tiebench.comparison.pairing import Comparison, compare_arms, group_by_arm
+from tiebench.comparison.pairing import Comparison, TokenDecades, compare_arms, group_by_arm
 from tiebench.errors import UsageError
 from tiebench.experiment.corpus_config import SPLITS
 from tiebench.files import sweep_folder, write_text
 from tiebench.reporting.calibration import calibration_table, compare_same_arms
 from tiebench.reporting.escaping import escape_csv, escape_markdown
+from tiebench.reporting.frequency_table import frequency_table
 from tiebench.reporting.render import render_table
 from tiebench.reporting.tables import ROLES, Table, comparison_table, runs_table
 from tiebench.results.record import CurvePoint, Record
@@ -70,6 +71,7 @@ def render_results_readme(
     *,
     token_nll: Callable[[Record], "np.ndarray | None"] = lambda record: None,
     curve: Callable[[Record], Sequence[CurvePoint]] = lambda record: (),
+    decades: TokenDecades = lambda record: None,
     opening: str = "",
 ) -> str:
     """The page on published records: per experiment what was found, what it means, and how to make it again.
@@ -77,17 +79,17 @@ def render_results_readme(
     `opening` is Markdown to stand before the experiments, such as the claims table (`claims_table.render_claims`).
     """
     records = list(records)
-    compare = partial(compare_arms, token_nll=token_nll, curve=curve, others=records)
+    compare = partial(compare_arms, token_nll=token_nll, curve=curve, decades=decades, others=records)
     sections = [_render_experiment(found, compare) for found in _by_experiment(records).values()]
     parts = ["# Results", GENERATED, *([opening] if opening else []), *(sections or ["There are no records yet."])]
     if pairs := compare_same_arms(records, token_nll=token_nll):
-        parts.append(f"## One arm against itself\n\n{_markdown_body(calibration_table(pairs))}")
+        parts.append(f"## One arm against itself\n\n{render_markdown_body(calibration_table(pairs))}")
     return "\n\n".join(parts) + "\n"
 
 
 def _render_overview(records: list[Record]) -> str:
     found = _by_experiment(records)
-    sections = [f"## {name}\n\n{_markdown_body(runs_table(runs))}" for name, runs in found.items()]
+    sections = [f"## {name}\n\n{render_markdown_body(runs_table(runs))}" for name, runs in found.items()]
     return "\n\n".join(["# Runs", GENERATED, *(sections or ["There are no finished runs yet."])]) + "\n"
 
 
@@ -96,19 +98,22 @@ def _render_experiment(records: list[Record], compare: Callable[[dict[str, list[
     first = next(iter(arms.values()))[0]
     parts = [f"## {first.experiment}", f"{_corpus_line(first)}  \n{_protocol_line(first)}"]
     if len(arms) < 2:
-        parts.append(_markdown_body(runs_table(records)))
+        parts.append(render_markdown_body(runs_table(records)))
     else:
         parts.append(_render_comparison(arms, compare))
-    return "\n\n".join([*parts, _provenance_lines(records)])
+    return "\n\n".join([*parts, list_provenance(records)])
 
 
 def _render_comparison(arms: dict[str, list[Record]], compare: Callable[[dict[str, list[Record]]], Comparison]) -> str:
     """The comparison, or the runs side by side with the reason why they may not be compared."""
     try:
-        return _markdown_body(comparison_table(compare(arms)))
+        comparison = compare(arms)
+        by_frequency = frequency_table(comparison)
+        below = [render_table(by_frequency, format="markdown").rstrip("\n")] if by_frequency else []
+        return "\n\n".join([render_markdown_body(comparison_table(comparison)), *below])
     except UsageError as reason:
         records = [record for found in arms.values() for record in found]
-        return f"{_markdown_body(runs_table(records))}\n\nThese runs were not compared: {reason.message}."
+        return f"{render_markdown_body(runs_table(records))}\n\nThese runs were not compared: {reason.message}."
 
 
 def _corpus_line(record: Record) -> str:
@@ -126,7 +131,7 @@ def _protocol_line(record: Record) -> str:
     return "Scored " + "; ".join(lines) + "."
 
 
-def _provenance_lines(records: list[Record]) -> str:
+def list_provenance(records: Iterable[Record]) -> str:
     """Each way in which these runs were made, once."""
     return "\n".join(dict.fromkeys(_provenance_line(record) for record in records))
 
@@ -140,7 +145,7 @@ def _provenance_line(record: Record) -> str:
     return escape_markdown(f"- `{found.command}`: {'; '.join(part for part in (commit, versions, hardware) if part)}")
 
 
-def _markdown_body(table: Table) -> str:
+def render_markdown_body(table: Table) -> str:
     """A table below a heading of its own: without its title."""
     return render_table(replace(table, title=""), format="markdown").rstrip("\n")
 

@@ -34,9 +34,7 @@ def plot_curves(curves: Mapping[str, Sequence[Curve]], *, file: Path, title: str
     if not drawn:
         raise UsageError("no learning curve to draw", "train a run first: a curve has a point per evaluation")
     figure = _draw(drawn, title=title, with_bands=any(len(seeds) > 1 for seeds in curves.values()))
-    with open_atomic(file) as aside:
-        _save(figure, aside, suffix=file.suffix)
-    return file
+    return save_figure(figure, file=file)
 
 
 def check_suffix(file: Path) -> None:
@@ -45,13 +43,30 @@ def check_suffix(file: Path) -> None:
         raise UsageError(f"cannot draw a '{file.suffix}' file: {file}", did_you_mean(file.suffix, SUFFIXES))
 
 
-def _save(figure: "Figure", file: Path, *, suffix: str) -> None:
-    """Without dates and random names inside, so that the same curves make the same file."""
+def draw_panels(*, title: str, num_panels: int = 1) -> "tuple[Figure, list[Axes]]":
+    """A figure of its own, without the global state of pyplot, and its panels side by side; it needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2 if num_panels == 1 else 10.0, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = [figure.add_subplot(1, num_panels, place + 1) for place in range(num_panels)]
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+    panels[0].set_title(title, loc="left", fontsize=12, fontweight="bold")
+    return figure, panels
+
+
+def save_figure(figure: "Figure", *, file: Path) -> Path:
+    """Write it without dates and random names inside, so that the same figures make the same file. Returns the file."""
     import matplotlib
 
     dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    with matplotlib.rc_context({"svg.hashsalt": "tiebench"}):
-        figure.savefig(file, format=suffix[1:], dpi=160, metadata=dates.get(suffix))
+    with open_atomic(file) as aside, matplotlib.rc_context({"svg.hashsalt": "tiebench"}):
+        figure.savefig(aside, format=file.suffix[1:], dpi=160, metadata=dates.get(file.suffix))
+    return file
 
 
 def _over_seeds(seeds: Sequence[Curve]) -> Drawn:
@@ -64,19 +79,12 @@ def _over_seeds(seeds: Sequence[Curve]) -> Drawn:
 
 
 def _draw(drawn: dict[str, Drawn], *, title: str, with_bands: bool) -> "Figure":
-    """A figure of its own, without the global state of pyplot; it needs no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, (axes,) = draw_panels(title=title)
     unit, unit_name = _token_unit(max(points[0][-1] for points in drawn.values()))
     for place, (arm, points) in enumerate(drawn.items()):
         _draw_arm(axes, arm, points, colour=COLOURS[place % len(COLOURS)], dashed=place >= len(COLOURS), unit=unit)
     _style(axes, drawn, with_bands=with_bands)
     axes.set_xlabel(f"training tokens{unit_name}")
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
     return figure
 
 
@@ -89,20 +97,22 @@ def _draw_arm(axes: "Axes", arm: str, points: Drawn, *, colour: str, dashed: boo
     axes.plot(across, means, style, color=colour, linewidth=1.8, marker="o", markersize=3, label=label)
 
 
-def _style(axes: "Axes", drawn: dict[str, Drawn], *, with_bands: bool) -> None:
+def style_perplexity(axes: "Axes", *, lowest: float, highest: float) -> None:
+    """A vertical axis for perplexities in this range: logarithmic where it is wide."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    highest = max(max(points[3]) for points in drawn.values())
-    lowest = min(min(points[2]) for points in drawn.values())
     if highest > _LOG_RATIO * lowest:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if highest - lowest > 5 else "{x:,.2f}"))
+
+
+def _style(axes: "Axes", drawn: dict[str, Drawn], *, with_bands: bool) -> None:
+    highest = max(max(points[3]) for points in drawn.values())
+    lowest = min(min(points[2]) for points in drawn.values())
+    style_perplexity(axes, lowest=lowest, highest=highest)
     axes.set_ylabel("validation perplexity" + (" (mean and range over seeds)" if with_bands else ""))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
     axes.legend(frameon=False, title="arm, best", alignment="left")
 
 

@@ -57,6 +57,8 @@ def cell_figures(cell: Any, column: Column) -> dict[str, Any]:
         low, high = (cell and cell.percent_interval) or (None, None)
         percent = f"{name}_percent"
         return {percent: cell and cell.percent, f"{percent}_low": low, f"{percent}_high": high}
+    if column.kind == "nats":
+        return {name: cell and cell.difference, f"{name}_low": cell and cell.low, f"{name}_high": cell and cell.high}
     return {name: cell}
 
 
@@ -204,13 +206,21 @@ def _change_text(difference: Any) -> str:
     return f"{text} [{low:+.{decimals}f}, {high:+.{decimals}f}]"
 
 
+def _nats_text(found: Any) -> str:
+    """A difference in nats and its interval."""
+    text = f"{found.difference:+.4f}"
+    return text if found.low is None else f"{text} [{found.low:+.4f}, {found.high:+.4f}]"
+
+
 _CELL_TEXTS: dict[str, Callable[[Any], str]] = {
     "text": str,
     "count": "{:,}".format,
     "number": format_number,
+    "signed": "{:+.4f}".format,
     "p": lambda p: format_p(p).removeprefix("p ").removeprefix("= "),
     "spread": _spread_text,
     "change": _change_text,
+    "nats": _nats_text,
 }
 
 _RENDERERS: dict[str, Callable[[Table], str]] = {

@@ -1,7 +1,8 @@
 """A table is typed cells in named columns; how it looks is decided elsewhere, in `render`.
 
-A column's kind says what its cells are: `text` (str), `count` (int), `number` (float), `p` (float), `spread`
-(Spread) or `change` (Difference). A cell that is missing is None in every kind.
+A column's kind says what its cells are: `text` (str), `count` (int), `number` (float), `signed` (float), `p` (float),
+`spread` (Spread), `change` (Difference) or `nats` (a `difference` from `low`
+to `high`, such as FrequencyBin). A cell that is missing is None in every kind.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from tiebench.comparison.contrast import Contrast
 from tiebench.comparison.pairing import ArmSummary, Comparison, group_by_arm, has_train_pass, measure_spread
 from tiebench.results.record import Record
 
-CellKind = Literal["text", "count", "number", "p", "spread", "change"]
+CellKind = Literal["text", "count", "number", "signed", "p", "spread", "change", "nats"]
 ROLES = ("input", "output", "shared", "other", "architecture", "total")
 
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Literal
 from tiebench.errors import TiebenchError, UsageError
 from tiebench.experiment.schema import NAME
 from tiebench.files import make_folder
-from tiebench.results.record import RECORD_FILE, CurvePoint, Record, read_curve, read_record, read_token_nll
+from tiebench.results.record import RECORD_FILE, CurvePoint, Record, read_curve, read_record
+from tiebench.results.target_decades import read_target_decades
+from tiebench.results.token_nll import read_token_nll
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,6 +90,10 @@ class Store:
     def token_nll(self, record: Record) -> "np.ndarray | None":
         """The nats of every token of the test split, shape (tokens,); None when they were not kept."""
         return read_token_nll(record, self.folder_of(record))
+
+    def target_decades(self, record: Record) -> "np.ndarray | None":
+        """How often the target of each test token stood in training, shape (tokens,); None in older runs."""
+        return read_target_decades(record, self.folder_of(record))
 
     def curve(self, record: Record) -> list[CurvePoint]:
         """The learning curve of a run."""

@@ -1,0 +1,135 @@
+"""What the trained embeddings of a run look like: norms over frequency, isotropy, effective rank, input beside output.
+
+Rows of words that never stand in the training text are left out of every figure and counted: nothing but the initial
+values and what the softmax pushes away has made them.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from tiebench.analysis.effective_rank import measure_effective_rank
+from tiebench.analysis.isotropy import measure_isoscore, measure_partition_ratio
+from tiebench.analysis.similarity import measure_linear_cka, measure_procrustes
+from tiebench.analysis.trained_tables import open_tables
+from tiebench.corpora.frequencies import count_entries, find_decades
+from tiebench.errors import TiebenchError
+from tiebench.execution.run_data import reload_data
+from tiebench.experiment.block import Block
+from tiebench.results.record import Record, read_record
+
+
+class NormBin(Block):
+    """The lengths of the rows whose words stand in the training text as often as a decade says (1: 1 to 9)."""
+
+    decade: int
+    num_rows: int
+    mean: float
+    lower_quartile: float
+    upper_quartile: float
+
+
+class TableInspection(Block):
+    """One embedding without the rows that were never trained. `norms` are empty where frequencies are not known."""
+
+    num_rows: int
+    width: int
+    mean_norm: float
+    partition_ratio: float
+    isoscore: float
+    effective_rank: float
+    norms: list[NormBin]
+    singular_values: list[float] = Field(exclude=True)
+
+
+class Inspection(Block):
+    """The embeddings of one run, by `input` and `output` or `tied`; `alike` says how alike the two are.
+
+    `num_untrained` is None, and `remark` says why, where it is not known how often words stand in the training text.
+    """
+
+    experiment: str
+    arm: str
+    seed: int
+    num_untrained: int | None
+    remark: str
+    tables: dict[str, TableInspection]
+    alike: dict[str, float]
+
+
+def inspect_run(folder: Path, *, data_dir: Path | None = None) -> Inspection:
+    """Measure the embeddings of a finished run. Raises TiebenchError where it has no weights."""
+    record = read_record(folder)
+    tables = open_tables(record, folder)
+    counts, remark = _count_training(record, folder, data_dir=data_dir)
+    return inspect_tables(tables, counts=counts, record=record, remark=remark)
+
+
+def inspect_tables(
+    tables: dict[str, np.ndarray], *, counts: np.ndarray | None, record: Record, remark: str = ""
+) -> Inspection:
+    """The same from tables `(vocabulary, width)` and the counts of their words in training, `(vocabulary,)`.
+
+    Raises TiebenchError for fewer than two rows or columns: there is nothing to be alike or apart.
+    """
+    trained = None if counts is None else counts > 0
+    kept = {name: table if trained is None else table[trained] for name, table in tables.items()}
+    for name, table in kept.items():
+        if min(table.shape) < 2:
+            reason = f"the {name} embedding has {table.shape[0]} trained rows of width {table.shape[1]}"
+            raise TiebenchError(reason, "inspect a run with two of each at least")
+    decades = None if counts is None else find_decades(counts[counts > 0])
+    alike = {}
+    if len(kept) == 2:
+        first, second = kept.values()
+        alike = {"linear_cka": measure_linear_cka(first, second), "procrustes": measure_procrustes(first, second)}
+    return Inspection(
+        experiment=record.experiment,
+        arm=record.arm,
+        seed=record.seed,
+        num_untrained=None if trained is None else int((~trained).sum()),
+        remark=remark,
+        tables={name: inspect_table(table, decades=decades) for name, table in kept.items()},
+        alike=alike,
+    )
+
+
+def inspect_table(table: np.ndarray, *, decades: np.ndarray | None) -> TableInspection:
+    """One embedding `(rows, width)`; `decades` are those of the counts of its words, `(rows,)`."""
+    table = np.asarray(table, dtype=np.float64)
+    norms = np.linalg.norm(table, axis=1)
+    singular_values = np.linalg.svd(table, compute_uv=False)
+    bins = (
+        [] if decades is None else [_describe_norms(int(each), norms[decades == each]) for each in np.unique(decades)]
+    )
+    return TableInspection(
+        num_rows=len(table),
+        width=table.shape[1],
+        mean_norm=float(norms.mean()),
+        partition_ratio=measure_partition_ratio(table),
+        isoscore=measure_isoscore(table),
+        effective_rank=measure_effective_rank(singular_values),
+        norms=bins,
+        singular_values=singular_values.tolist(),
+    )
+
+
+def _describe_norms(decade: int, norms: np.ndarray) -> NormBin:
+    lower, upper = np.quantile(norms, (0.25, 0.75))
+    return NormBin(
+        decade=decade,
+        num_rows=len(norms),
+        mean=float(norms.mean()),
+        lower_quartile=float(lower),
+        upper_quartile=float(upper),
+    )
+
+
+def _count_training(record: Record, folder: Path, *, data_dir: Path | None) -> tuple[np.ndarray | None, str]:
+    """How often each entry of the vocabulary stands in the training split, or why that is not known."""
+    try:
+        data = reload_data(record, folder, data_dir=data_dir)
+    except TiebenchError as error:
+        return None, f"how often words stand in the training text is not known: {error.message}"
+    return count_entries(data.streams["train"], vocabulary_size=data.vocabulary.size), ""
