@@ -41,6 +41,8 @@ OPTIONS = {
     "show": {"--json"},
     "bench": {"--seconds", "--threads", "--device", "--data-dir", "--json"},
     "schema": set(),
+    "audit": {"--json"},
+    "export": {"--format", "--force"},
     "neighbours": {"--top", "--json"},
     "quantise": {"--bits", "--data-dir", "--json", "--quiet", "-q"},
     "inspect": {"--data-dir", "--plot", "--json"},

@@ -42,6 +42,7 @@ STRANGERS = [
 ]
 TORCH_FREE = ["errors", "files", "experiment", "corpora", "results", "comparison", "claims", "reporting", "api"]
 TORCH_FREE_FILES = ["execution.settings", "execution.finished", "execution.plan", "training.callbacks", "cli.app"]
+TORCH_FREE_FILES += ["models.checkpoint_files", "models.tie_audit"]
 PRINTING = {"cli"}
 MOST_LINES = 350
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from tiebench.architectures import gpt2, llama
 from tiebench.experiment.architecture_config import GPT2Config, LlamaConfig
-from tiebench.models.hugging_face import convert_hugging_face
+from tiebench.models.hugging_face import convert_hugging_face, to_hugging_face
 
 transformers = pytest.importorskip("transformers")
 pytestmark = [
@@ -116,3 +116,13 @@ def test_initial_distribution_is_theirs():
         spread, error = expected[name].std(), (2 / values.numel()) ** 0.5  # of the difference of two means
         assert (values.std() - spread).abs() <= 4 * spread * error / 2**0.5, f"{name}: four standard errors"
         assert (values.mean() - expected[name].mean()).abs() <= 4 * spread * error, f"{name}: four standard errors"
+
+
+def test_the_way_back_gives_their_names_and_their_values(make_pair, request):
+    theirs, ours, _ = make_pair(True)
+    kind = "gpt2" if "gpt2" in request.node.callspec.id else "llama"
+    back = to_hugging_face(ours.state_dict(), architecture=kind)
+    tables = ("transformer.wte.weight", "model.embed_tokens.weight", "lm_head.weight")
+    expected = {name: value for name, value in theirs.state_dict().items() if name not in tables}
+    assert back.keys() == expected.keys()
+    assert all(torch.equal(back[name], value) for name, value in expected.items())

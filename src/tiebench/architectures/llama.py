@@ -68,12 +68,12 @@ def _build_llama_block(config: LlamaConfig) -> PreNormBlock:
     )
     return PreNormBlock(
         attention,
-        mlp=GatedFeedForward(config.width, mlp_width=config.mlp_width or _choose_mlp_width(config.width)),
+        mlp=GatedFeedForward(config.width, mlp_width=config.mlp_width or choose_mlp_width(config.width)),
         build_norm=partial(nn.RMSNorm, config.width, eps=config.norm_epsilon),
         dropout=choose_probability(config.dropout_residual, default=config.dropout),
     )
 
 
-def _choose_mlp_width(width: int) -> int:
+def choose_mlp_width(width: int) -> int:
     """8/3 of the width, rounded up to a multiple of 32: about as many parameters as an ungated net of 4 widths."""
     return -(-8 * width // (3 * 32)) * 32

@@ -7,9 +7,11 @@ import typer
 
 import tiebench
 from tiebench.cli.allocator import tune_allocator
+from tiebench.cli.audit import audit
 from tiebench.cli.bench import bench
 from tiebench.cli.check import check
 from tiebench.cli.compare import compare
+from tiebench.cli.export import export
 from tiebench.cli.failures import keep_streams_open, report_failures
 from tiebench.cli.grid import grid
 from tiebench.cli.inspect_ import inspect_embeddings
@@ -43,6 +45,8 @@ for command in (
     neighbours,
     inspect_embeddings,
     quantise,
+    export,
+    audit,
     bench,
     schema,
 ):

@@ -1,4 +1,4 @@
-"""Weights of another library under our names: each rule renames the parameters that its pattern matches."""
+"""Weights of another library under our names, and back: each rule renames the parameters that its pattern matches."""
 
 import re
 from dataclasses import dataclass
@@ -77,3 +77,51 @@ def convert_hugging_face(state: dict[str, torch.Tensor], *, architecture: str) -
     The token embeddings are left out. Raises TiebenchError for a name that neither has.
     """
     return convert_state(state, rules=_RULES[architecture], prefix=_PREFIXES[architecture])
+
+
+_TO_GPT2: list[Rule] = [
+    Rule(r"positions", "wpe.weight"),
+    Rule(r"blocks\.(\d+)\.norm_attention\.(weight|bias)", r"h.\1.ln_1.\2"),
+    Rule(r"blocks\.(\d+)\.norm_mlp\.(weight|bias)", r"h.\1.ln_2.\2"),
+    Rule(r"blocks\.(\d+)\.attention\.queries_keys_values\.(weight|bias)", r"h.\1.attn.c_attn.\2", transpose=True),
+    Rule(r"blocks\.(\d+)\.attention\.output\.(weight|bias)", r"h.\1.attn.c_proj.\2", transpose=True),
+    Rule(r"blocks\.(\d+)\.mlp\.up\.(weight|bias)", r"h.\1.mlp.c_fc.\2", transpose=True),
+    Rule(r"blocks\.(\d+)\.mlp\.down\.(weight|bias)", r"h.\1.mlp.c_proj.\2", transpose=True),
+    Rule(r"norm\.(weight|bias)", r"ln_f.\1"),
+]
+
+_TO_LLAMA: list[Rule] = [
+    Rule(r"blocks\.(\d+)\.norm_attention\.weight", r"layers.\1.input_layernorm.weight"),
+    Rule(r"blocks\.(\d+)\.norm_mlp\.weight", r"layers.\1.post_attention_layernorm.weight"),
+    Rule(r"blocks\.(\d+)\.attention\.queries_keys_values\.weight", r"layers.\1.self_attn.qkv_proj.weight"),
+    Rule(r"blocks\.(\d+)\.attention\.output\.weight", r"layers.\1.self_attn.o_proj.weight"),
+    Rule(r"blocks\.(\d+)\.mlp\.(gate|up|down)\.weight", r"layers.\1.mlp.\2_proj.weight"),
+    Rule(r"norm\.weight", "norm.weight"),
+]
+
+_EXPORT_RULES = {"gpt2": _TO_GPT2, "llama": _TO_LLAMA}
+INPUT_NAMES = {"gpt2": "transformer.wte.weight", "llama": "model.embed_tokens.weight"}
+OUTPUT_NAME = "lm_head.weight"
+
+
+def to_hugging_face(state: dict[str, torch.Tensor], *, architecture: str) -> dict[str, torch.Tensor]:
+    """The state dict of one of our architectures under the names of GPT2LMHeadModel or LlamaForCausalLM.
+
+    The way back of `convert_hugging_face`; the token embeddings are none of an architecture's.
+    """
+    found: dict[str, torch.Tensor] = {}
+    for name, values in state.items():
+        position, renamed = _apply_rules(name, rules=_EXPORT_RULES[architecture])
+        assert renamed is not None
+        turned = values.t() if _EXPORT_RULES[architecture][position].transpose and values.ndim == 2 else values
+        theirs = _PREFIXES[architecture] + renamed
+        parts = zip("qkv", _split_attention(turned), strict=True) if "qkv_proj" in theirs else (("qkv", turned),)
+        found |= {theirs.replace("qkv_proj", f"{part}_proj"): piece.contiguous() for part, piece in parts}
+    return found
+
+
+def _split_attention(weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Queries `(width, width)`, and keys and values `(kv_heads * head width, width)`, stacked until here."""
+    width = weight.shape[1]
+    rows = (weight.shape[0] - width) // 2
+    return weight.split([width, rows, rows])

@@ -44,16 +44,16 @@ def read_target_decades(record: Record, folder: Path) -> "np.ndarray | None":
     try:
         decades = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise _explain_damage(file, str(error)) from error
+        raise _explain_damaged_decades(file, str(error)) from error
     if not isinstance(decades, np.ndarray):  # an archive of arrays
-        raise _explain_damage(file, "it is no array")
+        raise _explain_damaged_decades(file, "it is no array")
     if decades.shape != (evaluation.tokens,) or decades.dtype != np.uint8:
         reason = f"{decades.dtype} of shape {decades.shape}, but the record counts {evaluation.tokens} test tokens"
-        raise _explain_damage(file, reason)
+        raise _explain_damaged_decades(file, reason)
     if decades.max(initial=0) > MOST_DECADES:
-        raise _explain_damage(file, f"a decade of {decades.max()}")
+        raise _explain_damaged_decades(file, f"a decade of {decades.max()}")
     return decades
 
 
-def _explain_damage(file: Path, reason: str) -> TiebenchError:
+def _explain_damaged_decades(file: Path, reason: str) -> TiebenchError:
     return TiebenchError(f"{file} is damaged: {reason}", "remove it: it is found again from the corpus where that is")

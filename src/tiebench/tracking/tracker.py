@@ -10,7 +10,7 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import CurvePoint, Parameters, Record
 from tiebench.training.callbacks import Callback
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class Tracker(Callback):
@@ -86,5 +86,5 @@ class Tracker(Callback):
             act()
         except Exception as error:
             if not self.has_failed:
-                logger.warning("%s does not follow %s any more: %s", type(self).__name__, self.run.name, error)
+                _logger.warning("%s does not follow %s any more: %s", type(self).__name__, self.run.name, error)
             self.has_failed = True
