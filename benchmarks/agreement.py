@@ -27,8 +27,8 @@ MEANING = """A word of the source has a role as target (what it stands after) an
 `agreement` is the share of words of which both are one role, the premise of tying. The loss of the source is exact, by
 the forward algorithm; what stands above it is what a model has not learned. Changes are those of tied against untied on
 the test split, in nats per token, with 95 % intervals over seeds and text. The recipe was taken out of five that were
-tried at another seed because it shows the premise well (`configs/synthetic.yaml` says how the others came out): the sizes
-of the effects are those of this recipe."""
+tried at another seed because it shows the premise well (`configs/synthetic.yaml` says how the others came out): the
+sizes of the effects are those of this recipe."""
 
 
 def measure_point(*, words: int, agreement: float, runs: Path, jobs: str) -> dict[str, Any]:
