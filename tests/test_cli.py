@@ -34,6 +34,7 @@ OPTIONS = {
     "compare": RUNNING
     | {"--config", "--force", "--format", "--plot", "--no-train", "--allow"}
     | {"--seeds-as", "--margin", "--until-decided", "--max-seeds"},
+    "report": {"--output", "-o", "--results"},
     "reproduce": RUNNING | {"--only", "--no-train", "--dry-run", "--format"},
     "check": {"--set", "--arm", "--data-dir", "--json"},
     "list": {"--results", "--json"},

@@ -15,6 +15,7 @@ from tiebench.cli.inspect_ import inspect_embeddings
 from tiebench.cli.list_ import list_things
 from tiebench.cli.neighbours import neighbours
 from tiebench.cli.quantise import quantise
+from tiebench.cli.report import report
 from tiebench.cli.reproduce import reproduce
 from tiebench.cli.sample import sample
 from tiebench.cli.schema import schema
@@ -33,6 +34,7 @@ COMMAND_NAMES = {list_things: "list", inspect_embeddings: "inspect"}  # where th
 for command in (
     train,
     compare,
+    report,
     reproduce,
     check,
     list_things,
