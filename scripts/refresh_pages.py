@@ -1,4 +1,4 @@
-"""Rewrite results/README.md and the outputs in README.md from the published records, and from nothing else.
+"""Rewrite results/README.md, results/report.html and the outputs in README.md from the published records alone.
 
 Published is what git tracks below results/; a user's own runs beside it do not count.
 """
@@ -13,11 +13,13 @@ import tempfile
 from pathlib import Path
 
 from tiebench.claims.evidence import Evidence, plan_papers
+from tiebench.claims.judging import judge_finished
 from tiebench.claims.papers import ALL, load_papers
 from tiebench.claims.verdicts import judge_papers
 from tiebench.files import write_text
 from tiebench.reporting.claims_table import render_claims
 from tiebench.reporting.pages import render_results_readme
+from tiebench.reporting.report import render_report
 from tiebench.results.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -67,9 +69,17 @@ def render_results(results: Path) -> str:
     return render_results_readme(store.records(), **read, opening=opening)
 
 
+def render_published_report(results: Path) -> str:
+    """results/report.html: what `tiebench report` writes of the records in the folder."""
+    store = Store(results)
+    claims, papers = judge_finished(store)
+    return render_report(store.records(), store=store, claims=claims, papers=papers)
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         published = copy_published(ROOT, Path(scratch))
         write_text(render_results(published), file=ROOT / "results" / "README.md")
+        write_text(render_published_report(published), file=ROOT / "results" / "report.html")
         readme = ROOT / "README.md"
         write_text(fill_blocks(readme.read_text("utf-8"), results=published), file=readme)

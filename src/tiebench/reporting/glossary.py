@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 # The first pattern that fits a whole column name explains it.
 _ENTRIES = (
-    (r"arm|experiment", "The experiment file, and one of the settings compared in it."),
+    (r"experiment", "The experiment file that the runs were made from."),
+    (r"arm", "One of the settings that an experiment compares."),
     (
         r"(test|valid) change",
         "By how many percent the arm's perplexity (or bits per byte) differs from that of the baseline, the arm above "
@@ -18,7 +19,7 @@ _ENTRIES = (
     ),
     (
         r"(test|valid|train)( bits/byte)?",
-        "Perplexity (or bits per byte) on that part of the text: exp of the mean nats per token, the whole split, lower "
+        "Perplexity (or bits per byte) on that part of the text: exp of the mean nats per token; lower "
         "is better. Mean over seeds ± standard deviation (number of seeds).",
     ),
     (r"test by word", "Perplexity per word of the test split, also where tokens are smaller than words."),
@@ -26,7 +27,7 @@ _ENTRIES = (
     (r"parameters", "All trained numbers of the model; a tied matrix counts once."),
     (
         r"input|output",
-        "Parameters of the input embedding, or of the output embedding, where it is a matrix of its own.",
+        "Parameters of the input or of the output embedding, where it is a matrix of its own.",
     ),
     (r"shared", "Parameters of the one matrix that a tied model uses as input and as output embedding."),
     (r"other", "Parameters beside the embedding matrices: output bias, projections."),
@@ -39,7 +40,8 @@ _ENTRIES = (
     (r".+ nats", "Nats per token that the baseline needs for these targets; a nat is 1.44 bits."),
     (r".+ change", "How many nats per token more (+) or fewer (-) the arm needs for these targets than the baseline."),
     (r".+ part", "What these targets add to the change over the whole text."),
-    (r"claim|paper", "A statement of a paper, by the name under which it is entered in tiebench."),
+    (r"paper", "Whose claim it is: first authors and year."),
+    (r"claim", "A statement of the paper, by the name under which it is entered in tiebench."),
     (
         r"verdict",
         "reproduced, contradicted, inconclusive (too few seeds to say), or altered (run with another recipe than the "
@@ -56,8 +58,7 @@ _ENTRIES = (
     (r"command", "What was typed to make the runs."),
     (r"runs", "How many of the runs shown were made in this way."),
     (r"commit", "The version of tiebench's source that made them."),
-    (r"machine", "Where they were made, and how many threads they had."),
-    (r"versions", "The installed packages."),
+    (r"machine", "Where they were made; what the number stands for is told below the table."),
 )
 
 

@@ -10,21 +10,21 @@ from tiebench.comparison.difference import read_nll
 from tiebench.comparison.pairing import ArmSummary, Comparison
 from tiebench.reporting.plots import COLOURS, LOG_RATIO, Curve, average_curves
 from tiebench.reporting.tables import ROLES
-from tiebench.results.record import Record
+from tiebench.results.selection import Arms
 
 Chart = dict[str, Any]
-Arms = Mapping[str, Sequence[Record]]
+
 
 # Black, the last of the colours, is the ink of the page: it can be seen on a dark ground too.
 ARM_COLOURS = [*COLOURS[:-1], "currentColor"]
 BOTH, SEEDS, TEXT, LOOKING = "seeds and test text", "seeds alone", "test text alone", "seeds, looking often"
-UNKNOWN = "nothing: no interval known"
+NO_INTERVAL = "nothing: no interval known"
 SOURCE_COLOURS = {
     BOTH: "currentColor",
     LOOKING: "currentColor",
     SEEDS: COLOURS[0],
     TEXT: COLOURS[1],
-    UNKNOWN: COLOURS[3],
+    NO_INTERVAL: COLOURS[3],
 }
 ZOOM = {
     "name": "zoom",
@@ -60,7 +60,12 @@ def chart_intervals(comparison: Comparison) -> Chart | None:
         },
     ]
     said = ", ".join(_say_interval(row) for row in rows if row["covers"] == sources[0])
-    return _chart(rows, layers, description=f"Change of {metric} against {comparison.baseline}: {said}.", step=16)
+    return _chart(
+        rows,
+        layers,
+        description=f"Change of {metric} against {comparison.baseline}: {said}.",
+        height=20 + 16 * len(rows),
+    )
 
 
 def chart_seeds(arms: Arms, comparison: Comparison) -> Chart | None:
@@ -82,13 +87,13 @@ def chart_seeds(arms: Arms, comparison: Comparison) -> Chart | None:
             "encoding": {"x": {**spec, "aggregate": "mean"}, "y": by_arm, "tooltip": [{**spec, "aggregate": "mean"}]},
         },
         {
-            "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.75},
+            "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
             "encoding": {"x": spec, "y": by_arm, "color": colour, "tooltip": _tips("arm", "seed", "value:,.3f")},
         },
     ]
     values = {arm: [f"{row['value']:.2f}" for row in rows if row["arm"] == arm] for arm in arms}
     said = "; ".join(f"{arm} {', '.join(found)}" for arm, found in values.items())
-    return _chart(rows, layers, description=f"{metric} of every seed: {said}.", step=38)
+    return _chart(rows, layers, description=f"{metric} of every seed: {said}.", height=38 * len(arms))
 
 
 def chart_curves(curves: Mapping[str, Sequence[Curve]]) -> Chart | None:
@@ -123,9 +128,7 @@ def chart_curves(curves: Mapping[str, Sequence[Curve]]) -> Chart | None:
     ]
     best = {arm: min(row["mean"] for row in rows if row["arm"] == arm) for arm in dict.fromkeys(_in_order(rows))}
     said = ", ".join(f"{arm} {value:.2f}" for arm, value in best.items())
-    return _chart(
-        rows, layers, description=f"Learning curves; the best mean validation perplexity: {said}.", height=300
-    )
+    return _chart(rows, layers, description=f"Learning curves; best mean validation perplexity: {said}.", height=300)
 
 
 def chart_parameters(summaries: Sequence[ArmSummary]) -> Chart:
@@ -149,7 +152,7 @@ def chart_parameters(summaries: Sequence[ArmSummary]) -> Chart:
     }
     said = ", ".join(f"{arm} {found.total:,}" for arm, found in counts.items())
     layers = [{"mark": {"type": "bar", "height": {"band": 0.7}}, "encoding": encoding}]
-    return _chart(rows, layers, description=f"Parameters by role; in all: {said}.", step=34)
+    return _chart(rows, layers, description=f"Parameters by role; in all: {said}.", height=34 * len(counts))
 
 
 def chart_frequency(comparison: Comparison) -> Chart | None:
@@ -165,10 +168,12 @@ def chart_frequency(comparison: Comparison) -> Chart | None:
         return None
     names = list(dict.fromkeys(row["seen"] for row in sorted(rows, key=lambda row: row["decade"])))
     title = "times that the target stands in training"
+    colours = _arm_scale({summary.arm: summary for summary in comparison.arms})  # an arm has one colour on all charts
+    scale = {"domain": list(known), "range": [colours["range"][colours["domain"].index(arm)] for arm in known]}
     shared = {
         "x": {"field": "seen", "type": "ordinal", "sort": names, "title": title, "axis": {"labelAngle": -35}},
         "xOffset": {"field": "arm", "sort": list(known)},
-        "color": {"field": "arm", "type": "nominal", "sort": list(known), "scale": _arm_scale(known)},
+        "color": {"field": "arm", "type": "nominal", "sort": list(known), "scale": scale},
         "tooltip": _tips("arm", "seen", "targets:,", "change:+.4f", "low:+.4f", "high:+.4f"),
     }
     axis = {"title": f"nats per token against {comparison.baseline}"}
@@ -188,25 +193,10 @@ def chart_frequency(comparison: Comparison) -> Chart | None:
     return _chart(rows, layers, description=f"Change by training frequency of the target: {said}.", height=260)
 
 
-def _chart(
-    rows: list[dict[str, Any]],
-    layers: list[Chart],
-    *,
-    description: str,
-    step: int | None = None,
-    height: int | None = None,
-) -> Chart:
-    """As wide as the page; as high as its rows need (`step` pixels each), or `height` pixels."""
-    size = {"step": step} if step is not None else height
-    fit = {"type": "fit-x", "contains": "padding"}
-    return {
-        "description": description,
-        "data": {"values": rows},
-        "width": "container",
-        "height": size,
-        "autosize": fit,
-        "layer": layers,
-    }
+def _chart(rows: list[dict[str, Any]], layers: list[Chart], *, description: str, height: int) -> Chart:
+    """As wide as the page, `height` pixels high."""
+    size = {"width": "container", "height": height, "autosize": {"type": "fit-x", "contains": "padding"}}
+    return {"description": description, "data": {"values": rows}, "layer": layers, **size}
 
 
 def _list_intervals(contrast: Contrast) -> list[dict[str, Any]]:
@@ -225,7 +215,7 @@ def _list_intervals(contrast: Contrast) -> list[dict[str, Any]]:
         intervals = {BOTH: contrast.interval_percent, **intervals}
     point = {"arm": contrast.arm, "change": headline.percent}
     rows = [{**point, "covers": source, "low": low, "high": high} for source, (low, high) in intervals.items()]
-    return rows or [{**point, "covers": UNKNOWN, "low": headline.percent, "high": headline.percent}]
+    return rows or [{**point, "covers": NO_INTERVAL, "low": headline.percent, "high": headline.percent}]
 
 
 def _say_interval(row: Mapping[str, Any]) -> str:

@@ -86,7 +86,7 @@ def _build_row(row: tuple[Any, ...], table: Table) -> str:
 
 
 def _find_sort_value(cell: Any, column: Column) -> str:
-    """What a row is sorted by: the number in full precision, of a text that begins with one that number; empty: none."""
+    """What a row is sorted by: a number in full precision, or the one that a text begins with; empty where missing."""
     if cell is None:
         return ""
     if column.kind != "text":

@@ -134,7 +134,7 @@ def _tell_comparison(page: _Page, arms: Mapping[str, list[Record]], comparison: 
     chart = chart_intervals(comparison)
     caption = "Left of the dashed line the perplexity is lower than that of the baseline, which is better."
     specs = {arm: found[0].spec.model_dump(mode="json") for arm, found in arms.items()}
-    differing = [(key, *(_show(values.get(arm)) for arm in specs)) for key, values in difference_table(specs)]
+    differing = [(key, *(_spell(values.get(arm)) for arm in specs)) for key, values in difference_table(specs)]
     columns = (Column("key"), *map(Column, specs))
     return [
         f'<div class="answer">{"".join(f"<p>{escape_html(answer)}</p>" for answer in answers)}</div>',
@@ -203,28 +203,33 @@ def _add_claims(page: _Page, claims: list[ClaimResult], *, papers: list[PaperCla
 
 
 def _add_origins(page: _Page, records: Sequence[Record]) -> None:
-    """The commands and machines, each way of making runs once."""
+    """The commands behind the figures, each once, and the machines and texts that they are about."""
+    machines = list(dict.fromkeys(map(_describe_machine, records)))
     ways: dict[tuple[str, ...], int] = {}
     for record in records:
         found = record.provenance
         state = " with uncommitted changes" if found.dirty else ""
         commit = f"{found.commit[:12]}{state}" if found.commit else "not known"
-        facts = (_list_facts(found.hardware), _list_facts(found.versions))
-        way = (record.experiment, found.command, commit, *facts)
+        way = (record.experiment, found.command, commit, str(machines.index(_describe_machine(record)) + 1))
         ways[way] = ways.get(way, 0) + 1
-    names = ("experiment", "command", "commit", "machine", "versions")
-    columns = (Column("runs", "count"), *map(Column, names))
-    table = Table("Commands and machines behind the figures", columns, tuple((n, *way) for way, n in ways.items()))
-    corpora = {(record.corpus.name, record.corpus.checksum, _list_facts(record.corpus.facts)) for record in records}
-    notes = [f"Text: {name}, checksum {checksum}. {facts}" for name, checksum, facts in sorted(corpora)]
+    columns = (Column("runs", "count"), *map(Column, ("experiment", "command", "commit", "machine")))
+    rows = tuple((number, *way) for way, number in ways.items())
+    table = Table("Commands and machines behind the figures", columns, rows, num_keys=0)
+    texts = {(record.corpus.name, record.corpus.checksum, _list_facts(record.corpus.facts)) for record in records}
+    notes = [f"Machine {place + 1}: {told}" for place, told in enumerate(machines)]
+    notes += [f"Text {name}: checksum {checksum}. {facts}".strip() for name, checksum, facts in sorted(texts)]
     page.add_section("Where the figures come from", [page.table(table), build_notes(notes)])
+
+
+def _describe_machine(record: Record) -> str:
+    return f"{_list_facts(record.provenance.hardware)}; {_list_facts(record.provenance.versions)}"
 
 
 def _list_facts(facts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
-def _show(value: Any) -> str | None:
+def _spell(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
