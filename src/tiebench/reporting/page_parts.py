@@ -57,7 +57,7 @@ def build_figure(chart: Mapping[str, Any], *, title: str, caption: str, has_zoom
     """
     hint = f' <span class="hint">{ZOOM_HINT}</span>' if has_zoom else ""
     return (
-        f'<h3>{escape_html(title)}</h3>\n<figure class="with-chart">\n'
+        f'<h3>{escape_html(title)}</h3>\n<figure class="with-chart" aria-label="{escape_html(title)}">\n'
         f"<figcaption>{escape_html(caption)}{hint}</figcaption>\n"
         f'<div class="chart"></div>\n<script type="application/json">{embed_json(chart)}</script>\n</figure>'
     )
