@@ -2,9 +2,11 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -18,6 +20,7 @@ from tiebench.reporting.tables import Column, Table
 from tiebench.results.record import CurvePoint, write_curve, write_record
 from tiebench.results.store import Store
 
+ROOT = Path(__file__).parents[2]
 HOSTILE = "<script>alert(1)</script>"
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 
@@ -209,6 +212,19 @@ def test_without_the_extra_the_install_line_is_given(store, monkeypatch):
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     answer = CliRunner().invoke(app, ["report", "--results", str(store.root)])
     assert answer.exit_code == 2 and "pip install 'tiebench[report]'" in " ".join(answer.stderr.split())
+
+
+def test_the_published_report_is_that_of_the_published_records(tmp_path, light_bundle):
+    scripts = runpy.run_path(str(ROOT / "scripts" / "refresh_pages.py"))
+    made = scripts["render_published_report"](scripts["copy_published"](ROOT, tmp_path))
+    kept = (ROOT / "results" / "report.html").read_text("utf-8")
+    assert strip_bundle(kept) == strip_bundle(made), "make results writes it anew"
+    assert len(kept.encode()) < 3_000_000
+
+
+def strip_bundle(page):
+    """The page without Vega's program and without what its policy says of it."""
+    return re.sub(r"script-src [^;]*;|<script>.*?</script>", "", page, count=2, flags=re.DOTALL)
 
 
 def test_the_report_needs_no_torch():

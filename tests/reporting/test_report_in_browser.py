@@ -176,4 +176,7 @@ def test_on_paper_the_charts_stay_and_nothing_is_cut(show, text):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("nav").is_hidden() and page.locator("svg").first.is_visible()
     assert page.locator("h1").evaluate(CONTRAST) > 15
-    assert len(page.pdf()) > 20_000
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details").count() == page.locator("details[open]").count() > 0
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details[open]").count() == 0

@@ -46,7 +46,7 @@ def chart_intervals(comparison: Comparison) -> Chart | None:
     colour = {"field": "covers", "type": "nominal", "title": "95 % interval over", "sort": sources}
     colour |= {"scale": {"domain": sources, "range": [SOURCE_COLOURS[source] for source in sources]}}
     shared = {**where, "color": colour, "tooltip": _tips("arm", "covers", "change:.2f", "low:.2f", "high:.2f")}
-    axis = {"title": f"change of {metric} against {comparison.baseline}, %", "format": "+"}
+    axis = {"title": f"change of {metric} against {comparison.baseline}, %", "format": "+", "tickCount": 8}
     low, change = {"field": "low", "type": "quantitative"}, {"field": "change", "type": "quantitative"}
     layers = [
         {"mark": {"type": "rule", "strokeDash": [4, 4]}, "encoding": {"x": {"datum": 0}}},
@@ -78,13 +78,20 @@ def chart_seeds(arms: Arms, comparison: Comparison) -> Chart | None:
         for record in records:
             nll = read_nll(record.evaluations[headline.split], unit=headline.unit)
             rows.append({"arm": arm, "seed": record.seed, "value": _as_metric(nll, unit=headline.unit)})
-    spec = {"field": "value", "type": "quantitative", "scale": {"zero": False}, "title": metric}
+    spec = {
+        "field": "value",
+        "type": "quantitative",
+        "scale": {"zero": False},
+        "title": metric,
+        "axis": {"tickCount": 8},
+    }
+    told = {"field": "value", "type": "quantitative", "aggregate": "mean"}
     by_arm = {"field": "arm", "type": "nominal", "title": None, "sort": list(arms)}
     colour = {**by_arm, "legend": None, "scale": _arm_scale(arms)}
     layers = [
         {
             "mark": {"type": "tick", "thickness": 2, "size": 26, "color": "currentColor"},
-            "encoding": {"x": {**spec, "aggregate": "mean"}, "y": by_arm, "tooltip": [{**spec, "aggregate": "mean"}]},
+            "encoding": {"x": {**spec, **told}, "y": by_arm, "tooltip": [{**told, "format": ",.3f"}]},
         },
         {
             "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},

@@ -33,6 +33,14 @@ Promise.all(drawn).then(
   (error) => console.error(error),
 );
 
+// On paper nothing can be opened: everything is.
+let closed = [];
+addEventListener("beforeprint", () => {
+  closed = [...document.querySelectorAll("details:not([open])")];
+  for (const details of closed) details.open = true;
+});
+addEventListener("afterprint", () => closed.forEach((details) => details.removeAttribute("open")));
+
 // Tables: a click or Enter on a heading sorts by it, and once more the other way; what is missing stays last.
 for (const table of document.querySelectorAll("table.sortable")) {
   table.querySelectorAll("thead th").forEach((heading, place) => {
