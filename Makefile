@@ -42,7 +42,7 @@ format: .venv/installed-dev ## put the code in order: sorted imports, fixable fi
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-results: .venv/installed-dev ## rewrite results/README.md, results/report.html and the outputs in README.md from the published records
+results: .venv/installed-dev ## rewrite the pages of results/ and the outputs in README.md from the published records
 	$(BIN)/python scripts/refresh_pages.py
 
 bench: .venv/installed ## measure training and evaluation on this machine

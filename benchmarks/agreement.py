@@ -19,8 +19,8 @@ from tiebench.files import write_text
 from tiebench.reporting.plots import COLOURS, draw_panels, save_figure
 
 ROOT = Path(__file__).parents[1]
-AGREEMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-SIZES = (250, 1000)
+AGREEMENTS = {250: (0.0, 0.25, 0.5, 0.75, 1.0), 1000: (0.0, 0.5, 1.0)}
+"""What is trained, by the number of words; the larger vocabulary takes longer."""
 TITLE = "Tying and its premise"
 MEANING = """A word of the source has a role as target (what it stands after) and one as context (what stands after it).
 `agreement` is the share of words of which both are one role, the premise of tying. The loss of the source is exact, by
@@ -49,8 +49,8 @@ def measure_point(*, words: int, agreement: float, runs: Path, jobs: str) -> dic
 
 def draw_points(points: list[dict[str, Any]], *, file: Path) -> None:
     """Excess nats over agreement, a panel for each size."""
-    figure, panels = draw_panels(title=TITLE, num_panels=len(SIZES))
-    for axes, words in zip(panels, SIZES, strict=True):
+    figure, panels = draw_panels(title=TITLE, num_panels=len(AGREEMENTS))
+    for axes, words in zip(panels, AGREEMENTS, strict=True):
         for colour, arm in zip(COLOURS, ("untied", "tied"), strict=False):
             chosen = [point for point in points if point["words"] == words]
             spreads = [point["excess_nats"][arm] for point in chosen]
@@ -90,8 +90,8 @@ def main() -> None:
     started = utc_now()
     points = [
         measure_point(words=words, agreement=agreement, runs=asked.runs, jobs=asked.jobs)
-        for words in SIZES
-        for agreement in AGREEMENTS
+        for words, agreements in AGREEMENTS.items()
+        for agreement in agreements
     ]
     write_results(points, started=started, folder=asked.results)
 

@@ -34,6 +34,7 @@ OPTIONS = {
     "compare": RUNNING
     | {"--config", "--force", "--format", "--plot", "--no-train", "--allow"}
     | {"--seeds-as", "--margin", "--until-decided", "--max-seeds"},
+    "grid": RUNNING | {"--format", "--no-train"},
     "report": {"--output", "-o", "--results"},
     "reproduce": RUNNING | {"--only", "--no-train", "--dry-run", "--format"},
     "check": {"--set", "--arm", "--data-dir", "--json"},
@@ -80,7 +81,9 @@ def test_the_options_are_frozen():
     assert program == {"--version", "--install-completion", "--show-completion"}
 
 
-@pytest.mark.parametrize(("command", "jobs"), [("train", "auto"), ("compare", "auto"), ("reproduce", "auto")])
+@pytest.mark.parametrize(
+    ("command", "jobs"), [("train", "auto"), ("compare", "auto"), ("grid", "auto"), ("reproduce", "auto")]
+)
 def test_what_needs_many_runs_takes_all_cores_unless_told_otherwise(command, jobs):
     options = typer.main.get_command(app).commands[command].params
     assert next(option.default for option in options if option.name == "jobs") == jobs
@@ -113,6 +116,7 @@ def test_help_names_every_command_and_nothing_asked_is_help(run):
         ("compare", "--results", "RESULTS", "--config", "CONFIG", "--seed", "1", "--no-train"),
         ("train", "CONFIG", "--results", "RESULTS"),
         ("show", "RESULTS/tiny/tied/seed-1"),
+        ("grid", "map", "--results", "RESULTS", "--no-train"),
     ],
     ids=lambda arguments: " ".join(arguments[:2]),
 )

@@ -9,12 +9,14 @@ import yaml
 from tiebench.errors import UsageError
 from tiebench.experiment.bundled import bundled_folder, find_config, list_claim_files, list_configs
 from tiebench.experiment.differences import find_differences
+from tiebench.experiment.grid import is_grid, load_grid
 from tiebench.experiment.loading import Experiment, load_experiment
 from tiebench.models.language_model import build_on_meta, count_parameters
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
-EXPERIMENTS = [file for file in FILES if "claims" not in file.relative_to(CONFIGS).parts]
+GRIDS = [file for file in sorted(CONFIGS.glob("*.yaml")) if is_grid(file)]
+EXPERIMENTS = [file for file in FILES if "claims" not in file.relative_to(CONFIGS).parts and file not in GRIDS]
 VOCABULARY_SIZES = {"ptb": 10_000, "wikitext-2": 33_278, "wikitext-103": 267_735}
 ANY_SIZE = 12_345
 
@@ -44,9 +46,24 @@ def test_an_experiment_loads_under_its_own_name_and_says_what_it_is(file):
     assert len({run.signature for run in runs}) == len(runs), "two runs of an experiment would be the same"
 
 
+@pytest.mark.parametrize("file", GRIDS, ids=name_file)
+def test_every_cell_of_a_grid_is_such_an_experiment(file):
+    grid = load_grid(file)
+    assert grid.name == file.stem and len(grid.description) > 20
+    runs = [run for cell in grid.cells for run in cell.experiment.list_runs()]
+    assert len({run.signature for run in runs}) == len({run.name for run in runs}) == len(runs)
+    for cell in grid.cells:
+        check_arms(cell.experiment)
+
+
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=name_file)
 def test_every_arm_can_be_built(file):
-    for arm, spec in load(file).arms.items():
+    check_arms(load(file))
+
+
+def check_arms(experiment):
+    """Every arm can be built, with the embeddings that its tie says."""
+    for arm, spec in experiment.arms.items():
         size = ANY_SIZE
         if spec.vocabulary.type == "words":
             size = spec.vocabulary.size or VOCABULARY_SIZES.get(spec.corpus.type, ANY_SIZE)
@@ -58,7 +75,7 @@ def test_every_arm_can_be_built(file):
             assert (counts.input, counts.output, counts.shared) == expected, arm
 
 
-@pytest.mark.parametrize("file", EXPERIMENTS, ids=name_file)
+@pytest.mark.parametrize("file", [*EXPERIMENTS, *GRIDS], ids=name_file)
 def test_a_bundled_experiment_is_found_by_name(file):
     if file.parent == CONFIGS:
         assert list_configs()[file.stem] == find_config(file.stem)
@@ -66,7 +83,7 @@ def test_a_bundled_experiment_is_found_by_name(file):
 
 
 def test_bundled_are_these_files_and_no_others():
-    assert set(list_configs()) == {file.stem for file in EXPERIMENTS if file.parent == CONFIGS}
+    assert set(list_configs()) == {file.stem for file in (*EXPERIMENTS, *GRIDS) if file.parent == CONFIGS}
     assert {file.stem for file in FILES} == set(list_configs()) | set(list_claim_files())
     assert bundled_folder().is_dir()
     with pytest.raises(UsageError, match="no such file"):
@@ -82,7 +99,8 @@ def test_the_quickstart_compares_tied_with_untied_at_several_seeds():
     experiment = load(CONFIGS / "quickstart.yaml")
     assert list(experiment.arms) == ["untied", "tied"] and len(experiment.seeds) >= 3
     assert experiment.arms["tied"].corpus.type == "pydocs", "what every machine has"
-    assert experiment.declared == ("tie",)
+    assert experiment.declared == ("tie", "training.optimizer.learning_rate")
+    assert experiment.untuned == ["untied", "tied"], "each gets its own"
 
 
 def test_the_authors_program_of_2017_is_the_text_with_their_switches():

@@ -80,3 +80,11 @@ def test_the_printed_outputs_are_those_of_the_published_records(tmp_path):
     assert refresh["fill_blocks"](README, results=results) == README, "run scripts/refresh_pages.py"
     page = (ROOT / "results" / "README.md").read_text("utf-8")
     assert refresh["render_results"](results) == page, "run scripts/refresh_pages.py"
+
+
+def test_the_pages_of_grids_are_those_of_the_published_records(tmp_path):
+    refresh = runpy.run_path(str(ROOT / "scripts" / "refresh_pages.py"))
+    files = refresh["render_grids"](refresh["copy_published"](ROOT, tmp_path))
+    assert set(files) >= {"map-small.md", "map-small.svg"}
+    for name, text in files.items():
+        assert (ROOT / "results" / name).read_text("utf-8") == text, f"{name}: run scripts/refresh_pages.py"

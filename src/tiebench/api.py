@@ -4,6 +4,8 @@ Settings are those of the command line. Nothing is printed; progress goes to a `
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from tiebench.claims.evidence import Evidence, plan_papers
@@ -11,11 +13,13 @@ from tiebench.claims.papers import load_papers
 from tiebench.claims.verdicts import ClaimResult, judge_papers
 from tiebench.comparison.pairing import Comparison, compare_arms
 from tiebench.errors import UsageError
-from tiebench.execution.plan import plan_runs
+from tiebench.execution.plan import Plan, plan_runs
 from tiebench.execution.settings import Settings
+from tiebench.execution.tuning import enter_choices, tune_arms
 from tiebench.experiment.loading import Experiment, load_experiment
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.reporting.pages import refresh_tables
+from tiebench.reporting.tuning_plot import refresh_tuning_plot
 from tiebench.results.record import Record
 from tiebench.results.selection import put_baseline_first
 from tiebench.results.store import Store
@@ -37,7 +41,8 @@ def train(
     jobs: str | int = "auto",
     watch: Callable[[RunSpec, int], Callback] = lambda run, index: Callback(),
 ) -> list[Record]:
-    """The record of every arm at every seed: finished runs are read, pending ones are trained first.
+    """The record of every arm at every seed: finished runs are read, pending ones are trained first. Where the file has
+    `tuning:`, trials choose the values of each arm before that.
 
     `experiment` is one that was loaded, a file, or the name of a bundled one. `arms` and `seeds` choose among those of
     the file. `jobs` is how many runs are trained at once; more than one needs the `if __name__ == "__main__":` of a
@@ -50,6 +55,11 @@ def train(
 
     experiment = _load(experiment)
     settings = _settings(results, data_dir=data_dir, device=device)
+    experiment.list_runs(arms=list(arms), seeds=list(seeds))
+    make_trials = partial(_make_trials, watch=watch, jobs=str(jobs))
+    experiment = tune_arms(experiment, settings=settings, arms=arms, train=make_trials)
+    with suppress(OSError):  # a picture that cannot be written
+        refresh_tuning_plot(settings.store.root / experiment.name)
     plan = plan_runs(experiment.list_runs(arms=list(arms), seeds=list(seeds)), settings=settings)
     if not plan.pending:
         return [plan.finished[run.name] for run in plan.runs]
@@ -76,11 +86,12 @@ def compare(
     """
     experiment = _load(experiment)
     settings = _settings(results, data_dir=data_dir, device="cpu")
+    experiment = tune_arms(experiment, settings=settings, arms=arms)
     runs = experiment.list_runs(arms=list(arms), seeds=list(seeds))
     plan = plan_runs(runs, settings=settings)
     if plan.pending:
         raise UsageError(f"{plan.pending[0].name} is not finished", "train it first: tiebench.train(experiment)")
-    records = [plan.finished[run.name] for run in plan.runs]
+    records = enter_choices([plan.finished[run.name] for run in plan.runs], experiment)
     names = list(arms) or list(experiment.arms)
     by_arm = {name: [record for record in records if record.arm == name] for name in names}
     store = settings.store
@@ -100,6 +111,14 @@ def reproduce(
     plans = plan_papers(papers, only=list(only), seeds=list(seeds), overrides=[])
     evidence = Evidence(Store(Path(results)), plans, tuple(seeds))
     return judge_papers(papers, evidence=evidence, only=list(only))
+
+
+def _make_trials(
+    plan: Plan, settings: Settings, *, watch: Callable[[RunSpec, int], Callback], jobs: str
+) -> list[Record]:
+    from tiebench.execution.execute import execute
+
+    return execute(plan, settings=settings, watch=watch, jobs=jobs)
 
 
 def _load(experiment: Experiment | Place) -> Experiment:

@@ -27,6 +27,10 @@ class UsageError(TiebenchError):
     exit_code = 2
 
 
+class Diverged(TiebenchError):
+    """Training whose loss or validation perplexity became no finite number."""
+
+
 class CheckFailed(TiebenchError):
     """A check that ran and did not hold, such as a claim that is contradicted (exit code 3)."""
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tiebench.analysis.inspection import inspect_tables
+from tiebench.errors import TiebenchError
 
 WORDS, WIDTH = 60, 4
 
@@ -52,3 +53,10 @@ def test_without_the_corpus_nothing_is_said_of_frequencies(tables, make_record):
     found = inspect_tables(tables, counts=None, record=make_record(), remark="not here")
     assert found.num_untrained is None and found.remark == "not here"
     assert found.tables["input"].norms == [] and found.tables["input"].num_rows == WORDS
+
+
+def test_one_column_or_one_row_is_refused(tables, counts, make_record):
+    with pytest.raises(TiebenchError, match="57 trained rows of width 1"):
+        inspect_tables({"tied": tables["input"][:, :1]}, counts=counts, record=make_record())
+    with pytest.raises(TiebenchError, match="1 trained rows"):
+        inspect_tables(tables, counts=(counts > 0) * (np.arange(WORDS) == 3), record=make_record())

@@ -21,7 +21,7 @@ def test_all_directions_alike_are_isotropic_by_both_measures(width):
 
 @pytest.mark.parametrize(("used", "width"), [(1, 4), (2, 4), (3, 9), (8, 9)])
 def test_k_of_n_directions_have_an_isoscore_of_k_less_one_over_n_less_one(used, width):
-    """Rudman et al. 2022, section 4: what the algorithm gives where k variances are equal and the others zero."""
+    """Algorithm 1 by hand: the scaled variances are sqrt(n / k), k times, and the share of directions is k / n."""
     assert measure_isoscore(spread_over(used, width=width)) == pytest.approx((used - 1) / (width - 1))
 
 

@@ -35,7 +35,7 @@ def test_columns_that_never_vary_together_share_nothing():
 
 
 def test_cka_is_that_of_the_gram_matrices(draw):
-    """Kornblith et al. 2019, equation 3: HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) with centred Gram matrices."""
+    """Kornblith et al. 2019, section 3: HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) with centred Gram matrices."""
     first = draw(40, 5) + 2
     second = first @ draw(5, 3) + draw(40, 3)
     centring = np.eye(40) - 1 / 40

@@ -12,7 +12,15 @@ def drawn(three_seeds):
     source = {"valid": 4.6 * 73_760, "test": 4.5 * TOKENS}
     return {
         arm: [
-            record.model_copy(update={"corpus": record.corpus.model_copy(update={"source_nats": source})})
+            record.model_copy(
+                update={
+                    "corpus": record.corpus.model_copy(update={"source_nats": source}),
+                    "evaluations": {
+                        split: evaluation.model_copy(update={"unknown": 0})
+                        for split, evaluation in record.evaluations.items()
+                    },
+                }
+            )
             for record in records
         ]
         for arm, records in three_seeds.items()
@@ -27,6 +35,12 @@ def test_the_excess_is_what_stands_above_the_source(drawn):
     assert tied.mean - untied.mean == pytest.approx(comparison.contrasts[0].differences["test"].ln_ratio)
     (note,) = [note for note in comparison.notes if "forward algorithm" in note]
     assert "4.5000 nats per test token" in note and f"tied {tied.mean:.4f}" in note
+
+
+def test_a_vocabulary_that_loses_words_is_not_above_the_source_by_what_it_lost(drawn):
+    record = drawn["tied"][0]
+    test = record.evaluations["test"].model_copy(update={"unknown": 1})
+    assert measure_excess(record.model_copy(update={"evaluations": {"test": test}}), "test") is None
 
 
 def test_text_that_people_wrote_has_no_known_source(three_seeds):

@@ -51,6 +51,9 @@ def test_every_bundled_experiment_is_valid(file, validator):
         (("seeds",), [-1]),
         (("seeds",), [1, 1]),
         (("name",), "Not A Folder"),
+        (("grid",), {"architecture.width": []}),
+        (("grid",), {"architecture.width": [{"small": 16}]}),
+        (("grid",), {"architecture.width": 16}),
     ],
 )
 def test_a_typo_is_not(path, value, validator):

@@ -6,17 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from tiebench.errors import TiebenchError
-from tiebench.results.record import (
-    NUMERICS,
-    CurvePoint,
-    Evaluation,
-    read_curve,
-    read_record,
-    read_token_nll,
-    write_curve,
-    write_record,
-    write_token_nll,
-)
+from tiebench.results.record import NUMERICS, CurvePoint, Evaluation, read_curve, read_record, write_curve, write_record
+from tiebench.results.token_nll import read_token_nll, write_token_nll
 
 
 def test_a_record_comes_back_as_it_was_written(make_record, tmp_path):

@@ -69,9 +69,16 @@ def inspect_run(folder: Path, *, data_dir: Path | None = None) -> Inspection:
 def inspect_tables(
     tables: dict[str, np.ndarray], *, counts: np.ndarray | None, record: Record, remark: str = ""
 ) -> Inspection:
-    """The same from tables `(vocabulary, width)` and the counts of their words in training, `(vocabulary,)`."""
+    """The same from tables `(vocabulary, width)` and the counts of their words in training, `(vocabulary,)`.
+
+    Raises TiebenchError for fewer than two rows or columns: there is nothing to be alike or apart.
+    """
     trained = None if counts is None else counts > 0
     kept = {name: table if trained is None else table[trained] for name, table in tables.items()}
+    for name, table in kept.items():
+        if min(table.shape) < 2:
+            reason = f"the {name} embedding has {table.shape[0]} trained rows of width {table.shape[1]}"
+            raise TiebenchError(reason, "inspect a run with two of each at least")
     decades = None if counts is None else find_decades(counts[counts > 0])
     alike = {}
     if len(kept) == 2:

@@ -4,8 +4,8 @@ import numpy as np
 
 
 def measure_partition_ratio(table: np.ndarray) -> float:
-    """min Z(c) / max Z(c) with Z(c) = sum_v exp(c v), over the unit eigenvectors c of V^T V (Mu & Viswanath 2018,
-    equation 7). An eigenvector has no sign, so that both are taken. `(rows, width)`; 1 is isotropic.
+    """min Z(c) / max Z(c) with Z(c) = sum_v exp(c v), over the unit eigenvectors c of V^T V: the isotropy of Mu &
+    Viswanath (2018). An eigenvector has no sign, so that both are taken. `(rows, width)`; 1 is isotropic.
     """
     table = np.asarray(table, dtype=np.float64)
     _, directions = np.linalg.eigh(table.T @ table)

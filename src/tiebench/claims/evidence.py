@@ -143,7 +143,7 @@ def plan_papers(
 
 
 def _is_as_planned(record: Record, experiment: Experiment) -> bool:
-    if record.arm not in experiment.arms:
+    if record.arm not in experiment.arms or record.seed in experiment.tuning_seeds:
         return False
     return experiment.list_runs(arms=[record.arm], seeds=[record.seed])[0].signature == record.signature
 

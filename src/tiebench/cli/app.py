@@ -11,6 +11,7 @@ from tiebench.cli.bench import bench
 from tiebench.cli.check import check
 from tiebench.cli.compare import compare
 from tiebench.cli.failures import keep_streams_open, report_failures
+from tiebench.cli.grid import grid
 from tiebench.cli.inspect_ import inspect_embeddings
 from tiebench.cli.list_ import list_things
 from tiebench.cli.neighbours import neighbours
@@ -34,6 +35,7 @@ COMMAND_NAMES = {list_things: "list", inspect_embeddings: "inspect"}  # where th
 for command in (
     train,
     compare,
+    grid,
     report,
     reproduce,
     check,

@@ -1,8 +1,13 @@
 """`tiebench check`: validate an experiment without training it."""
 
+from typing import TYPE_CHECKING
+
 from tiebench.cli.options import NO_LIST, ArmNames, AsJson, Config, DataDir, Overrides
 from tiebench.cli.output import print_counts, print_json, print_line, print_table, show_value
 from tiebench.cli.progress import format_duration
+
+if TYPE_CHECKING:
+    from tiebench.execution.forecast import RunTime
 
 
 def check(
@@ -15,20 +20,28 @@ def check(
     """Validate an experiment: count every arm, show in what the arms differ, and say what will surprise."""
     from tiebench.comparison.pairing import difference_table
     from tiebench.execution.counting import count_arms
-    from tiebench.execution.forecast import estimate_times, list_surprises
+    from tiebench.execution.forecast import estimate_times, estimate_trials, list_surprises
     from tiebench.execution.matching import match_runs
+    from tiebench.execution.tuning import list_trials
+    from tiebench.experiment.grid import is_grid
     from tiebench.experiment.loading import load_experiment
 
+    if is_grid(config):
+        check_grid(config, overrides, as_json=as_json)
+        return
     experiment = load_experiment(config, overrides=overrides)
     runs = match_runs(experiment.list_runs(arms=arms, seeds=[experiment.seeds[0]]), data_dir=data_dir)
     counts = count_arms(runs, data_dir=data_dir)
     differences = difference_table({run.arm: run.resolved for run in runs}) if len(runs) > 1 else []
+    trials = list_trials(experiment, arms=arms)
     surprises = list_surprises(runs, counts, data_dir=data_dir)
     times = estimate_times(runs, counts, data_dir=data_dir)
+    tuning = estimate_trials(trials, data_dir=data_dir) if trials else None
     if as_json:
         rows = [{"path": path, **values} for path, values in differences]
         found_arms = [{**vars(found), "time": vars(times[found.arm])} for found in counts]
         content = {"experiment": experiment.name, "arms": found_arms, "differences": rows, "warnings": surprises}
+        content["tuning"] = {"trials": len(trials), "time": vars(tuning)} if tuning else None
         print_json(content | {"remarks": {run.arm: list(run.remarks) for run in runs if run.remarks}})
         return
     from tiebench.reporting.tables import Column, Table
@@ -41,14 +54,36 @@ def check(
     for run in runs:
         for remark in run.remarks:
             print_line(f"{run.arm}: {remark}")
-    said = [
-        f"{arm} {'about' if time.timed else 'at least'} {format_duration(time.seconds)}" for arm, time in times.items()
-    ]
-    print_line(f"A run takes, on one core of this machine: {', '.join(said)}.")
+    said = ", ".join(f"{arm} {_tell_time(time)}" for arm, time in times.items())
+    print_line(f"A run takes, on one core of this machine: {said}.")
+    if tuning:
+        arms_tuned = list(dict.fromkeys(trial.arm for trial in trials))
+        each = f"{len(trials) // len(arms_tuned)} for each of {', '.join(arms_tuned)}"
+        print_line(f"{count_things(len(trials), 'trial')} come first, {each}: {_tell_time(tuning)} in all.")
     for line in surprises:
         print_line(f"warning: {line}")
     numbers = f"{count_things(len(experiment.arms), 'arm')} x {count_things(len(experiment.seeds), 'seed')}"
     print_line(f"{numbers}. Nothing is wrong with {experiment.source}.")
+
+
+def _tell_time(time: "RunTime") -> str:
+    return f"{'about' if time.timed else 'at least'} {format_duration(time.seconds)}"
+
+
+def check_grid(config: str, overrides: list[str], *, as_json: bool) -> None:
+    """Resolve every cell, and say how many there are."""
+    from tiebench.experiment.grid import load_grid
+
+    grid = load_grid(config, overrides=overrides)
+    if as_json:
+        axes = {axis.key: [value.shown for value in axis.values] for axis in grid.axes}
+        print_json({"grid": grid.name, "axes": axes, "cells": [cell.experiment.name for cell in grid.cells]})
+        return
+    for axis in grid.axes:
+        print_line(f"{axis.key}: {', '.join(value.shown for value in axis.values)}")
+    first = grid.cells[0].experiment
+    numbers = (count_things(len(found), name) for found, name in ((first.arms, "arm"), (first.seeds, "seed")))
+    print_line(f"{count_things(len(grid.cells), 'cell')} x {' x '.join(numbers)}. Nothing is wrong with {grid.source}.")
 
 
 def count_things(number: int, name: str) -> str:

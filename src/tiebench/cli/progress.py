@@ -144,8 +144,8 @@ class RunBar(Callback):
         self.close_bar()
         if self.slot is not None:
             self.display.free_slot(self)
-        test = record.evaluations.get("test")
-        found = f", test perplexity {test.perplexity:.2f}" if test else ""
+        scored = [record.evaluations[split] for split in ("test", "valid") if split in record.evaluations]
+        found = f", {scored[0].split} perplexity {scored[0].perplexity:.2f}" if scored else ""
         self.display.write(f"{self.label}: {'is there already' if reused else 'finished'}{found}")
         for warning in record.warnings:
             self.display.write(f"warning: {self.name}: {warning}", important=True)

@@ -17,12 +17,16 @@ def show(
 ) -> None:
     """Show what one finished run found, what it cost and where its figures come from."""
     from tiebench.results.record import read_record
+    from tiebench.results.trials import describe_choice, describe_trials
 
     record = read_record(find_run_folder(run))
     if as_json:
         print_json(record.model_dump(mode="json"))
         return
     print_runs([record], as_json=False)
+    if record.tuned:
+        typer.echo(escape(f"tuned by {describe_trials(record.tuned)}"))
+        typer.echo(escape(f"  {describe_choice(record.arm, record.tuned)}"))
     evaluations = {split: found.model_dump() for split, found in record.evaluations.items()}
     for name, block in (
         ("spec", record.spec.model_dump(mode="json")),

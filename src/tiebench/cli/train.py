@@ -18,7 +18,7 @@ from tiebench.cli.options import (
     Wait,
 )
 from tiebench.cli.output import print_runs
-from tiebench.cli.workflow import complete_runs, gather_settings, suggest_next
+from tiebench.cli.workflow import complete_runs, gather_settings, suggest_next, tune_experiment
 
 
 def train(
@@ -40,8 +40,10 @@ def train(
     from tiebench.experiment.loading import load_experiment
 
     experiment = load_experiment(config, overrides=overrides)
-    runs = experiment.list_runs(arms=arms, seeds=seeds)
+    experiment.list_runs(arms=arms, seeds=seeds)
     settings = gather_settings(results, device=device, data_dir=data_dir, force=force, wait=wait, track=track)
+    experiment = tune_experiment(experiment, arms, settings=settings, jobs=jobs, quiet=quiet)
+    runs = experiment.list_runs(arms=arms, seeds=seeds)
     records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
     print_runs(records, as_json=as_json)
     if not quiet and not as_json:

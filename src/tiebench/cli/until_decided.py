@@ -5,7 +5,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING
 
 from tiebench.cli.output import print_note
-from tiebench.cli.workflow import complete_runs
+from tiebench.cli.workflow import complete_runs, tune_experiment
 from tiebench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def add_seeds(
     experiment = load_experiment(config, overrides=overrides)
     arms = _order_arms(experiment, names or list(experiment.arms))
     check_specs({arm: experiment.arms[arm] for arm in arms}, allow=allow)
+    experiment.list_runs(arms=list(arms), seeds=seeds)
+    experiment = tune_experiment(experiment, list(arms), settings=settings, jobs=jobs, quiet=quiet, train=train)
     folder = settings.store.root / experiment.name
     before = read_looks(folder, arms=arms)
     order = _order_seeds(experiment, seeds, before)
@@ -87,7 +89,7 @@ def _order_seeds(experiment: "Experiment", seeds: list[int], before: "Looks | No
     taken: dict[int, None] = dict.fromkeys([*(before.seeds if before else []), *(seeds or experiment.seeds)])
     yield from list(taken)
     if not seeds:
-        yield from (seed for seed in count(1) if seed not in taken)
+        yield from (seed for seed in count(1) if seed not in taken and seed not in experiment.tuning_seeds)
 
 
 def _group_seeds(order: Iterator[int], *, first: int, most: int) -> Iterator[list[int]]:
@@ -109,11 +111,14 @@ def _find_finished_pairs(
 ) -> list[tuple["Record", "Record"]]:
     """The pairs at these seeds, trained side by side where they are missing; without training, those that are there."""
     from tiebench.execution.finished import find_finished
+    from tiebench.execution.tuning import enter_choices
 
-    runs = experiment.list_runs(arms=list(arms), seeds=seeds)
+    runs = [run for run in experiment.list_runs(arms=list(arms), seeds=seeds) if not run.is_untuned]
+    if len(runs) < len(arms) * len(seeds):
+        return []
     found = {run.name: find_finished(run, settings=settings) for run in runs}
     if train and not all(found.values()):
         records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
         found = {run.name: record for run, record in zip(runs, records, strict=True)}
-    kept = [found[run.name] for run in runs]
+    kept = [record and enter_choices([record], experiment)[0] for record in (found[run.name] for run in runs)]
     return [(one, other) for one, other in zip(kept[::2], kept[1::2], strict=True) if one and other]

@@ -1,7 +1,7 @@
 """What the commands have in common: from arms and seeds to records; what is missing is trained."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,14 +38,54 @@ def gather_settings(
     return Settings(store=store, device=device, data_dir=data_dir, force=force, wait=wait, track=tuple(track))
 
 
+def check_jobs(jobs: str) -> None:
+    """Raises UsageError for a number of processes that there cannot be."""
+    if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
+        raise UsageError(f"--jobs {jobs} is no number of runs", "give a number of at least 1, or auto")
+
+
+def tune_experiment(
+    experiment: "Experiment", names: list[str], *, settings: "Settings", jobs: str, quiet: bool, train: bool = True
+) -> "Experiment":
+    """With the values that trials chose for these arms (none: all); missing trials are made first, if `train`."""
+    from tiebench.execution.tuning import list_trials, tune_arms
+
+    check_jobs(jobs)
+    number = len(list_trials(experiment, arms=names))
+    if not number:
+        return experiment
+
+    def train_trials(plan: "Plan", place: "Settings") -> list["Record"]:
+        if not quiet:
+            known = f" ({number - len(plan.runs)} are finished)" if number > len(plan.runs) else ""
+            what = "each arm gets the values with its lowest validation perplexity"
+            print_note(f"{experiment.name}: {number} trials first{known}; {what}")
+        return _train_runs(plan, settings=place, jobs=jobs, quiet=quiet, on_record=lambda record: None)
+
+    said = {"say": print_note} if not quiet else {}
+    experiment = tune_arms(experiment, settings=settings, arms=names, train=train_trials if train else None, **said)
+    if train:
+        draw_tuning(experiment, settings=settings)
+    return experiment
+
+
+def draw_tuning(experiment: "Experiment", *, settings: "Settings") -> None:
+    """The picture beside `tuning.json`. Where it cannot be written, the figures are there all the same."""
+    from tiebench.reporting.tuning_plot import refresh_tuning_plot
+
+    try:
+        refresh_tuning_plot(settings.store.root / experiment.name)
+    except (OSError, TiebenchError) as error:
+        print_note(f"warning: the picture of the trials could not be written: {error}")
+
+
 def complete_runs(
     experiment: "Experiment", runs: list["RunSpec"], *, settings: "Settings", jobs: str, quiet: bool
 ) -> list["Record"]:
     """The records of all runs: pending ones are counted, trained and entered in the tables first."""
     from tiebench.execution.plan import plan_runs
 
-    if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
-        raise UsageError(f"--jobs {jobs} is no number of runs", "give a number of at least 1, or auto")
+    check_jobs(jobs)
     plan = plan_runs(runs, settings=settings)
     with keep_tables(settings):
         if not plan.pending:
@@ -57,11 +97,13 @@ def complete_runs(
             for arm, remarks in {run.arm: run.remarks for run in plan.runs}.items():
                 for remark in remarks:
                     print_note(f"{arm}: {remark}")
-        return _train_runs(plan, settings=settings, jobs=jobs, quiet=quiet)
+        return _train_runs(plan, settings=settings, jobs=jobs, quiet=quiet, on_record=lambda record: refresh(settings))
 
 
-def _train_runs(plan: "Plan", *, settings: "Settings", jobs: str, quiet: bool) -> list["Record"]:
-    """With progress on the screen; the tables are written anew with every record."""
+def _train_runs(
+    plan: "Plan", *, settings: "Settings", jobs: str, quiet: bool, on_record: Callable[["Record"], None]
+) -> list["Record"]:
+    """With progress on the screen; `on_record` is called with every new record."""
     from tiebench.cli.progress import Display
     from tiebench.execution.execute import execute
     from tiebench.tracking.following import Tracking
@@ -76,7 +118,7 @@ def _train_runs(plan: "Plan", *, settings: "Settings", jobs: str, quiet: bool) -
             settings=settings,
             watch=tracking.follow(display.watch),
             jobs=jobs,
-            on_record=lambda record: refresh(settings),
+            on_record=on_record,
         )
     finally:
         tracking.close()
@@ -120,18 +162,22 @@ def train_arms(
     trained where they are missing; with `train=False` only looked for. What could not be compared is not trained.
     """
     from tiebench.comparison.checks import check_specs
+    from tiebench.execution.tuning import enter_choices
     from tiebench.experiment.loading import load_experiment
 
     experiment = load_experiment(config, overrides=overrides)
     names = names or list(experiment.arms)
-    runs = experiment.list_runs(arms=names, seeds=seeds)
+    experiment.list_runs(arms=names, seeds=seeds)
     check_specs({name: experiment.arms[name] for name in names}, allow=allow)
+    experiment = tune_experiment(experiment, names, settings=settings, jobs=jobs, quiet=quiet, train=train)
+    runs = [run for run in experiment.list_runs(arms=names, seeds=seeds) if not run.is_untuned]
     if train:
         records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
     else:
         records = find_records(experiment, runs, settings=settings, quiet=quiet)
     if not seeds:
         records += find_other_seeds(experiment, records, names=names, settings=settings)
+    records = enter_choices(records, experiment)
     return {name: [record for record in records if record.arm == name] for name in names}
 
 
@@ -155,23 +201,27 @@ def find_other_seeds(
     known = {(record.arm, record.seed) for record in records}
     found = []
     for record in settings.store.records():
-        if record.experiment == experiment.name and record.arm in names and (record.arm, record.seed) not in known:
+        if record.experiment != experiment.name or record.arm not in names or record.seed in experiment.tuning_seeds:
+            continue
+        if (record.arm, record.seed) not in known:
             (run,) = experiment.list_runs(arms=[record.arm], seeds=[record.seed])
-            if run.signature == record.signature:
+            if run.signature == record.signature and not run.is_untuned:
                 found.append(record)
     return found
 
 
 def announce_quickstart(names: list[str], *, quiet: bool) -> str:
     """Without any run, the bundled quickstart answers, if it has these arms."""
+    from tiebench.execution.tuning import list_trials
     from tiebench.experiment.bundled import QUICKSTART
     from tiebench.experiment.loading import load_experiment
 
     experiment = load_experiment(QUICKSTART)
     runs = experiment.list_runs(arms=names)
     if not quiet:
-        number = len(runs)
-        print_note(f"no runs yet: training the bundled quickstart first ({number} runs, a few minutes)")
+        num_trials = len(list_trials(experiment, arms=names))
+        first = f"{num_trials} trials and " if num_trials else ""
+        print_note(f"no runs yet: training the bundled quickstart first ({first}{len(runs)} runs, a few minutes)")
     return QUICKSTART
 
 

@@ -6,9 +6,11 @@ from tiebench.results.record import Record
 
 
 def measure_excess(record: Record, split: str) -> float | None:
-    """The nats per token of a run above those of the source of its text; None where that is not known."""
+    """The nats per token of a run above those of the source of its text; None where that is not known,
+    and where the vocabulary has lost words: what is left out costs nothing.
+    """
     evaluation, source_nats = record.evaluations.get(split), record.corpus.source_nats.get(split)
-    if evaluation is None or source_nats is None:
+    if evaluation is None or source_nats is None or evaluation.unknown:
         return None
     return (evaluation.nll - source_nats) / evaluation.tokens
 

@@ -4,7 +4,6 @@ The bins are those parts of one paired difference that belong to their tokens, s
 whole is (`comparison.variance`): over seeds, and over the blocks of the text in which a bin has tokens.
 """
 
-import math
 from typing import TYPE_CHECKING
 
 from pydantic import computed_field
@@ -46,11 +45,6 @@ class FrequencyBin(Block):
     def part(self) -> float:
         """Share times difference, in nats per token of the whole text: the parts of all bins add up to the whole."""
         return self.share * self.difference
-
-    @property
-    def percent(self) -> float:
-        """The change of perplexity on these tokens."""
-        return math.expm1(self.difference) * 100
 
 
 def name_decade(decade: int) -> str:

@@ -18,6 +18,7 @@ from tiebench.comparison.frequency import estimate_by_frequency
 from tiebench.comparison.planning import SeedPlan, plan_seeds
 from tiebench.comparison.sequential import Decision
 from tiebench.comparison.sources import SeedRule
+from tiebench.comparison.tuning_notes import describe_tuning
 from tiebench.experiment import differences
 from tiebench.experiment.block import Block
 from tiebench.experiment.corpus_config import SPLITS
@@ -103,10 +104,11 @@ def compare_arms(
     contrasts = _contrast(
         arms, unit=unit, token_nll=token_nll, seed_rule=seed_rule, margin=margin, others=others, decision=decision
     )
-    if unit == "token":
-        contrasts = [_split_by_frequency(each, arms, token_nll=token_nll, decades=decades) for each in contrasts]
+    if unit == "token" and "test" in find_split_names(everything):
+        contrasts = _split_by_frequency(contrasts, arms, token_nll=token_nll, decades=decades)
     headlines = {contrast.arm: contrast.headline for contrast in contrasts if contrast.headline}
-    notes = describe_method(
+    notes = describe_tuning(arms)
+    notes += describe_method(
         headlines,
         left_out=left_out,
         train_is_running=not has_train_pass(everything),
@@ -122,7 +124,7 @@ def compare_arms(
         contrasts=contrasts,
         caption=describe_common(arms, per_byte=unit == "byte", allow=allow),
         notes=[
-            *describe_excess(arms),
+            *(describe_excess(arms) if unit == "token" else []),
             *notes,
             *describe_checkpoints(arms, curve=curve),
             *describe_versions(everything),
@@ -227,19 +229,23 @@ def _contrast(
     return contrasts
 
 
-def _split_by_frequency(contrast: Contrast, arms: Arms, *, token_nll: TokenNLL, decades: TokenDecades) -> Contrast:
-    """The contrast with its bins, where the nats of both arms and the frequencies are known."""
-    headline = contrast.headline
-    if headline is None or headline.split != "test":
-        return contrast
-    known = decades(arms[contrast.baseline][0])
-    if known is None:
-        return contrast
-    ours, baseline = (stack_token_nll(arms[arm], token_nll) for arm in (contrast.arm, contrast.baseline))
-    if ours is None or baseline is None:
-        return contrast
-    bins = estimate_by_frequency(ours, baseline, decades=known, seed_rule=headline.seed_rule)
-    return contrast.model_copy(update={"by_frequency": bins})
+def _split_by_frequency(
+    contrasts: list[Contrast], arms: Arms, *, token_nll: TokenNLL, decades: TokenDecades
+) -> list[Contrast]:
+    """The contrasts with their bins, where the nats of both arms and the frequencies are known."""
+    nats = {arm: stack_token_nll(records, token_nll) for arm, records in arms.items()}
+    baseline = nats[contrasts[0].baseline]
+    if baseline is None or all(nats[contrast.arm] is None for contrast in contrasts):
+        return contrasts
+    known = decades(arms[contrasts[0].baseline][0])
+    found = []
+    for contrast in contrasts:
+        ours, headline = nats[contrast.arm], contrast.headline
+        if known is not None and ours is not None and headline is not None:
+            bins = estimate_by_frequency(ours, baseline, decades=known, seed_rule=headline.seed_rule)
+            contrast = contrast.model_copy(update={"by_frequency": bins})
+        found.append(contrast)
+    return found
 
 
 def _plan(contrast: Contrast) -> SeedPlan | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def open_synthetic(config: SyntheticConfig) -> Corpus:
         licence="",
         files={split: folder / f"{split}.txt" for split in SPLITS},
     )
-    return Corpus(**{**vars(corpus), "source_nats": source_nats})
+    return replace(corpus, source_nats=source_nats)
 
 
 def _write_text(source: MarkovSource, config: SyntheticConfig, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """What can be said of an experiment before it is trained: what will surprise, and how long a run will take."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,10 +11,12 @@ import torch
 from tiebench.corpora.text_statistics import read_statistics
 from tiebench.errors import TiebenchError
 from tiebench.execution.costs import CostEstimate, name_model, time_step, weigh_operations
-from tiebench.execution.counting import ArmCount
+from tiebench.execution.counting import ArmCount, count_arms
 from tiebench.execution.environment import keep_threads
+from tiebench.execution.matching import match_runs
 from tiebench.execution.memory import find_memory
 from tiebench.execution.run_data import RunData, load_data
+from tiebench.execution.tuning import Trial
 from tiebench.experiment.corpus_config import SPLITS
 from tiebench.experiment.run_spec import RunSpec
 
@@ -70,6 +73,15 @@ def estimate_times(runs: list[RunSpec], counts: list[ArmCount], *, data_dir: Pat
         timed = name in speeds
         found[run.arm] = RunTime(flops / (speeds[name] if timed else measure_products()), timed)
     return found
+
+
+def estimate_trials(trials: Sequence[Trial], *, data_dir: Path | None = None) -> RunTime:
+    """The time of all these trials together, each taken to be as long as the first of its arm."""
+    firsts = {trial.arm: trial.run for trial in reversed(trials)}
+    runs = match_runs(list(firsts.values()), data_dir=data_dir)
+    times = estimate_times(runs, count_arms(runs, data_dir=data_dir), data_dir=data_dir)
+    seconds = sum(times[firsts[trial.arm].arm].seconds for trial in trials)
+    return RunTime(seconds, all(time.timed for time in times.values()))
 
 
 @cache

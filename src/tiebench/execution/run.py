@@ -7,7 +7,7 @@ import torch
 
 from tiebench.corpora.frequencies import find_target_decades
 from tiebench.corpora.vocabulary import save_vocabulary
-from tiebench.errors import TiebenchError
+from tiebench.errors import Diverged, TiebenchError
 from tiebench.execution import environment
 from tiebench.execution.failures import explain_failures
 from tiebench.execution.finished import find_finished
@@ -33,6 +33,7 @@ from tiebench.models.language_model import (
 from tiebench.results import record as records
 from tiebench.results.record import VOCABULARY_FILE, WEIGHTS_FILE, Record
 from tiebench.results.target_decades import write_target_decades
+from tiebench.results.token_nll import write_token_nll
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import CHECKPOINT_FILE, read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
@@ -99,15 +100,15 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     callback.start_run(run, parameters=parameters)
     save_vocabulary(data.vocabulary, folder / VOCABULARY_FILE)
     trainer = _open_trainer(run, model, data=data, folder=folder, settings=settings, callback=callback)
-    state = trainer.fit()
-    hint = f"remove {folder / CHECKPOINT_FILE} to begin the run again"
-    read_weights(model, folder, digest=state.kept_digest, signature=run.signature, hint=hint)
-    scores = _score_splits(trainer, data)
-    curve = records.write_curve([records.CurvePoint(**point) for point in state.curve], folder)
-    token_nll = records.write_token_nll(scores["test"].token_nll, folder)
-    decades = write_target_decades(find_target_decades(data.streams, vocabulary_size=data.vocabulary.size), folder)
+    scores = _fit_and_score(trainer, data)
+    state = trainer.state
+    files = [records.write_curve([records.CurvePoint(**point) for point in state.curve], folder)]
+    if not run.is_trial:
+        decades = find_target_decades(data.streams, vocabulary_size=data.vocabulary.size)
+        files += [write_token_nll(scores["test"].token_nll, folder), write_target_decades(decades, folder)]
+        files.append(folder / WEIGHTS_FILE)
     provenance = environment.describe_provenance(started=started, device=device, precision=state.precision)
-    files = {file.name: compute_digest(file) for file in (curve, token_nll, decades, folder / WEIGHTS_FILE)}
+    digests = {file.name: compute_digest(file) for file in files}
     record = Record(
         experiment=run.experiment,
         arm=run.arm,
@@ -116,6 +117,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         signature=run.signature,
         spec=run.spec,
         declared=list(run.declared),
+        tuned=run.tuned,
         corpus=_describe_corpus(data),
         vocabulary=records.VocabularyFacts(
             type=run.spec.vocabulary.type, size=data.vocabulary.size, identity=data.vocabulary.identity
@@ -129,11 +131,31 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
             step=state.kept_step, epoch=state.kept_step / trainer.batches.steps_per_epoch
         ),
         usage=_describe_usage(state, model, run=run, device=device),
-        warnings=[*run.remarks, *list_warnings(state, vocabulary_size=data.vocabulary.size)],
-        provenance=provenance.model_copy(update={"files": files}),
+        warnings=[
+            *run.remarks,
+            *list_warnings(state, vocabulary_size=data.vocabulary.size),
+            *([] if scores else [f"the training diverged by step {state.step}: this trial counts as the worst"]),
+        ],
+        provenance=provenance.model_copy(update={"files": digests}),
     )
     records.write_record(record, folder)
+    if run.is_trial:  # what it was for is found out
+        (folder / WEIGHTS_FILE).unlink(missing_ok=True)
     return record
+
+
+def _fit_and_score(trainer: Trainer, data: RunData) -> dict[str, Score]:
+    """The weights that were kept, on each split; on none for a trial whose loss became no number."""
+    run, folder = trainer.run, trainer.folder
+    try:
+        state = trainer.fit()
+    except Diverged:
+        if not run.is_trial:
+            raise
+        return {}
+    hint = f"remove {folder / CHECKPOINT_FILE} to begin the run again"
+    read_weights(trainer.model, folder, digest=state.kept_digest, signature=run.signature, hint=hint)
+    return _score_splits(trainer, data)
 
 
 def _open_trainer(
@@ -153,14 +175,15 @@ def _open_trainer(
 
 
 def _score_splits(trainer: Trainer, data: RunData) -> dict[str, Score]:
-    """The weights that were kept on each split, a full pass each; the test split is scored here and nowhere else."""
+    """A full pass over each split; the test split is scored here and nowhere else, and by no trial."""
     run, callback, scores = trainer.run, trainer.callback, {}
 
     def advance(num_tokens: int) -> None:
         callback.advance(num_tokens)
         trainer.stop_if_interrupted()
 
-    for split in ("train", "valid", "test") if run.spec.evaluation.train else ("valid", "test"):
+    splits = ("train", "valid", "test") if run.spec.evaluation.train else ("valid", "test")
+    for split in ("valid",) if run.is_trial else splits:
         stream = data.streams[split]
         callback.start_stage(split, total_tokens=stream.num_tokens)
         scores[split] = score_stream(trainer.model, stream, spec=run.spec.for_split(split), advance=advance)

@@ -14,7 +14,7 @@ from tiebench.experiment.bundled import SPEC_FILE
 from tiebench.experiment.run_file import describe_run
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.files import WRITTEN_ASIDE, make_folder, sweep_folder, sync, write_text
-from tiebench.results.record import CURVE_FILE, RECORD_FILE, TOKEN_NLL_FILE, VOCABULARY_FILE, WEIGHTS_FILE
+from tiebench.results.record import CURVE_FILE, RECORD_FILE, VOCABULARY_FILE, WEIGHTS_FILE
 from tiebench.results.store import (
     CHECKPOINT_PATTERN,
     LOCK_FILE,
@@ -22,6 +22,7 @@ from tiebench.results.store import (
     hold_lock,
 )
 from tiebench.results.target_decades import TARGET_DECADES_FILE
+from tiebench.results.token_nll import TOKEN_NLL_FILE
 
 OWNER_FILE = ".owner"
 OF_A_FAILED_RUN = (SPEC_FILE, VOCABULARY_FILE, CURVE_FILE, TOKEN_NLL_FILE, TARGET_DECADES_FILE, WEIGHTS_FILE)

@@ -11,8 +11,9 @@ from tiebench.experiment.embedding_config import EmbeddingConfig
 from tiebench.experiment.evaluation_config import EvaluationConfig
 from tiebench.experiment.schema import ARCHITECTURES, CORPORA, TIES, list_types
 from tiebench.experiment.training_config import TrainingConfig
+from tiebench.experiment.tuning_config import TuningConfig
 
-WORDS = {"boolean": "true or false", "string": "text", "null": "nothing"}
+WORDS = {"boolean": "true or false", "string": "text", "null": "nothing", "object": "a block"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,12 @@ BLOCKS: dict[str, dict[str, type[Block]]] = {
     "optimizers": list_variants("optimizer"),
     "schedules": list_variants("schedule"),
     "objectives": list_variants("objective"),
-    "blocks": {"embedding": EmbeddingConfig, "training": TrainingConfig, "evaluation": EvaluationConfig},
+    "blocks": {
+        "embedding": EmbeddingConfig,
+        "training": TrainingConfig,
+        "evaluation": EvaluationConfig,
+        "tuning": TuningConfig,
+    },
 }
 
 

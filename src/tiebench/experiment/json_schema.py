@@ -7,6 +7,7 @@ from tiebench.experiment.conflicts import list_members
 from tiebench.experiment.matching_config import MatchConfig
 from tiebench.experiment.schema import NAME, ArmSpec
 from tiebench.experiment.top_level import LONGEST_NAME, MOST_SEEDS
+from tiebench.experiment.tuning_config import TuningConfig
 
 DESCRIPTIONS = {
     "corpus": "The text: a name such as ptb, or a block with its `type`.",
@@ -52,12 +53,27 @@ def build_json_schema() -> dict[str, Any]:
                 "uniqueItems": True,
                 "description": "Every arm is trained once at each; more of them make a comparison surer.",
             },
+            "tuning": {
+                "anyOf": [_name_blocks(TuningConfig.model_json_schema()), {"type": "null"}],
+                "description": "Values that each arm gets by trials of its own, chosen on the validation split.",
+            },
             "arms": {
                 "type": "object",
                 "minProperties": 1,
                 "propertyNames": {"pattern": f"^{NAME.pattern}$"},
                 "additionalProperties": arm,
                 "description": "What differs, by arm; what stands above is shared by all.",
+            },
+            "grid": {
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": {
+                    "anyOf": [
+                        {"type": "array", "minItems": 1, "items": {"not": {"type": ["array", "object"]}}},
+                        {"type": "object", "minProperties": 1, "propertyNames": {"pattern": f"^{NAME.pattern}$"}},
+                    ]
+                },
+                "description": "Many experiments in one file: dotted keys, each with its values, or blocks by label.",
             },
         },
         "$defs": spec["$defs"],

@@ -9,12 +9,14 @@ from pydantic import ValidationError
 from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment import schema
 from tiebench.experiment.bundled import find_config
+from tiebench.experiment.candidates import Tuning, build_tuning, decode_tuning, fill_values, list_tuned
 from tiebench.experiment.matching_config import Match, MatchConfig
 from tiebench.experiment.merging import apply_override, expand_shorthands, list_paths, merge, parse_override
 from tiebench.experiment.problems import Problem, explain_problems, raise_problems, shorten
 from tiebench.experiment.run_file import check_signature, is_run_record, read_run_record
 from tiebench.experiment.run_spec import RunSpec
-from tiebench.experiment.top_level import ARM_BLOCKS, check_top
+from tiebench.experiment.top_level import ARM_BLOCKS, GRID, check_top
+from tiebench.experiment.tuning_config import TunedValues
 from tiebench.experiment.yaml_file import Document, read_document
 
 NEW_RECIPE = {"training": {"random_offset": True}}  # what a file leaves unsaid, where a record without it says null
@@ -22,7 +24,11 @@ NEW_RECIPE = {"training": {"random_offset": True}}  # what a file leaves unsaid,
 
 @dataclass(frozen=True)
 class Experiment:
-    """One YAML file, resolved: arms that differ in declared things only, and the seeds to run them at."""
+    """One YAML file, resolved: arms that differ in declared things only, and the seeds to run them at.
+
+    What `tuning` is still to choose for an arm (execution/tuning.py) stands in it as the file writes it, or as the
+    smallest value of the grid; `choices` holds what was chosen, by arm, and then the arm has it too.
+    """
 
     name: str
     description: str
@@ -32,25 +38,50 @@ class Experiment:
     declared: tuple[str, ...]
     altered: tuple[str, ...] = ()
     matches: dict[str, MatchConfig] = field(default_factory=dict)
+    tuning: Tuning | None = None
+    choices: dict[str, TunedValues] = field(default_factory=dict)
+
+    @property
+    def untuned(self) -> list[str]:
+        """The arms whose values are still to be chosen."""
+        return [arm for arm in (self.tuning.candidates if self.tuning else ()) if arm not in self.choices]
 
     def list_runs(self, *, arms: list[str] | None = None, seeds: list[int] | None = None) -> list[RunSpec]:
         """The runs, seed by seed, so that a comparison can be read early; each once.
 
-        Raises UsageError for an unknown arm.
+        Raises UsageError for an unknown arm, and for a seed of the trials.
         """
         chosen = list(dict.fromkeys(arms or self.arms))
         for arm in chosen:
             if arm not in self.arms:
                 raise UsageError(f"{self.source} has no arm '{arm}'", did_you_mean(arm, self.arms))
-        return [
-            RunSpec(
-                self.name, arm, seed, self.arms[arm], self.declared, self.altered, self.source, self._find_match(arm)
-            )
-            for seed in dict.fromkeys(seeds or self.seeds)
-            for arm in chosen
-        ]
+        for seed in seeds or ():
+            if seed in self.tuning_seeds:
+                hint = "choose another one: what was chosen at a seed looks better there than elsewhere"
+                raise UsageError(f"seed {seed} is one of the trials of {self.name} (tuning.seeds)", hint)
+        return [self._resolve(arm, seed) for seed in dict.fromkeys(seeds or self.seeds) for arm in chosen]
 
-    def _find_match(self, arm: str) -> Match | None:
+    @property
+    def tuning_seeds(self) -> list[int]:
+        """Seeds that no run may have."""
+        return self.tuning.config.seeds if self.tuning else []
+
+    def _resolve(self, arm: str, seed: int) -> RunSpec:
+        return RunSpec(
+            experiment=self.name,
+            arm=arm,
+            seed=seed,
+            spec=self.arms[arm],
+            declared=self.declared,
+            altered=self.altered,
+            source=self.source,
+            match=self.find_match(arm),
+            tuned=self.choices.get(arm),
+            is_untuned=arm in self.untuned,
+        )
+
+    def find_match(self, arm: str) -> Match | None:
+        """What an arm is to be as large as; None where it is as it stands in the file."""
         config = self.matches.get(arm)
         return Match(config, self.arms[config.arm]) if config else None
 
@@ -96,20 +127,27 @@ def resolve_document(document: Document, *, altered: tuple[str, ...] = ()) -> Ex
     if {"paper", "claims"} <= data.keys():
         hint = "`tiebench reproduce FILE` checks it"
         raise UsageError(f"{document.source} is a file of claims, not an experiment", hint)
+    if GRID in data:
+        hint = f"`tiebench grid {document.source}` runs and compares all of them"
+        raise UsageError(f"{document.source} is a grid of experiments, not a single one", hint)
     problems = check_top(data)
     base = expand_shorthands({key: value for key, value in data.items() if key in ARM_BLOCKS})
     written = data.get("arms")
     changes = {arm: expand_shorthands(change or {}) for arm, change in _mapping(written).items() if _is_block(change)}
     asked = {arm: change.pop("match") for arm, change in changes.items() if "match" in change}
     matches, found = _decode_matches(asked, arms=list(changes))
-    problems += found
+    config, wrong = decode_tuning(data, changes=changes, overridden=document.overridden)
+    problems += found + wrong
     merged = {arm: merge(base, change) for arm, change in changes.items()} or {_name_by_tie(base): base}
+    merged |= {arm: fill_values(config, merged[arm]) for arm in list_tuned(config, merged) if config}
     arms = {}
     for arm, block in merged.items():
         arms[arm], found = _decode_arm(block, prefix=("arms", arm) if arm in changes else ())
         problems += found
     raise_problems(problems, document)
-    paths = {path for change in changes.values() for path in list_paths(change)}
+    tuning, problems = build_tuning(config, arms=merged, decode=_decode_arm) if config else (None, [])
+    raise_problems(problems, document)
+    paths = {path for change in changes.values() for path in list_paths(change)} | set(config.grid if config else ())
     declared = sorted(paths | {f"architecture.{match.by}" for match in matches.values()}) or ["tie"]
     return Experiment(
         name=data.get("name") or Path(document.source).stem.lower(),
@@ -120,6 +158,7 @@ def resolve_document(document: Document, *, altered: tuple[str, ...] = ()) -> Ex
         declared=tuple(_strip_type(path) for path in declared),
         altered=altered,
         matches=matches,
+        tuning=tuning,
     )
 
 
@@ -140,7 +179,7 @@ def _name_by_tie(block: dict[str, Any]) -> str:
     return str(tie["type"]) if isinstance(tie, dict) and "type" in tie else "arm"
 
 
-def _decode_arm(block: dict[str, Any], *, prefix: tuple[str, ...]) -> tuple[schema.ArmSpec | None, list[Problem]]:
+def _decode_arm(block: dict[str, Any], *, prefix: tuple[str, ...] = ()) -> tuple[schema.ArmSpec | None, list[Problem]]:
     """A merged arm as a typed spec, or what is wrong with it."""
     filled = merge(NEW_RECIPE, block) if isinstance(block.get("training"), dict) else block
     try:

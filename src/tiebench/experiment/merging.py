@@ -48,13 +48,17 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
 
 def apply_override(data: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
     """The experiment with one value changed. Raises UsageError where an arm sets that value itself."""
-    for arm, changes in (data.get("arms") or {}).items():
-        if path[0] != "arms" and isinstance(changes, dict) and _is_set(expand_shorthands(changes), path):
-            dotted = ".".join(path)
-            raise UsageError(
-                f"--set {dotted}: arm '{arm}' sets {dotted} itself, so it would not change",
-                f"name the arm: --set arms.{arm}.{dotted}=...",
-            )
+    if arm := find_arm_that_sets(data, path):
+        dotted = ".".join(path)
+        raise UsageError(
+            f"--set {dotted}: arm '{arm}' sets {dotted} itself, so it would not change",
+            f"name the arm: --set arms.{arm}.{dotted}=...",
+        )
+    return lay_value(data, path, value)
+
+
+def lay_value(data: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """The experiment with one value, or one block, laid over it."""
     change: Any = value
     for key in reversed(path):
         change = {key: change}
@@ -63,7 +67,17 @@ def apply_override(data: dict[str, Any], path: tuple[str, ...], value: Any) -> d
     return merge(expand_shorthands(data), expand_shorthands(change))
 
 
-def _is_set(block: Any, path: tuple[str, ...]) -> bool:
+def find_arm_that_sets(data: dict[str, Any], path: tuple[str, ...]) -> str | None:
+    """The first arm that sets the value at a path by itself, so that what stands above the arms does not reach it."""
+    arms = data.get("arms") if path[0] != "arms" else None
+    for arm, changes in arms.items() if isinstance(arms, dict) else ():
+        if isinstance(changes, dict) and is_set(expand_shorthands(changes), path):
+            return arm
+    return None
+
+
+def is_set(block: Any, path: tuple[str, ...]) -> bool:
+    """Whether a block holds a value at a path."""
     for key in path:
         if not isinstance(block, dict) or key not in block:
             return False

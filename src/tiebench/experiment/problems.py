@@ -27,6 +27,17 @@ MESSAGES = {
 }
 
 
+class FileProblems(UsageError):
+    """Everything that is wrong with a file, a line each."""
+
+    def __init__(self, lines: list[str], *, source: str, hint: str) -> None:
+        count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+        listing = "\n".join(f"  {line}" for line in lines[:MOST_SHOWN])
+        more = f"\n  and {len(lines) - MOST_SHOWN} more" if len(lines) > MOST_SHOWN else ""
+        super().__init__(f"{source} has {count}:\n{listing}{more}", hint)
+        self.lines = lines
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong: where (a path of keys), what was found (None: nothing), what is allowed."""
@@ -62,13 +73,10 @@ def explain_problems(error: ValidationError, *, model: type[BaseModel], data: An
 
 
 def raise_problems(problems: list[Problem], document: Document, *, hint: str = CHECK) -> None:
-    """Raises UsageError with one line a problem; says nothing when there is none."""
+    """Raises FileProblems with one line a problem; says nothing when there is none."""
     lines = list(dict.fromkeys(_format(problem, document) for problem in problems))
     if lines:
-        count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-        listing = "\n".join(f"  {line}" for line in lines[:MOST_SHOWN])
-        more = f"\n  and {len(lines) - MOST_SHOWN} more" if len(lines) > MOST_SHOWN else ""
-        raise UsageError(f"{document.source} has {count}:\n{listing}{more}", hint)
+        raise FileProblems(lines, source=document.source, hint=hint)
 
 
 def _format(problem: Problem, document: Document) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tiebench.experiment.matching_config import Match
 from tiebench.experiment.schema import ArmSpec
+from tiebench.experiment.tuning_config import TunedValues
 
 PATH_KEYS = ("train", "valid", "test", "file")
 
@@ -21,6 +22,10 @@ class RunSpec:
     paths of a user's own text start at its folder. A `match` is still to be found, which needs the corpus
     (execution/matching.py); until then, `spec` is what the file writes. `remarks` say what a reader of the record
     should know about the spec.
+
+    `is_untuned` says that `tuning:` is still to choose some of its values (execution/tuning.py); `tuned` says what it
+    chose. `is_trial` is a run that only helps to choose: it is scored on the validation split and never on the test.
+    None of them is part of the signature: a run is the same whether its values were typed or tuned.
     """
 
     experiment: str
@@ -32,6 +37,9 @@ class RunSpec:
     source: str = ""
     match: Match | None = None
     remarks: tuple[str, ...] = ()
+    tuned: TunedValues | None = None
+    is_untuned: bool = False
+    is_trial: bool = False
 
     @property
     def name(self) -> str:

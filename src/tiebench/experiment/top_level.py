@@ -7,8 +7,9 @@ from tiebench.experiment.block import LARGEST_SEED
 from tiebench.experiment.problems import Problem, shorten
 from tiebench.experiment.schema import NAME, ArmSpec
 
-TOP_KEYS = ("name", "description", "seeds", "arms")
+TOP_KEYS = ("name", "description", "seeds", "tuning", "arms")
 ARM_BLOCKS = tuple(ArmSpec.model_fields)
+GRID = "grid"  # of many experiments in one file (experiment/grid.py)
 LONGEST_NAME = 100
 MOST_SEEDS = 10_000
 

@@ -83,13 +83,13 @@ def render_results_readme(
     sections = [_render_experiment(found, compare) for found in group_by_experiment(records).values()]
     parts = ["# Results", GENERATED, *([opening] if opening else []), *(sections or ["There are no records yet."])]
     if pairs := compare_same_arms(records, token_nll=token_nll):
-        parts.append(f"## One arm against itself\n\n{_markdown_body(calibration_table(pairs))}")
+        parts.append(f"## One arm against itself\n\n{render_markdown_body(calibration_table(pairs))}")
     return "\n\n".join(parts) + "\n"
 
 
 def _render_overview(records: list[Record]) -> str:
     found = group_by_experiment(records)
-    sections = [f"## {name}\n\n{_markdown_body(runs_table(runs))}" for name, runs in found.items()]
+    sections = [f"## {name}\n\n{render_markdown_body(runs_table(runs))}" for name, runs in found.items()]
     return "\n\n".join(["# Runs", GENERATED, *(sections or ["There are no finished runs yet."])]) + "\n"
 
 
@@ -98,10 +98,10 @@ def _render_experiment(records: list[Record], compare: Callable[[dict[str, list[
     first = next(iter(arms.values()))[0]
     parts = [f"## {first.experiment}", f"{_corpus_line(first)}  \n{_protocol_line(first)}"]
     if len(arms) < 2:
-        parts.append(_markdown_body(runs_table(records)))
+        parts.append(render_markdown_body(runs_table(records)))
     else:
         parts.append(_render_comparison(arms, compare))
-    return "\n\n".join([*parts, _provenance_lines(records)])
+    return "\n\n".join([*parts, list_provenance(records)])
 
 
 def _render_comparison(arms: dict[str, list[Record]], compare: Callable[[dict[str, list[Record]]], Comparison]) -> str:
@@ -110,10 +110,10 @@ def _render_comparison(arms: dict[str, list[Record]], compare: Callable[[dict[st
         comparison = compare(arms)
         by_frequency = frequency_table(comparison)
         below = [render_table(by_frequency, format="markdown").rstrip("\n")] if by_frequency else []
-        return "\n\n".join([_markdown_body(comparison_table(comparison)), *below])
+        return "\n\n".join([render_markdown_body(comparison_table(comparison)), *below])
     except UsageError as reason:
         records = [record for found in arms.values() for record in found]
-        return f"{_markdown_body(runs_table(records))}\n\nThese runs were not compared: {reason.message}."
+        return f"{render_markdown_body(runs_table(records))}\n\nThese runs were not compared: {reason.message}."
 
 
 def _corpus_line(record: Record) -> str:
@@ -131,7 +131,7 @@ def _protocol_line(record: Record) -> str:
     return "Scored " + "; ".join(lines) + "."
 
 
-def _provenance_lines(records: list[Record]) -> str:
+def list_provenance(records: Iterable[Record]) -> str:
     """Each way in which these runs were made, once."""
     return "\n".join(dict.fromkeys(_provenance_line(record) for record in records))
 
@@ -145,7 +145,7 @@ def _provenance_line(record: Record) -> str:
     return escape_markdown(f"- `{found.command}`: {'; '.join(part for part in (commit, versions, hardware) if part)}")
 
 
-def _markdown_body(table: Table) -> str:
+def render_markdown_body(table: Table) -> str:
     """A table below a heading of its own: without its title."""
     return render_table(replace(table, title=""), format="markdown").rstrip("\n")
 

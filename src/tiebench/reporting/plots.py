@@ -97,16 +97,21 @@ def _draw_arm(axes: "Axes", arm: str, points: Drawn, *, colour: str, dashed: boo
     axes.plot(across, means, style, color=colour, linewidth=1.8, marker="o", markersize=3, label=label)
 
 
-def _style(axes: "Axes", drawn: dict[str, Drawn], *, with_bands: bool) -> None:
+def style_perplexity(axes: "Axes", *, lowest: float, highest: float) -> None:
+    """A vertical axis for perplexities in this range: logarithmic where it is wide."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    highest = max(max(points[3]) for points in drawn.values())
-    lowest = min(min(points[2]) for points in drawn.values())
     if highest > LOG_RATIO * lowest:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if highest - lowest > 5 else "{x:,.2f}"))
+
+
+def _style(axes: "Axes", drawn: dict[str, Drawn], *, with_bands: bool) -> None:
+    highest = max(max(points[3]) for points in drawn.values())
+    lowest = min(min(points[2]) for points in drawn.values())
+    style_perplexity(axes, lowest=lowest, highest=highest)
     axes.set_ylabel("validation perplexity" + (" (mean and range over seeds)" if with_bands else ""))
     axes.legend(frameon=False, title="arm, best", alignment="left")
 

@@ -14,17 +14,17 @@ from pydantic import Field, ValidationError, model_validator
 from tiebench.errors import TiebenchError
 from tiebench.experiment.block import Block
 from tiebench.experiment.schema import ArmSpec
-from tiebench.files import compute_digest, open_atomic, write_text
+from tiebench.experiment.tuning_config import TunedValues
+from tiebench.files import compute_digest, write_text
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 SCHEMA_VERSION = 2
 NUMERICS = 1
 """The version of the mathematics: raise it when the same spec gives figures of another distribution over seeds than
 before. Runs of different versions are never pooled or compared. Other random draws at the same seed do not raise it."""
 RECORD_FILE = "record.json"
-TOKEN_NLL_FILE = "test-nll.npy"
 VOCABULARY_FILE = "vocabulary.json"
 WEIGHTS_FILE = "weights.safetensors"
 CURVE_FILE = "curve.jsonl"
@@ -165,7 +165,9 @@ class Record(Block):
     """A finished run. `declared` holds the dotted paths in which the arms of the experiment file differ, `numerics` the
     version of the mathematics (1 in records older than the field).
 
-    `training_perplexity` is the running one, over the epoch that ended at the scored checkpoint.
+    `training_perplexity` is the running one, over the epoch that ended at the scored checkpoint. `tuned` says what
+    trials chose for the arm (None: its values were written). A trial has no test split among its `evaluations`, and
+    none at all where its loss became no number.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -176,6 +178,7 @@ class Record(Block):
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
     spec: ArmSpec
     declared: list[str]
+    tuned: TunedValues | None = None
     corpus: CorpusFacts
     vocabulary: VocabularyFacts
     parameters: Parameters
@@ -237,7 +240,7 @@ def read_record(folder: Path) -> Record:
     except FileNotFoundError as error:
         raise TiebenchError(f"{folder} has no {RECORD_FILE}", "the run is not finished: train it again") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(file, str(error)) from error
+        raise explain_damage(file, str(error)) from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version is not None and version != SCHEMA_VERSION:
         hint = f"this tiebench reads version {SCHEMA_VERSION}: install the one that wrote it, or train the run again"
@@ -248,40 +251,6 @@ def read_record(folder: Path) -> Record:
     if digest is not None:
         _check_digest(digest, content, file=file)
     return record
-
-
-def write_token_nll(token_nll: "np.ndarray", folder: Path) -> Path:
-    """Write the test split's nats, shape (tokens,), as float32. Returns the file."""
-    import numpy as np
-
-    file = folder / TOKEN_NLL_FILE
-    with open_atomic(file) as aside, aside.open("wb") as stream:
-        np.save(stream, np.asarray(token_nll, dtype=np.float32).reshape(-1), allow_pickle=False)
-    return file
-
-
-def read_token_nll(record: Record, folder: Path) -> "np.ndarray | None":
-    """The test split's nats, shape (tokens,), float32; None when they were not kept.
-
-    Raises TiebenchError when they do not belong to the record: another digest, another length, or another sum (beyond
-    1e-4).
-    """
-    import numpy as np
-
-    file, evaluation = folder / TOKEN_NLL_FILE, record.evaluations.get("test")
-    if evaluation is None or not file.exists():
-        return None
-    check_file(record, file)
-    try:
-        token_nll = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise _damaged(file, str(error)) from error
-    if token_nll.shape != (evaluation.tokens,):
-        raise _damaged(file, f"shape {token_nll.shape}, but the record counts {evaluation.tokens} test tokens")
-    total = float(token_nll.sum(dtype=np.float64))
-    if not math.isclose(total, evaluation.nll, rel_tol=1e-4):
-        raise _damaged(file, f"they sum to {total:.6g} nats, but the record says {evaluation.nll:.6g}")
-    return token_nll
 
 
 def write_curve(points: list[CurvePoint], folder: Path) -> Path:
@@ -304,13 +273,13 @@ def read_curve(folder: Path, *, record: Record | None = None) -> list[CurvePoint
     try:
         lines = file.read_text("utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise _damaged(file, str(error)) from error
+        raise explain_damage(file, str(error)) from error
     points = []
     for number, line in enumerate(lines, start=1):
         try:
             points.append(CurvePoint.model_validate_json(line))
         except ValidationError as error:
-            raise _damaged(file, f"line {number}: {_first_problem(error)}") from error
+            raise explain_damage(file, f"line {number}: {_first_problem(error)}") from error
     return points
 
 
@@ -318,23 +287,23 @@ def check_file(record: Record, file: Path) -> None:
     """Raises TiebenchError when a file beside a record is not the one that its run wrote."""
     digest = record.provenance.files.get(file.name)
     if digest is not None and compute_digest(file) != digest:
-        raise _damaged(file, "its SHA-256 is not the one in the record")
+        raise explain_damage(file, "its SHA-256 is not the one in the record")
 
 
 def _check_digest(digest: Any, content: dict[str, Any], *, file: Path) -> None:
     try:
         found = compute_record_digest(content)
     except (ValueError, RecursionError) as error:
-        raise _damaged(file, str(error)) from error
+        raise explain_damage(file, str(error)) from error
     if found != digest:
-        raise _damaged(file, "its content does not have the SHA-256 that stands in it")
+        raise explain_damage(file, "its content does not have the SHA-256 that stands in it")
 
 
 def _validated(model: type[Record], content: Any, *, file: Path) -> Record:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise _damaged(file, _first_problem(error)) from error
+        raise explain_damage(file, _first_problem(error)) from error
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -343,5 +312,5 @@ def _first_problem(error: ValidationError) -> str:
     return f"{path}: {problem['msg']}" if path else problem["msg"]
 
 
-def _damaged(file: Path, reason: str) -> TiebenchError:
+def explain_damage(file: Path, reason: str) -> TiebenchError:
     return TiebenchError(f"{file} is damaged: {reason}", f"remove {file.parent} and train the run again")

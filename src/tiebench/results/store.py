@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal
 from tiebench.errors import TiebenchError, UsageError
 from tiebench.experiment.schema import NAME
 from tiebench.files import make_folder
-from tiebench.results.record import RECORD_FILE, CurvePoint, Record, read_curve, read_record, read_token_nll
+from tiebench.results.record import RECORD_FILE, CurvePoint, Record, read_curve, read_record
 from tiebench.results.target_decades import read_target_decades
+from tiebench.results.token_nll import read_token_nll
 
 if TYPE_CHECKING:
     import numpy as np

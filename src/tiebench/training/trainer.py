@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tiebench.corpora.stream import TokenStream
-from tiebench.errors import TiebenchError
+from tiebench.errors import Diverged
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.generators import open_generator
 from tiebench.models.language_model import LanguageModel, compile_encode
@@ -56,7 +56,7 @@ class TrainState:
 class Trainer:
     """One run's training. `fit` returns when the budget is spent or validation stopped improving.
 
-    Raises Interrupted after a checkpoint on Ctrl-C or SIGTERM, TiebenchError when the loss is no number any more.
+    Raises Interrupted after a checkpoint on Ctrl-C or SIGTERM, Diverged when the loss is no number any more.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Trainer:
     def train_step(self) -> Tensor:
         """One update: read a batch, forward, backward, clip, move. Returns the batch's summed nats, a scalar.
 
-        Raises TiebenchError when the loss is no number.
+        Raises Diverged when the loss is no number.
         """
         step = self.state.step
         if self.model.architecture.recurrent and self.batches.starts_epoch(step):
@@ -199,7 +199,7 @@ class Trainer:
             if kept
             else "there is no checkpoint yet"
         )
-        raise TiebenchError(
+        raise Diverged(
             f"{self.run.name}: {what} at step {step} (epoch {epoch:.2f}); {last} in {self.folder}",
             "lower training.optimizer.learning_rate or set training.optimizer.clip_norm, then train with --force",
         )
@@ -272,7 +272,7 @@ class Trainer:
         self.callback.start_stage("train", total_tokens=total, done_tokens=self.state.tokens)
 
     def save(self) -> None:
-        """Write a checkpoint. Raises TiebenchError when the loss is no number."""
+        """Write a checkpoint. Raises Diverged when the loss is no number."""
         self._read_nll()
         state = {
             "signature": self.run.signature,
