@@ -6,7 +6,7 @@ LOWEST := .venv-lowest/bin
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help compare test test-numeric-default test-lowest faults coverage lint format results bench clean
+.PHONY: help compare test test-numeric-default test-services test-lowest faults coverage lint format results bench clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-22s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,10 @@ test: .venv/installed-dev ## run the tests (CPU, offline); PYTEST_ARGS adds opti
 
 test-numeric-default: .venv/installed-dev ## run the numeric tests without the processor's vector instructions
 	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -m numeric $(PYTEST_ARGS)
+
+test-services: .venv/installed-services ## run the tests that need a browser; Debian's Chromium is installed where there is none (as root)
+	command -v chromium || (apt-get update -q && apt-get install -y -q --no-install-recommends chromium)
+	TIEBENCH_SERVICES=required $(BIN)/python -m pytest -m services $(PYTEST_ARGS)
 
 test-lowest: .venv-lowest/installed ## run a selection of tests with the lowest versions that pyproject.toml admits
 	$(LOWEST)/python -m pytest tests/test_configs.py tests/experiment tests/layers tests/losses tests/results $(PYTEST_ARGS)
@@ -38,7 +42,7 @@ format: .venv/installed-dev ## put the code in order: sorted imports, fixable fi
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-results: .venv/installed ## rewrite the pages of results/ and the outputs in README.md from the published records
+results: .venv/installed-dev ## rewrite the pages of results/ and the outputs in README.md from the published records
 	$(BIN)/python scripts/refresh_pages.py
 
 bench: .venv/installed ## measure training and evaluation on this machine
@@ -66,6 +70,10 @@ endef
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@ .venv/installed
+
+.venv/installed-services: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt playwright
+	touch $@
 
 .venv-lowest/installed: pyproject.toml constraints-lowest.txt | .venv-lowest/bin/python
 	$(LOWEST)/python -m pip install --quiet --only-binary :all: --constraint constraints-lowest.txt pytest pytest-xdist transformers

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from tiebench.claims.evidence import Evidence, plan_papers
+from tiebench.claims.judging import judge_finished
 from tiebench.claims.papers import ALL, load_papers
 from tiebench.claims.verdicts import judge_papers
 from tiebench.cli.grid import find_cell_records
@@ -23,6 +24,8 @@ from tiebench.files import write_text
 from tiebench.reporting.claims_table import render_claims
 from tiebench.reporting.grid_page import render_grid_files
 from tiebench.reporting.pages import render_results_readme
+from tiebench.reporting.report import render_report
+from tiebench.results.record import Record
 from tiebench.results.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -81,8 +84,7 @@ def render_results(results: Path) -> str:
     The cells of a grid stand on a page of their own.
     """
     store, papers = Store(results), load_papers(ALL)
-    cells = {cell.experiment.name for grid in list_bundled_grids().values() for cell in grid.cells}
-    records = [record for record in store.records() if record.experiment not in cells]
+    records = list_outside_grids(store)
     plans = plan_papers(papers, only=[], seeds=[], overrides=[])
     outcomes = judge_papers(papers, evidence=Evidence(store, plans), only=[])
     grids = sorted(Path(name).stem for name in render_grids(results) if name.endswith(".md"))
@@ -92,10 +94,24 @@ def render_results(results: Path) -> str:
     return render_results_readme(records, **read, opening=opening)
 
 
+def list_outside_grids(store: Store) -> list[Record]:
+    """The records that are of no cell of a bundled grid."""
+    cells = {cell.experiment.name for grid in list_bundled_grids().values() for cell in grid.cells}
+    return [record for record in store.records() if record.experiment not in cells]
+
+
+def render_published_report(results: Path) -> str:
+    """results/report.html: what `tiebench report` writes of the records in the folder, without the cells of grids."""
+    store = Store(results)
+    claims, papers = judge_finished(store)
+    return render_report(list_outside_grids(store), store=store, claims=claims, papers=papers)
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         published = copy_published(ROOT, Path(scratch))
         for name, text in {"README.md": render_results(published), **render_grids(published)}.items():
             write_text(text, file=ROOT / "results" / name)
+        write_text(render_published_report(published), file=ROOT / "results" / "report.html")
         readme = ROOT / "README.md"
         write_text(fill_blocks(readme.read_text("utf-8"), results=published), file=readme)

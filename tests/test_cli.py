@@ -35,6 +35,7 @@ OPTIONS = {
     | {"--config", "--force", "--format", "--plot", "--no-train", "--allow"}
     | {"--seeds-as", "--margin", "--until-decided", "--max-seeds"},
     "grid": RUNNING | {"--format", "--no-train"},
+    "report": {"--output", "-o", "--results"},
     "reproduce": RUNNING | {"--only", "--no-train", "--dry-run", "--format"},
     "check": {"--set", "--arm", "--data-dir", "--json"},
     "list": {"--results", "--json"},

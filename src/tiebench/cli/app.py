@@ -18,6 +18,7 @@ from tiebench.cli.inspect_ import inspect_embeddings
 from tiebench.cli.list_ import list_things
 from tiebench.cli.neighbours import neighbours
 from tiebench.cli.quantise import quantise
+from tiebench.cli.report import report
 from tiebench.cli.reproduce import reproduce
 from tiebench.cli.sample import sample
 from tiebench.cli.schema import schema
@@ -37,6 +38,7 @@ for command in (
     train,
     compare,
     grid,
+    report,
     reproduce,
     check,
     list_things,

@@ -80,7 +80,7 @@ def render_results_readme(
     """
     records = list(records)
     compare = partial(compare_arms, token_nll=token_nll, curve=curve, decades=decades, others=records)
-    sections = [_render_experiment(found, compare) for found in _by_experiment(records).values()]
+    sections = [_render_experiment(found, compare) for found in group_by_experiment(records).values()]
     parts = ["# Results", GENERATED, *([opening] if opening else []), *(sections or ["There are no records yet."])]
     if pairs := compare_same_arms(records, token_nll=token_nll):
         parts.append(f"## One arm against itself\n\n{render_markdown_body(calibration_table(pairs))}")
@@ -88,7 +88,7 @@ def render_results_readme(
 
 
 def _render_overview(records: list[Record]) -> str:
-    found = _by_experiment(records)
+    found = group_by_experiment(records)
     sections = [f"## {name}\n\n{render_markdown_body(runs_table(runs))}" for name, runs in found.items()]
     return "\n\n".join(["# Runs", GENERATED, *(sections or ["There are no finished runs yet."])]) + "\n"
 
@@ -150,7 +150,8 @@ def render_markdown_body(table: Table) -> str:
     return render_table(replace(table, title=""), format="markdown").rstrip("\n")
 
 
-def _by_experiment(records: Iterable[Record]) -> dict[str, list[Record]]:
+def group_by_experiment(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Records by experiment, in the order of its name."""
     found: dict[str, list[Record]] = {}
     for record in records:
         found.setdefault(record.experiment, []).append(record)

@@ -19,7 +19,7 @@ Drawn = tuple[list[int], list[float], list[float], list[float]]
 SUFFIXES = (".svg", ".png", ".pdf")
 # Okabe & Ito's colours: told apart with any colour vision, and in this order also in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_LOG_RATIO = 4
+LOG_RATIO = 4
 
 
 def plot_curves(curves: Mapping[str, Sequence[Curve]], *, file: Path, title: str) -> Path:
@@ -29,7 +29,7 @@ def plot_curves(curves: Mapping[str, Sequence[Curve]], *, file: Path, title: str
     UsageError for another suffix and when there is nothing to draw.
     """
     check_suffix(file)
-    drawn = {arm: _over_seeds(seeds) for arm, seeds in curves.items()}
+    drawn = {arm: average_curves(seeds) for arm, seeds in curves.items()}
     drawn = {arm: points for arm, points in drawn.items() if points[0]}
     if not drawn:
         raise UsageError("no learning curve to draw", "train a run first: a curve has a point per evaluation")
@@ -69,7 +69,7 @@ def save_figure(figure: "Figure", *, file: Path) -> Path:
     return file
 
 
-def _over_seeds(seeds: Sequence[Curve]) -> Drawn:
+def average_curves(seeds: Sequence[Curve]) -> Drawn:
     """Tokens, mean, lowest and highest perplexity at the evaluations that all seeds have."""
     by_seed = [{point.tokens: point.valid_perplexity for point in seed} for seed in seeds if seed]
     shared = sorted(set.intersection(*map(set, by_seed))) if by_seed else []
@@ -101,7 +101,7 @@ def style_perplexity(axes: "Axes", *, lowest: float, highest: float) -> None:
     """A vertical axis for perplexities in this range: logarithmic where it is wide."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    if highest > _LOG_RATIO * lowest:
+    if highest > LOG_RATIO * lowest:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_formatter(NullFormatter())
