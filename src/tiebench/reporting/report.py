@@ -34,6 +34,7 @@ from tiebench.reporting.pages import group_by_experiment
 from tiebench.reporting.tables import Column, Table, comparison_table, list_answers, runs_table
 from tiebench.results.measurements import Measurement, is_current, read_measurements
 from tiebench.results.record import Record
+from tiebench.results.selection import Arms
 from tiebench.results.store import Store
 
 PAGE = Path(__file__).with_name("page")
@@ -98,7 +99,8 @@ def load_bundle() -> str:
         raise UsageError(
             "the report's charts need the package vl-convert-python, which is not installed", hint
         ) from error
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    program = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue] (its stub misses the default)
+    return program.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 def _add_experiment(page: _Page, name: str, records: Sequence[Record], *, store: Store) -> None:
@@ -127,7 +129,7 @@ def _add_experiment(page: _Page, name: str, records: Sequence[Record], *, store:
     page.add_section(name, parts)
 
 
-def _tell_comparison(page: _Page, arms: Mapping[str, list[Record]], comparison: Comparison) -> list[str]:
+def _tell_comparison(page: _Page, arms: Arms, comparison: Comparison) -> list[str]:
     """The answer, the intervals, the table with its notes, and what was held equal."""
     table, answers = comparison_table(comparison), list_answers(comparison)
     notes = table.notes[: -len(answers)]
@@ -147,13 +149,13 @@ def _tell_comparison(page: _Page, arms: Mapping[str, list[Record]], comparison: 
     ]
 
 
-def _draw_seeds(arms: Mapping[str, list[Record]], comparison: Comparison) -> str:
+def _draw_seeds(arms: Arms, comparison: Comparison) -> str:
     chart = chart_seeds(arms, comparison)
     caption = "A dot is one training run, the bar is the mean of the arm. Left is better."
     return build_figure(chart, title="Every seed", caption=caption) if chart else ""
 
 
-def _draw_curves(arms: Mapping[str, list[Record]], *, store: Store) -> str:
+def _draw_curves(arms: Arms, *, store: Store) -> str:
     chart = chart_curves({arm: [store.curve(record) for record in found] for arm, found in arms.items()})
     caption = "Mean over seeds; the band reaches from the lowest to the highest seed. Lower is better."
     return build_figure(chart, title="Learning curves", caption=caption, has_zoom=True) if chart else ""
