@@ -99,7 +99,8 @@ def load_bundle() -> str:
         raise UsageError(
             "the report's charts need the package vl-convert-python, which is not installed", hint
         ) from error
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")  # pyright: ignore[reportCallIssue] (the stub is wrong)
+    program = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue] (its stub misses the default)
+    return program.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 def _add_experiment(page: _Page, name: str, records: Sequence[Record], *, store: Store) -> None:
