@@ -43,9 +43,7 @@ class LSTM(Architecture):
         super().__init__()
         self.config = config
         self.width = config.width
-        layers: list[nn.Module] = [
-            LSTMLayer(config.width, one_bias=config.biases == "one") for _ in range(config.layers)
-        ]
+        layers = [LSTMLayer(config.width, one_bias=config.biases == "one") for _ in range(config.layers)]
         self.layers = nn.ModuleList(lend_repeats(layers, groups=choose_groups(config)))
         self.input_dropout = Dropout(_choose_input_dropout(config), shared_over_time=config.variational)
         self.layer_dropouts = nn.ModuleList(

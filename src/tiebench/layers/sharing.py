@@ -3,7 +3,7 @@
 Everything else stays as it is without sharing: a pass stands where its own layer would, under the same name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
@@ -48,7 +48,7 @@ def choose_groups(config: GPT2Config | LlamaConfig | LSTMConfig) -> list[int]:
     return [index % groups if index < backwards else groups - 1 - index % groups for index in range(layers)]
 
 
-def lend_repeats(modules: list[nn.Module], *, groups: list[int]) -> list[nn.Module]:
+def lend_repeats(modules: Sequence[nn.Module], *, groups: list[int]) -> list[nn.Module]:
     """The first module of each group, and in the place of every later one the first, lent."""
     firsts: dict[int, nn.Module] = {}
     found = []
@@ -58,7 +58,7 @@ def lend_repeats(modules: list[nn.Module], *, groups: list[int]) -> list[nn.Modu
     return found
 
 
-def share_parts(blocks: list[nn.Module], *, config: GPT2Config | LlamaConfig) -> None:
+def share_parts(blocks: Sequence[nn.Module], *, config: GPT2Config | LlamaConfig) -> None:
     """Let the transformer's blocks use the shared parts of the first block of their group."""
     groups = choose_groups(config)
     for name in _list_shared_parts(config):
