@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ def print_comparisons(
     experiments a column that names them.
     """
     from tiebench.reporting.intervals import draw_intervals
+    from tiebench.reporting.price_table import draw_prices, has_prices, price_table
     from tiebench.reporting.tables import comparison_table, list_answers, stack_comparisons
 
     if format == "json":
@@ -50,15 +52,21 @@ def print_comparisons(
             print_table(replace(table, notes=table.notes[: -len(answers)]))
             if lines := draw_intervals(comparison, width=find_width()):
                 print_line("\n".join([*lines, ""]))
+            if has_prices(comparison):
+                print_table(price_table(comparison))
+                print_line("")
             print_line("\n".join(textwrap.fill(answer, find_width()) for answer in answers))
     else:
         for comparison in comparisons:
             print_table(comparison_table(comparison), format=format)
+            if has_prices(comparison) and format != "csv":
+                print_table(price_table(comparison), format=format)
     if plot is not None:
         from tiebench.reporting.plots import plot_curves
 
         curves = {arm: [settings.store.curve(record) for record in records] for arm, records in groups[0].items()}
-        file = plot_curves(curves, file=plot, title=comparisons[0].experiment)
+        beside = partial(draw_prices, comparison=comparisons[0]) if has_prices(comparisons[0]) else None
+        file = plot_curves(curves, file=plot, title=comparisons[0].experiment, beside=beside)
         print_note(f"drew {file}")
 
 

@@ -14,6 +14,7 @@ from tiebench.comparison.checks import check_comparable, find_common_seeds, find
 from tiebench.comparison.contrast import Contrast
 from tiebench.comparison.difference import TokenNLL, Unit, estimate_differences
 from tiebench.comparison.planning import SeedPlan, plan_seeds
+from tiebench.comparison.prices import Price, price_arms
 from tiebench.comparison.sequential import Decision
 from tiebench.comparison.sources import SeedRule
 from tiebench.experiment import differences
@@ -45,7 +46,10 @@ class ArmSummary(Block):
 
 
 class Comparison(Block):
-    """What a comparison found. `caption` holds what all arms share, `notes` what the figures mean."""
+    """What a comparison found. `caption` holds what all arms share, `notes` what the figures mean.
+
+    `prices` say what the arms with fewer parameters pay for each million saved.
+    """
 
     experiment: str
     baseline: str
@@ -54,6 +58,7 @@ class Comparison(Block):
     left_out: dict[str, list[int]]
     arms: list[ArmSummary]
     contrasts: list[Contrast]
+    prices: list[Price] = []
     caption: str
     notes: list[str]
 
@@ -107,6 +112,7 @@ def compare_arms(
         left_out=left_out,
         arms=summarise_arms(arms),
         contrasts=contrasts,
+        prices=price_arms(contrasts, parameters={arm: records[0].parameters for arm, records in arms.items()}),
         caption=describe_common(arms, per_byte=unit == "byte", allow=allow),
         notes=[*notes, *describe_checkpoints(arms, curve=curve), *describe_versions(everything)],
     )
