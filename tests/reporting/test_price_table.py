@@ -42,7 +42,7 @@ def test_one_arm_alone_is_no_table(three_seeds):
 
 
 @pytest.mark.parametrize("format", ["text", "markdown"])
-def test_compare_prints_it_below_and_draws_it_beside(comparison, arms, format, tmp_path: Path, capsys):
+def test_compare_prints_it_and_json_holds_it(comparison, arms, format, tmp_path: Path, capsys):
     settings = Settings(store=Store(tmp_path), device="cpu")
     print_comparisons([comparison], [arms], settings=settings, format=format, plot=None)
     assert "perplexity paid for parameters saved" in capsys.readouterr().out
