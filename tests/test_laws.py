@@ -1,4 +1,6 @@
-"""The laws of tying, for every tie with every architecture; a new file in either folder is tested at once.
+"""The laws of tying, for every tie with every architecture, its layers shared or not.
+
+A new file in either folder is tested at once.
 
 (The idea of stating them as tests: torchtitan's `test_weight_tying.py`.)
 """
@@ -8,6 +10,7 @@ import io
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -34,7 +37,19 @@ VOCABULARY, WIDTH, NUM_TOKENS = 37, 16, 18
 # below 1, scales included). What it is off, a probability is off relatively, and again through its denominator.
 NATS = bound_error(24 + 2, size=8.0) + bound_error(VOCABULARY)
 GRADIENTS = 2 * NATS + bound_error(NUM_TOKENS)  # a mean over tokens of hidden vectors, weighed by probabilities
-GRID = list(product(list(TIES), list(ARCHITECTURES)))
+
+
+def list_bodies() -> list[str]:
+    """Every architecture plainly, and with each of the parts that its layers may share: `gpt2+attention`."""
+    found = []
+    for name, config in ARCHITECTURES.items():
+        choices = next(get_args(part) for part in get_args(config.model_fields["share"].annotation) if get_args(part))
+        found += [name, *(f"{name}+{share}" for share in choices if share != "none")]
+    return found
+
+
+BODIES = list_bodies()
+GRID = list(product(list(TIES), BODIES))
 SWITCHES = {
     "plain": {},
     "bias": {"output_bias": True},
@@ -46,6 +61,18 @@ SWITCHES = {
     "numbers as scales": {"input_scale": 3.0, "output_scale": 0.25, "width": 24},
     "normal": {"init": {"normal": 0.02}},
 }
+
+
+@pytest.fixture
+def make_arm_of(make_arm: Callable, make_block: Callable) -> Callable[..., ArmSpec]:
+    """An arm with a body of `BODIES`; where layers are shared, three passes go through two sets of weights."""
+
+    def make(tie: str, body: str) -> ArmSpec:
+        name, _, share = body.partition("+")
+        options = {"layers": 3, "share": share, "groups": 2, "order": "cycle"} if share else {}
+        return make_arm(tie, architecture=make_block(name, **options))
+
+    return make
 
 
 def build(spec: ArmSpec, *, seed: int = 1) -> LanguageModel:
@@ -168,12 +195,12 @@ SURVIVED = [by_deepcopy, by_saving_and_loading, by_assigning, by_meta_and_empty,
 
 def test_there_is_something_to_test():
     assert {"tied", "untied"} <= set(TIES)
-    assert {"lstm", "gpt2", "llama"} <= set(ARCHITECTURES)
+    assert {"lstm", "gpt2", "llama", "lstm+all", "gpt2+attention", "llama+feed_forward"} <= set(BODIES)
 
 
-@pytest.mark.parametrize(("tie", "architecture"), GRID)
-def test_a_model_has_scores_roles_and_a_complete_state(tie, architecture, make_arm):
-    model = build(make_arm(tie, architecture=architecture))
+@pytest.mark.parametrize(("tie", "body"), GRID)
+def test_a_model_has_scores_roles_and_a_complete_state(tie, body, make_arm_of):
+    model = build(make_arm_of(tie, body))
     assert model(draw_batch()[0]).shape == (3, 6, VOCABULARY)
     counts = count_parameters(model).model_dump()
     total = counts.pop("total")
@@ -182,16 +209,16 @@ def test_a_model_has_scores_roles_and_a_complete_state(tie, architecture, make_a
     assert counts["architecture"] == sum(parameter.numel() for parameter in model.architecture.parameters())
 
 
-@pytest.mark.parametrize(("tie", "architecture"), GRID)
-def test_at_one_seed_arms_begin_with_one_input_table_and_one_body(tie, architecture, make_arm):
+@pytest.mark.parametrize(("tie", "body"), GRID)
+def test_at_one_seed_arms_begin_with_one_input_table_and_one_body(tie, body, make_arm_of):
     untied, model = (
-        build(make_arm("untied", architecture=architecture)),
-        build(make_arm(tie, architecture=architecture)),
+        build(make_arm_of("untied", body)),
+        build(make_arm_of(tie, body)),
     )
     assert torch.equal(model.embedding.input_embedding, untied.embedding.input_embedding)
     bodies = untied.architecture.state_dict(), model.architecture.state_dict()
     assert all(torch.equal(bodies[0][name], bodies[1][name]) for name in bodies[0].keys() | bodies[1].keys())
-    other = build(make_arm(tie, architecture=architecture), seed=2)
+    other = build(make_arm_of(tie, body), seed=2)
     assert not torch.equal(other.embedding.input_embedding, model.embedding.input_embedding)
 
 
@@ -205,16 +232,16 @@ def test_an_untied_output_table_is_drawn_independently(make_arm):
     assert correlation < 4 / tables.shape[1] ** 0.5, "four standard errors of independent draws"
 
 
-@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
-def test_the_laws_hold_at_the_start(architecture, make_arm):
-    tied, untied = (perturb(build(make_arm(tie, architecture=architecture))) for tie in ("tied", "untied"))
+@pytest.mark.parametrize("body", BODIES)
+def test_the_laws_hold_at_the_start(body, make_arm_of):
+    tied, untied = (perturb(build(make_arm_of(tie, body))) for tie in ("tied", "untied"))
     check_laws(tied, untied)
 
 
 @pytest.mark.parametrize("survived", SURVIVED)
-@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
-def test_the_laws_survive(survived: Callable, architecture, make_arm):
-    specs = [make_arm(tie, architecture=architecture) for tie in ("tied", "untied")]
+@pytest.mark.parametrize("body", BODIES)
+def test_the_laws_survive(survived: Callable, body, make_arm_of):
+    specs = [make_arm_of(tie, body) for tie in ("tied", "untied")]
     models = [perturb(build(spec)) for spec in specs]
     tokens = draw_batch()[0]
     before = [model(tokens).detach() for model in models]
@@ -225,9 +252,9 @@ def test_the_laws_survive(survived: Callable, architecture, make_arm):
     check_laws(*after)
 
 
-@pytest.mark.parametrize(("tie", "architecture"), GRID)
-def test_the_weights_file_brings_back_the_same_model(tie, architecture, make_arm, tmp_path: Path):
-    spec = make_arm(tie, architecture=architecture)
+@pytest.mark.parametrize(("tie", "body"), GRID)
+def test_the_weights_file_brings_back_the_same_model(tie, body, make_arm_of, tmp_path: Path):
+    spec = make_arm_of(tie, body)
     model, twin = perturb(build(spec)), build(spec, seed=2)
     write_weights(model, tmp_path, signature="00000000")
     read_weights(twin, tmp_path)

@@ -1,10 +1,14 @@
 import subprocess
 import sys
+from functools import partial
 
 import pytest
+from matplotlib.figure import Figure
 
+from tiebench.comparison.pairing import compare_arms
 from tiebench.errors import UsageError
 from tiebench.reporting.plots import plot_curves
+from tiebench.reporting.price_table import draw_prices
 from tiebench.results.record import CurvePoint
 
 
@@ -37,6 +41,26 @@ def test_the_legend_tells_arms_and_their_best(tmp_path):
     page = plot_curves(CURVES, file=tmp_path / "curves.svg", title="ptb-lstm-small").read_text()
     for label in ("untied  122.0", "tied  172.0", "ptb-lstm-small", "training tokens (millions)", "range over seeds"):
         assert f"<!-- {label}" in page or label in page, label
+
+
+def test_perplexity_over_parameters_is_drawn_beside(tmp_path, three_seeds):
+    comparison = compare_arms(three_seeds, token_nll=lambda record: None)
+    beside = partial(draw_prices, comparison=comparison)
+    page = plot_curves(CURVES, file=tmp_path / "curves.svg", title="ptb", beside=beside).read_text()
+    for label in ("parameters (millions)", "change of perplexity from untied (%)", "training tokens (millions)"):
+        assert label in page, label
+    alone = plot_curves(CURVES, file=tmp_path / "alone.svg", title="ptb").read_text()
+    assert "parameters (millions)" not in alone
+
+
+def test_each_arm_is_a_point_at_its_parameters_with_its_interval(three_seeds):
+    axes = Figure().add_subplot()
+    comparison = compare_arms(three_seeds, token_nll=lambda record: None)
+    draw_prices(axes, {"tied": "#000000"}, comparison=comparison)
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
+    headline = comparison.contrasts[0].headline
+    assert ([4.6532], [0.0]) in lines and ([2.6532], [headline.percent]) in lines
+    assert ([2.6532, 2.6532], list(headline.percent_interval)) in lines
 
 
 def test_another_suffix_is_refused(tmp_path):

@@ -51,4 +51,4 @@ def test_the_experiment_file_asks_for_this_very_run(folder):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_recipes_of_papers_had_no_offset(name):
     for spec in load_experiment(ROOT / "configs" / f"{name}.yaml").arms.values():
-        assert spec.training.random_offset is False
+        assert spec.architecture.type != "lstm" or spec.training.random_offset is False

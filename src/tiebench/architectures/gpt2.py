@@ -28,10 +28,9 @@ class GPT2(Transformer):
         super().__init__(
             [_build_gpt2_block(config) for _ in range(config.layers)],
             norm=nn.LayerNorm(config.width, eps=config.norm_epsilon),
-            width=config.width,
+            config=config,
             max_context=config.positions,
             dropout=choose_probability(config.dropout_embedding, default=config.dropout),
-            init_std=config.init_std,
             residual_std=config.init_std / math.sqrt(2 * config.layers),
         )
         self.positions = nn.Parameter(torch.empty(config.positions, config.width))

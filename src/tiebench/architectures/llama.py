@@ -25,10 +25,9 @@ class Llama(Transformer):
         super().__init__(
             [_build_llama_block(config) for _ in range(config.layers)],
             norm=nn.RMSNorm(config.width, eps=config.norm_epsilon),
-            width=config.width,
+            config=config,
             max_context=config.max_context,
             dropout=choose_probability(config.dropout_embedding, default=config.dropout),
-            init_std=config.init_std,
             residual_std=config.init_std,
         )
         self.head_width = config.width // config.heads

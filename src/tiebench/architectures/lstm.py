@@ -6,6 +6,7 @@ window, applied to the layer's hidden vectors on their way to the next step and 
 below and another one for the state.
 """
 
+import copy
 import math
 from typing import cast
 
@@ -18,6 +19,7 @@ from tiebench.experiment.block import InitConfig
 from tiebench.layers.architecture import Architecture
 from tiebench.layers.dropout import Dropout, choose_probability
 from tiebench.layers.initialisation import fill_from
+from tiebench.layers.sharing import Lent, choose_groups, lend_repeats
 
 LayerState = tuple[torch.Tensor, torch.Tensor]
 NUM_GATES = 4
@@ -41,9 +43,8 @@ class LSTM(Architecture):
         super().__init__()
         self.config = config
         self.width = config.width
-        self.layers = nn.ModuleList(
-            LSTMLayer(config.width, one_bias=config.biases == "one") for _ in range(config.layers)
-        )
+        layers = [LSTMLayer(config.width, one_bias=config.biases == "one") for _ in range(config.layers)]
+        self.layers = nn.ModuleList(lend_repeats(layers, groups=choose_groups(config)))
         self.input_dropout = Dropout(_choose_input_dropout(config), shared_over_time=config.variational)
         self.layer_dropouts = nn.ModuleList(
             Dropout(probability, shared_over_time=config.variational) for probability in _list_layer_dropouts(config)
@@ -70,17 +71,19 @@ class LSTM(Architecture):
         return vectors, new_state
 
     def list_layers(self) -> list["LSTMLayer"]:
-        """From the lowest to the highest."""
-        return cast("list[LSTMLayer]", list(self.layers))
+        """From the lowest to the highest; a shared one comes once for each pass."""
+        return cast("list[LSTMLayer]", [place.module if isinstance(place, Lent) else place for place in self.layers])
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
         """Fill every parameter from `generator`, layer by layer in the order of `NAMES`.
 
-        Biases that start at zero are drawn all the same, so that the weights do not depend on them.
+        Biases that start at zero are drawn all the same, so that the weights do not depend on them, and so is a pass
+        through a shared layer, so that the others start as without sharing.
         """
         init = self.config.init or InitConfig(uniform=1 / math.sqrt(self.width))
-        for layer in self.list_layers():
+        for place, shared in zip(self.layers, self.list_layers(), strict=True):
+            layer = copy.deepcopy(shared) if isinstance(place, Lent) else shared
             for name in NAMES:
                 fill_from(getattr(layer, name), init, generator=generator)
             if self.config.biases == "one":

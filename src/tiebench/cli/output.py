@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ def print_comparisons(
     """
     from tiebench.reporting.frequency_table import frequency_table, plot_by_frequency
     from tiebench.reporting.intervals import draw_intervals
+    from tiebench.reporting.price_table import draw_prices, has_prices, price_table
     from tiebench.reporting.tables import comparison_table, list_answers, stack_comparisons
 
     if format == "json":
@@ -53,18 +55,19 @@ def print_comparisons(
             lines = draw_intervals(comparison, width=find_width()) if is_screen else []
             if lines:
                 print_line("\n".join([*lines, ""]))
-            by_frequency = frequency_table(comparison)
-            if by_frequency is not None and format != "csv":  # which has one heading
-                if not is_screen:
+            further = [frequency_table(comparison), price_table(comparison) if has_prices(comparison) else None]
+            for other in further if format != "csv" else ():  # which has one heading
+                if other is not None:
+                    print_table(other, format=format)
                     typer.echo()
-                print_table(by_frequency, format=format)
             if is_screen:
                 print_line("\n".join(textwrap.fill(answer, find_width()) for answer in answers))
     if plot is not None:
         from tiebench.reporting.plots import plot_curves
 
         curves = {arm: [settings.store.curve(record) for record in records] for arm, records in groups[0].items()}
-        file = plot_curves(curves, file=plot, title=comparisons[0].experiment)
+        beside = partial(draw_prices, comparison=comparisons[0]) if has_prices(comparisons[0]) else None
+        file = plot_curves(curves, file=plot, title=comparisons[0].experiment, beside=beside)
         print_note(f"drew {file}")
         if any(contrast.by_frequency for contrast in comparisons[0].contrasts):
             beside = file.with_name(f"{file.stem}-by-frequency{file.suffix}")

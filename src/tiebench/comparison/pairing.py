@@ -16,6 +16,7 @@ from tiebench.comparison.difference import TokenNLL, Unit, estimate_differences,
 from tiebench.comparison.excess import describe_excess, measure_excess
 from tiebench.comparison.frequency import estimate_by_frequency
 from tiebench.comparison.planning import SeedPlan, plan_seeds
+from tiebench.comparison.prices import Price, price_arms
 from tiebench.comparison.sequential import Decision
 from tiebench.comparison.sources import SeedRule
 from tiebench.comparison.tuning_notes import describe_tuning
@@ -55,7 +56,10 @@ class ArmSummary(Block):
 
 
 class Comparison(Block):
-    """What a comparison found. `caption` holds what all arms share, `notes` what the figures mean."""
+    """What a comparison found. `caption` holds what all arms share, `notes` what the figures mean.
+
+    `prices` say what the arms with fewer parameters pay for each million saved.
+    """
 
     experiment: str
     baseline: str
@@ -64,6 +68,7 @@ class Comparison(Block):
     left_out: dict[str, list[int]]
     arms: list[ArmSummary]
     contrasts: list[Contrast]
+    prices: list[Price] = []
     caption: str
     notes: list[str]
 
@@ -122,6 +127,7 @@ def compare_arms(
         left_out=left_out,
         arms=summarise_arms(arms),
         contrasts=contrasts,
+        prices=price_arms(contrasts, parameters={arm: records[0].parameters for arm, records in arms.items()}),
         caption=describe_common(arms, per_byte=unit == "byte", allow=allow),
         notes=[
             *(describe_excess(arms) if unit == "token" else []),

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tiebench.experiment.block import (
     LARGEST_FLOAT,
@@ -14,6 +14,14 @@ from tiebench.experiment.block import (
     Probability,
     Width,
 )
+
+Order = Literal["sequence", "cycle", "cycle_reverse"]
+# `none` is what null says too; kept as null, it leaves the signatures of older records as they are.
+Share = Annotated[
+    Literal["none", "all", "attention", "feed_forward"] | None,
+    AfterValidator(lambda value: None if value == "none" else value),
+]
+ShareAll = Annotated[Literal["none", "all"] | None, AfterValidator(lambda value: None if value == "none" else value)]
 
 
 class LSTMConfig(Block):
@@ -27,6 +35,7 @@ class LSTMConfig(Block):
     U(-1/sqrt(width), 1/sqrt(width)), as torch does. `forget_bias` is then added to the forget gate's part of `bias_ih`
     (the gate sees the sum of `bias_ih` and `bias_hh`). With `biases: one` there is no `bias_hh`, and the bias of each
     gate starts at zero, whatever `init` says: torch's two have equal gradients, so that their sum moves twice as fast.
+    With `share: all`, the `layers` are passes through `groups` layers (1 unless given) in the given `order`.
     """
 
     type: Literal["lstm"]
@@ -42,6 +51,9 @@ class LSTMConfig(Block):
     init: InitConfig | None = None
     forget_bias: Annotated[float, Field(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT)] = 0.0
     biases: Literal["one"] | None = None
+    share: ShareAll = None
+    groups: Layers | None = None
+    order: Order | None = None
 
     @model_validator(mode="after")
     def _masks_have_a_meaning(self) -> "LSTMConfig":
@@ -55,6 +67,11 @@ class LSTMConfig(Block):
             raise ValueError("dropout_hidden needs masks: per_gate; otherwise the state has no mask of its own")
         return self
 
+    @model_validator(mode="after")
+    def _sharing_has_a_meaning(self) -> "LSTMConfig":
+        _check_sharing(self)
+        return self
+
 
 class GPT2Config(Block):
     """GPT-2's transformer: learned positions, pre-norm blocks, tanh GELU (Radford et al. 2019).
@@ -63,6 +80,8 @@ class GPT2Config(Block):
 
     Each of the three can be given by itself. `positions` is the longest context; `mlp_width` is 4 * width unless
     given. Weights start as N(0, init_std^2), those of residual projections with init_std / sqrt(2 * layers).
+    With `share`, the `layers` are passes that use `groups` sets of weights (1 unless given) in the given `order`;
+    `share_norms` shares the norms before what is shared.
     """
 
     type: Literal["gpt2"]
@@ -77,6 +96,15 @@ class GPT2Config(Block):
     dropout_attention: Probability | None = None
     init_std: PositiveFloat = 0.02
     norm_epsilon: PositiveFloat = 1e-5
+    share: Share = None
+    groups: Layers | None = None
+    order: Order | None = None
+    share_norms: bool = False
+
+    @model_validator(mode="after")
+    def _sharing_has_a_meaning(self) -> "GPT2Config":
+        _check_sharing(self)
+        return self
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "GPT2Config":
@@ -92,6 +120,7 @@ class LlamaConfig(Block):
 
     Each of the three can be given by itself. `kv_heads` is `heads` unless given; `mlp_width` is 8/3 * width,
     rounded up to a multiple of 32, unless given. `max_context` bounds the context; without it none is too long.
+    `share`, `groups`, `order` and `share_norms` are those of gpt2.
     """
 
     type: Literal["llama"]
@@ -108,6 +137,15 @@ class LlamaConfig(Block):
     dropout_attention: Probability | None = None
     init_std: PositiveFloat = 0.02
     norm_epsilon: PositiveFloat = 1e-6
+    share: Share = None
+    groups: Layers | None = None
+    order: Order | None = None
+    share_norms: bool = False
+
+    @model_validator(mode="after")
+    def _sharing_has_a_meaning(self) -> "LlamaConfig":
+        _check_sharing(self)
+        return self
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "LlamaConfig":
@@ -122,6 +160,17 @@ class LlamaConfig(Block):
         if self.kv_heads is not None and self.heads % self.kv_heads:
             raise ValueError(f"kv_heads ({self.kv_heads}) must divide heads ({self.heads})")
         return self
+
+
+def _check_sharing(config: LSTMConfig | GPT2Config | LlamaConfig) -> None:
+    """Raises ValueError for options of sharing that would change nothing."""
+    asked = [key for key in ("groups", "order", "share_norms") if getattr(config, key, None)]
+    if asked and config.share is None:
+        raise ValueError(f"{asked[0]} means nothing where no layers are shared; write share too, or remove {asked[0]}")
+    if config.groups is not None and config.groups > config.layers:
+        raise ValueError(f"groups ({config.groups}) must not be more than layers ({config.layers})")
+    if config.order is not None and (config.groups or 1) == 1:
+        raise ValueError("order means nothing with one set of weights; write groups: 2 or more, or remove order")
 
 
 ArchitectureConfig = Annotated[GPT2Config | LlamaConfig | LSTMConfig, Field(discriminator="type")]

@@ -10,10 +10,12 @@ from torch import nn
 from torch.nn import functional
 
 from tiebench.errors import TiebenchError
+from tiebench.experiment.architecture_config import GPT2Config, LlamaConfig
 from tiebench.experiment.block import InitConfig
 from tiebench.layers.architecture import Architecture
 from tiebench.layers.dropout import Dropout
 from tiebench.layers.initialisation import fill_from
+from tiebench.layers.sharing import share_parts, walk_passes
 
 Rotation = tuple[torch.Tensor, torch.Tensor]
 RESIDUAL_ENDS = ("attention.output.weight", "mlp.down.weight")
@@ -49,7 +51,7 @@ class PreNormBlock(nn.Module):
     """Two residual steps: attention, then a feed-forward net, each on normalised vectors."""
 
     def __init__(
-        self, attention: Attention, *, mlp: nn.Module, build_norm: Callable[[], nn.Module], dropout: float
+        self, attention: nn.Module, *, mlp: nn.Module, build_norm: Callable[[], nn.Module], dropout: float
     ) -> None:
         super().__init__()
         self.norm_attention = build_norm()
@@ -64,7 +66,10 @@ class PreNormBlock(nn.Module):
 
 
 class Transformer(Architecture):
-    """Blocks and a last norm. Subclasses say where positions come from, and which option bounds the context."""
+    """Blocks and a last norm. Subclasses say where positions come from, and which option bounds the context.
+
+    A block is a pass: it may use attention and feed-forward net of an earlier one (`layers/sharing.py`).
+    """
 
     recurrent = False
     context_option = "max_context"
@@ -73,19 +78,19 @@ class Transformer(Architecture):
         self,
         blocks: list[PreNormBlock],
         *,
+        config: GPT2Config | LlamaConfig,
         norm: nn.Module,
-        width: int,
         max_context: int | None,
         dropout: float,
-        init_std: float,
         residual_std: float,
     ) -> None:
         super().__init__()
-        self.width = width
+        self.width = config.width
         self.max_context = max_context
-        self.init_std = init_std
+        self.init_std = config.init_std
         self.residual_std = residual_std
         self.dropout = Dropout(dropout)
+        share_parts(blocks, config=config)
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
 
@@ -108,22 +113,28 @@ class Transformer(Architecture):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Norms are 1, biases 0, all else N(0, std^2); what a block adds to its input has a std of its own."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                parameter.zero_()
-            elif parameter.ndim == 1:
-                parameter.fill_(1.0)
-            else:
-                std = self.residual_std if name.endswith(RESIDUAL_ENDS) else self.init_std
-                fill_from(parameter, InitConfig(normal=std), generator=generator)
+        """Norms are 1, biases 0, all else N(0, std^2); what a block adds to its input has a std of its own.
+
+        For a module that was lent, what an unshared one would get is drawn and thrown away: so its first use, and all
+        that is not shared, starts as without sharing.
+        """
+        for module_name, module, lent in walk_passes(self):
+            for name, parameter in module.named_parameters(module_name, recurse=False):
+                target = torch.empty_like(parameter) if lent else parameter
+                if name.endswith("bias"):
+                    target.zero_()
+                elif parameter.ndim == 1:
+                    target.fill_(1.0)
+                else:
+                    std = self.residual_std if name.endswith(RESIDUAL_ENDS) else self.init_std
+                    fill_from(target, InitConfig(normal=std), generator=generator)
 
     def count_flops(self, num_tokens_context: int) -> int:
-        """Forward operations per token: 2 per weight, and 4 * width per layer and token attended to.
+        """Forward operations per token: 2 per weight of each pass, and 4 * width per pass and token attended to.
 
         A token of a window attends to (window + 1) / 2 tokens on average, itself included.
         """
-        num_weights = sum(part.weight.numel() for part in self.modules() if isinstance(part, nn.Linear))
+        num_weights = sum(part.weight.numel() for _, part, _ in walk_passes(self) if isinstance(part, nn.Linear))
         return 2 * num_weights + 2 * self.width * (num_tokens_context + 1) * len(self.blocks)
 
     def _check_context(self, num_tokens: int) -> None:

@@ -1,6 +1,6 @@
 """Learning curves: one line per arm, its mean over seeds, and a band from the lowest to the highest seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,19 +22,26 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 LOG_RATIO = 4
 
 
-def plot_curves(curves: Mapping[str, Sequence[Curve]], *, file: Path, title: str) -> Path:
+def plot_curves(
+    curves: Mapping[str, Sequence[Curve]],
+    *,
+    file: Path,
+    title: str,
+    beside: "Callable[[Axes, dict[str, str]], None] | None" = None,
+) -> Path:
     """Draw validation perplexity over tokens and write it as SVG, PNG or PDF. Returns the file.
 
-    `curves` maps an arm to the curves of its seeds. Only points that every seed has reached are averaged. Raises
-    UsageError for another suffix and when there is nothing to draw.
+    `curves` maps an arm to the curves of its seeds. Only points that every seed has reached are averaged. `beside`
+    draws on a second pair of axes, with the colours of the arms. Raises UsageError for another suffix and when there is
+    nothing to draw.
     """
     check_suffix(file)
     drawn = {arm: average_curves(seeds) for arm, seeds in curves.items()}
     drawn = {arm: points for arm, points in drawn.items() if points[0]}
     if not drawn:
         raise UsageError("no learning curve to draw", "train a run first: a curve has a point per evaluation")
-    figure = _draw(drawn, title=title, with_bands=any(len(seeds) > 1 for seeds in curves.values()))
-    return save_figure(figure, file=file)
+    with_bands = any(len(seeds) > 1 for seeds in curves.values())
+    return save_figure(_draw(drawn, title=title, with_bands=with_bands, beside=beside), file=file)
 
 
 def check_suffix(file: Path) -> None:
@@ -78,13 +85,23 @@ def average_curves(seeds: Sequence[Curve]) -> Drawn:
     return shared, means, [min(column) for column in columns], [max(column) for column in columns]
 
 
-def _draw(drawn: dict[str, Drawn], *, title: str, with_bands: bool) -> "Figure":
-    figure, (axes,) = draw_panels(title=title)
+def _draw(
+    drawn: dict[str, Drawn],
+    *,
+    title: str,
+    with_bands: bool,
+    beside: "Callable[[Axes, dict[str, str]], None] | None",
+) -> "Figure":
+    figure, panels = draw_panels(title=title, num_panels=1 if beside is None else 2)
+    axes = panels[0]
+    colours = {arm: COLOURS[place % len(COLOURS)] for place, arm in enumerate(drawn)}
     unit, unit_name = _token_unit(max(points[0][-1] for points in drawn.values()))
     for place, (arm, points) in enumerate(drawn.items()):
-        _draw_arm(axes, arm, points, colour=COLOURS[place % len(COLOURS)], dashed=place >= len(COLOURS), unit=unit)
+        _draw_arm(axes, arm, points, colour=colours[arm], dashed=place >= len(COLOURS), unit=unit)
     _style(axes, drawn, with_bands=with_bands)
     axes.set_xlabel(f"training tokens{unit_name}")
+    if beside is not None:
+        beside(panels[1], colours)
     return figure
 
 

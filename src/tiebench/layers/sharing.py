@@ -1,0 +1,86 @@
+"""Layers that share their weights: several passes through one module, whose parameters exist once.
+
+Everything else stays as it is without sharing: a pass stands where its own layer would, under the same name.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import nn
+
+from tiebench.experiment.architecture_config import GPT2Config, LlamaConfig, LSTMConfig
+
+
+class Lent(nn.Module):
+    """A module that stands elsewhere too, called here once more.
+
+    It is not registered as a child, so its parameters are counted, saved and stepped where they stand first, under one
+    name; it is copied and moved with that one.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._owner = [module]  # in a list, which nn.Module does not look into
+
+    @property
+    def module(self) -> nn.Module:
+        return self._owner[0]
+
+    def forward(self, *arguments: Any) -> Any:
+        return self._owner[0](*arguments)
+
+
+def choose_groups(config: GPT2Config | LlamaConfig | LSTMConfig) -> list[int]:
+    """Which set of weights each pass uses, from 0; as many sets as passes where nothing is shared.
+
+    Six passes and three groups: `sequence` is 0 0 1 1 2 2, `cycle` 0 1 2 0 1 2, and `cycle_reverse` 0 1 2 2 1 0: the
+    last cycle runs backwards (Takase & Kiyono 2021, section 3). One group is ALBERT's sharing (Lan et al. 2020) and the
+    Universal Transformer's (Dehghani et al. 2019).
+    """
+    layers = config.layers
+    if config.share is None:
+        return list(range(layers))
+    groups = min(config.groups or 1, layers)
+    if config.order in (None, "sequence"):
+        return [index * groups // layers for index in range(layers)]
+    start_of_last = groups * (-(-layers // groups) - 1)
+    backwards = start_of_last if config.order == "cycle_reverse" and start_of_last else layers
+    return [index % groups if index < backwards else groups - 1 - index % groups for index in range(layers)]
+
+
+def lend_repeats(modules: Sequence[nn.Module], *, groups: list[int]) -> list[nn.Module]:
+    """The first module of each group, and in the place of every later one the first, lent."""
+    firsts: dict[int, nn.Module] = {}
+    found = []
+    for module, group in zip(modules, groups, strict=True):
+        first = firsts.setdefault(group, module)
+        found.append(module if first is module else Lent(first))
+    return found
+
+
+def share_parts(blocks: Sequence[nn.Module], *, config: GPT2Config | LlamaConfig) -> None:
+    """Let the transformer's blocks use the shared parts of the first block of their group."""
+    groups = choose_groups(config)
+    for name in _list_shared_parts(config):
+        parts = lend_repeats([block.get_submodule(name) for block in blocks], groups=groups)
+        for block, part in zip(blocks, parts, strict=True):
+            setattr(block, name, part)
+
+
+def walk_passes(root: nn.Module, *, name: str = "", lent: bool = False) -> Iterator[tuple[str, nn.Module, bool]]:
+    """Every module with its name and whether it was lent, in the order of `named_modules` without sharing.
+
+    A lent module comes again for each of its uses, under the name that an unshared one would have there.
+    """
+    if isinstance(root, Lent):
+        root, lent = root.module, True
+    yield name, root, lent
+    for child_name, child in root.named_children():
+        yield from walk_passes(child, name=f"{name}.{child_name}" if name else child_name, lent=lent)
+
+
+def _list_shared_parts(config: GPT2Config | LlamaConfig) -> list[str]:
+    """The names of a block's parts that `share` covers; norms only where `share_norms` asks for them."""
+    parts = {"attention": ["attention"], "feed_forward": ["mlp"], "all": ["attention", "mlp"]}
+    shared = [] if config.share is None else parts[config.share]
+    return shared + ([f"norm_{part}" for part in shared] if config.share_norms else [])
