@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from test_tuning_plot import RESULT
 from typer.testing import CliRunner
 
 from tiebench.cli.app import app
@@ -19,6 +20,7 @@ from tiebench.reporting.report import render_report
 from tiebench.reporting.tables import Column, Table
 from tiebench.results.record import CurvePoint, write_curve, write_record
 from tiebench.results.store import Store
+from tiebench.results.trials import write_tuning
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "<script>alert(1)</script>"
@@ -101,6 +103,18 @@ def test_charts_show_each_source_each_seed_each_curve_and_each_role(store, light
     total = sum(row["parameters"] for row in parameters["data"]["values"] if row["arm"] == "tied")
     assert total == next(record for record in records if record.arm == "tied").parameters.total
     assert all("tied" in chart["description"] for chart in (intervals, seeds, curves, parameters))
+
+
+def test_what_was_tried_for_each_arm_is_drawn(store, light_bundle):
+    records = store.records()
+    assert "Trials:" not in render_report(records, store=store)
+    write_tuning(RESULT, store.root / records[0].experiment)
+    page = render_report(records, store=store)
+    assert "Trials: learning_rate" in page and "Trials: weight_decay" in page
+    rates = next(chart for chart in list_charts(page) if chart["description"].startswith("Trials over learning_rate"))
+    points = {(row["arm"], row["value"]): (row["perplexity"], row["chosen"]) for row in rates["data"]["values"]}
+    assert points == {(arm, rate): found for arm in ("untied", "tied") for rate, found in
+                      {1: (125.0, False), 2: (119.0, True)}.items()}  # fmt: skip
 
 
 def test_the_same_records_make_the_same_page(store, light_bundle):

@@ -10,7 +10,9 @@ from tiebench.comparison.difference import read_nll
 from tiebench.comparison.pairing import ArmSummary, Comparison
 from tiebench.reporting.plots import COLOURS, LOG_RATIO, Curve, average_curves
 from tiebench.reporting.tables import ROLES
+from tiebench.reporting.tuning_plot import find_best
 from tiebench.results.selection import Arms
+from tiebench.results.trials import TuningResult
 
 Chart = dict[str, Any]
 
@@ -136,6 +138,38 @@ def chart_curves(curves: Mapping[str, Sequence[Curve]]) -> Chart | None:
     best = {arm: min(row["mean"] for row in rows if row["arm"] == arm) for arm in dict.fromkeys(_in_order(rows))}
     said = ", ".join(f"{arm} {value:.2f}" for arm, value in best.items())
     return _chart(rows, layers, description=f"Learning curves; best mean validation perplexity: {said}.", height=300)
+
+
+def chart_trials(result: TuningResult, path: str, *, name: str) -> Chart | None:
+    """Validation perplexity over a value that was tuned, a line per arm; None where all trials diverged.
+
+    Where several values were tuned, each point is the best over the others.
+    """
+    best = {arm: find_best(found, path) for arm, found in result.arms.items()}
+    rows = [
+        {"arm": arm, "value": value, "perplexity": perplexity, "chosen": value == result.arms[arm].tuned.chosen[path]}
+        for arm, found in best.items()
+        for value, perplexity in found.items()
+        if perplexity is not None
+    ]
+    if not rows:
+        return None
+    is_log = min(row["value"] for row in rows) > 0
+    x = {"field": "value", "type": "quantitative", "title": name, "scale": {"type": "log" if is_log else "linear"}}
+    y = {"field": "perplexity", "type": "quantitative", "title": "validation perplexity", "scale": {"zero": False}}
+    colour = {"field": "arm", "type": "nominal", "sort": list(best), "title": "arm", "scale": _arm_scale(best)}
+    size = {"condition": {"test": "datum.chosen", "value": 160}, "value": 40}
+    encoding = {"x": x | {"axis": {"values": sorted({row["value"] for row in rows})}}, "y": y, "color": colour}
+    tips = _tips("arm", "value", "perplexity:,.2f", "chosen")
+    layers = [
+        {"mark": {"type": "line", "strokeWidth": 2}, "encoding": encoding},
+        {
+            "mark": {"type": "point", "filled": True, "opacity": 1},
+            "encoding": {**encoding, "size": size, "tooltip": tips},
+        },
+    ]
+    said = ", ".join(f"{arm} {found.tuned.chosen[path]:g}" for arm, found in result.arms.items())
+    return _chart(rows, layers, description=f"Trials over {name}; chosen: {said}.", height=240)
 
 
 def chart_parameters(summaries: Sequence[ArmSummary]) -> Chart:

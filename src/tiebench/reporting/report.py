@@ -18,10 +18,18 @@ from tiebench.claims.papers import PaperClaims
 from tiebench.claims.verdicts import ClaimResult
 from tiebench.comparison.pairing import Comparison, compare_arms, difference_table, group_by_arm
 from tiebench.errors import UsageError
+from tiebench.experiment.candidates import shorten_paths
 from tiebench.reporting.claims_table import claims_table, verdicts_table
 from tiebench.reporting.frequency_table import frequency_table
 from tiebench.reporting.glossary import list_terms
-from tiebench.reporting.page_charts import chart_curves, chart_frequency, chart_intervals, chart_parameters, chart_seeds
+from tiebench.reporting.page_charts import (
+    chart_curves,
+    chart_frequency,
+    chart_intervals,
+    chart_parameters,
+    chart_seeds,
+    chart_trials,
+)
 from tiebench.reporting.page_parts import (
     build_details,
     build_figure,
@@ -32,10 +40,12 @@ from tiebench.reporting.page_parts import (
 )
 from tiebench.reporting.pages import group_by_experiment
 from tiebench.reporting.tables import Column, Table, comparison_table, list_answers, runs_table
+from tiebench.reporting.tuning_plot import find_axes
 from tiebench.results.measurements import Measurement, is_current, read_measurements
 from tiebench.results.record import Record
 from tiebench.results.selection import Arms
 from tiebench.results.store import Store
+from tiebench.results.trials import read_tuning
 
 PAGE = Path(__file__).with_name("page")
 TITLE = "Tie the embeddings, or not?"
@@ -120,6 +130,7 @@ def _add_experiment(page: _Page, name: str, records: Sequence[Record], *, store:
         parts = _tell_comparison(page, arms, comparison)
         charts = [_draw_seeds(arms, comparison), *charts, _draw_parameters(comparison)]
         charts += _tell_frequency(page, comparison)
+    charts += _draw_trials(store.root / name)
     runs = page.table(replace(runs_table(records), title=f"{name}: runs by arm", num_keys=2))
     parts += [
         *charts,
@@ -153,6 +164,21 @@ def _draw_seeds(arms: Arms, comparison: Comparison) -> str:
     chart = chart_seeds(arms, comparison)
     caption = "A dot is one training run, the bar is the mean of the arm. Left is better."
     return build_figure(chart, title="Every seed", caption=caption) if chart else ""
+
+
+def _draw_trials(folder: Path) -> list[str]:
+    """What was tried for each arm before its runs, a chart for each value that was tuned."""
+    result = read_tuning(folder)
+    if result is None:
+        return []
+    names = shorten_paths(find_axes(result))
+    charts = {name: chart_trials(result, path, name=name) for path, name in names.items()}
+    caption = "Each arm was trained with its best value, the larger dot. Lower is better."
+    return [
+        build_figure(chart, title=f"Trials: {name}", caption=caption)
+        for name, chart in charts.items()
+        if chart is not None
+    ]
 
 
 def _draw_curves(arms: Arms, *, store: Store) -> str:
