@@ -171,6 +171,7 @@ def test_train_writes_records_and_tables_and_prints_what_it_found(run, write_exp
 
 
 def test_training_twice_trains_once(run, trained):
+    run("compare", "untied", "tied", "--config", trained / "tiny.yaml", "--results", trained / "results")  # makes tables
     before = read_times(trained / "results")
     answer = run("train", trained / "tiny.yaml", "--results", trained / "results")
     assert "all 4 runs of tiny are there already" in answer.stderr
