@@ -1,18 +1,15 @@
 """Which runs a comparison is about: arms by name, across all experiments that have them, or run folders."""
 
 import json
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiebench.errors import TiebenchError, UsageError, did_you_mean
-from tiebench.results.record import RECORD_FILE, Record, read_record
-from tiebench.results.store import Store
+from tiebench.errors import UsageError, did_you_mean
+from tiebench.results.record import RECORD_FILE, Record
+from tiebench.results.store import Store, read_folders
 
 Arms = dict[str, list[Record]]
-
-logger = logging.getLogger(__name__)
 
 
 def select_arms(names: list[str], *, store: Store, allow: Sequence[str] = ()) -> list[Arms]:
@@ -72,27 +69,12 @@ def _read_folders(names: list[str]) -> Arms:
         files = [own] if own.exists() else sorted(folder.glob(f"seed-*/{RECORD_FILE}"))
         if not files:
             raise UsageError(f"no finished run in {name}", "name a run (.../seed-1) or an arm folder with runs in it")
-        records = _read_good([file.parent for file in files])
+        records = read_folders([file.parent for file in files])
         label = records[0].arm if records[0].arm not in arms else f"{records[0].experiment}/{records[0].arm}"
         if label in arms:
             raise UsageError(f"{name} is named twice", "name two different arms")
         arms[label] = records
     return arms
-
-
-def _read_good(folders: list[Path]) -> list[Record]:
-    """The records that can be read, wherever their folders lie. Raises TiebenchError where there is none."""
-    records, errors = [], []
-    for folder in folders:
-        try:
-            records.append(read_record(folder))
-        except TiebenchError as error:
-            errors.append(error)
-    if not records:
-        raise errors[0]
-    for error in errors:
-        logger.warning("%s; the comparison is made without it", error.message)
-    return records
 
 
 def _group(records: list[Record], *, key: Callable[[Record], str]) -> list[list[Record]]:
