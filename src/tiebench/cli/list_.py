@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tiebench.cli.options import RESULTS, AsJson, Results
-from tiebench.cli.output import print_json
+from tiebench.cli.output import print_json, print_line
 from tiebench.errors import UsageError
 from tiebench.reporting.escaping import escape
 
@@ -36,7 +36,7 @@ def list_things(
         typer.echo(f"{kind}:" if entries else f"{kind}: none")
         width = max((len(entry) for entry in entries), default=0)
         for entry, description in entries.items():
-            typer.echo(escape(f"  {entry.ljust(width)}  {description}"))
+            print_line(f"  {entry.ljust(width)}  {description}", indent=min(width + 4, 24))
 
 
 def print_one(kind: str, name: str, *, as_json: bool) -> None:
@@ -62,8 +62,9 @@ def print_one(kind: str, name: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"name": name, "description": describe_block(block), "keys": [vars(key) for key in keys]})
         return
-    typer.echo(f"{name}: {describe_block(block)}\n")
+    print_line(f"{name}: {describe_block(block)}\n", indent=0)
     width = max(len(key.name) for key in keys)
     for key in keys:
         default = "needed" if key.default is None else f"default {key.default}"
-        typer.echo(f"  {key.name.ljust(width)}  {key.values} ({default})")
+        print_line(f"  {key.name.ljust(width)}  {key.description}", indent=width + 4)
+        print_line(f"  {' ' * width}  {key.values} ({default})", indent=width + 4)
