@@ -26,7 +26,7 @@ from tiebench.cli.app import app, main
 from tiebench.experiment import bundled
 from tiebench.experiment.schema import ARCHITECTURES, CORPORA, TIES
 from tiebench.reporting.render import format_number
-from tiebench.results.record import DIGEST_KEY, read_record
+from tiebench.results.record import DIGEST_KEY, read_record, write_record
 from tiebench.results.store import Store
 
 RUNNING = {"--set", "--seed", "--device", "--results", "--data-dir", "--jobs", "--json", "--quiet", "-q"}
@@ -622,6 +622,24 @@ def test_list_of_one_documents_its_keys(run):
     assert found["keys"] == [{"name": "type", "values": "tied", "default": None, "description": "Names the tie."}]
     assert "arms:" in run("list", "configs", "quickstart").stdout
     assert {"sgd", "adamw"} <= json.loads(run("list", "optimizers", "--json").stdout)["optimizers"].keys()
+
+
+def test_many_runs_are_a_line_for_each_arm(run, make_record, tmp_path):
+    store = Store(tmp_path / "results")
+    folders = []
+    for seed in range(1, 12):
+        for arm in ("tied", "untied"):
+            record = make_record(arm, seed)
+            folders.append(store.folder_of(record))
+            write_record(record, folders[-1])
+    (folders[0] / "record.json").write_text("")
+    (folders[1] / "record.json").unlink()
+    (folders[1] / "checkpoint.pt").touch()
+    listed = run("list", "runs", "--results", store.root).stdout.splitlines()
+    tied, untied = (next(line for line in listed if line.split()[0].endswith(f"/{arm}")) for arm in ("tied", "untied"))
+    assert "1 unreadable, 10 finished, test perplexity" in tied and "1 interrupted, 10 finished" in untied
+    assert len(listed) == 4 and "22 runs" in listed[-1] and "--json" in listed[-1]
+    assert len(json.loads(run("list", "runs", "--json", "--results", store.root).stdout)["runs"]) == 22
 
 
 @pytest.mark.parametrize("asked", [("architectures", "gpt2"), ("blocks", "training"), ("corpora",)], ids=" ".join)

@@ -93,6 +93,16 @@ def test_a_dry_run_trains_nothing(write_experiment, write_claims, reproduce, tmp
     assert not (tmp_path / "results").exists()
 
 
+def test_what_was_not_run_is_a_line_for_each_table_and_no_empty_one(write_experiment, write_claims, reproduce):
+    other = ("table-1", "[untied]", "parameters", "published: 10000, tolerance: 1000000")
+    text = reproduce(write_claims(write_experiment(), size=SIZE, other=other, lucky=LUCKY), "--no-train").stdout
+    assert [line for line in text.splitlines() if line.startswith("not run:")] == [
+        "not run: a-paper, table-1: 2 claims",
+        "not run: a-paper, table-2: 1 claim",
+    ]
+    assert "claim  verdict" not in text and text.startswith("Published claims, reproduced: a-paper\n")
+
+
 def test_quiet_times_nothing(write_experiment, write_claims, reproduce, monkeypatch):
     timed = []
     monkeypatch.setattr(costs, "time_step", lambda cost, **options: timed.append(cost.run.arm) or 1.0)

@@ -95,7 +95,11 @@ def print_claims(outcomes: list["ClaimResult"], papers: list["PaperClaims"], *, 
         print_table(figures_table(outcomes), format=format)
     else:
         width = find_width() if format == "text" else None
-        print_table(claims_table(outcomes, papers=papers, width=width), format=format)
+        table = claims_table(outcomes, papers=papers, width=width)
+        if table.rows or format != "text":
+            print_table(table, format=format)
+        else:
+            print_line("\n".join((f"{table.title}\n", *table.notes, "")))
         print_table(verdicts_table(outcomes), format=format)
     contradicted = [outcome.id for outcome in outcomes if outcome.verdict == "contradicted"]
     if contradicted:

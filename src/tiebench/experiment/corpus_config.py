@@ -57,17 +57,19 @@ class SyntheticConfig(Block):
     """
 
     type: Literal["synthetic"] = Field(description="Names the corpus.")
-    words: Annotated[int, Field(ge=2, le=20_000)] = Field(1000, description="How many different words there are.")
+    words: Annotated[int, Field(ge=2, le=20_000)] = Field(
+        default=1000, description="How many different words there are."
+    )
     states: Annotated[int, Field(ge=2, le=256)] = Field(
-        16, description="How many hidden states the source has; at most as many as words."
+        default=16, description="How many hidden states the source has; at most as many as words."
     )
     tokens: Annotated[int, Field(ge=100, le=100_000_000)] = Field(
-        100_000, description="Tokens of the training text; valid and test have a tenth of it each."
+        default=100_000, description="Tokens of the training text; valid and test have a tenth of it each."
     )
     agreement: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="How far a word means the same as context and as target, 0 to 1."
+        default=1.0, description="How far a word means the same as context and as target, 0 to 1."
     )
-    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = Field(1, description="From which the text is drawn.")
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = Field(default=1, description="From which the text is drawn.")
 
     @model_validator(mode="after")
     def _every_state_has_a_word(self) -> "SyntheticConfig":
@@ -84,12 +86,12 @@ class TextConfig(Block):
     """
 
     type: Literal["text"] = Field(description="Names the corpus.")
-    train: str | None = Field(None, description="File with the training text.")
-    valid: str | None = Field(None, description="File with the validation text.")
-    test: str | None = Field(None, description="File with the test text.")
-    file: str | None = Field(None, description="One file with all of the text, instead of three.")
+    train: str | None = Field(default=None, description="File with the training text.")
+    valid: str | None = Field(default=None, description="File with the validation text.")
+    test: str | None = Field(default=None, description="File with the test text.")
+    file: str | None = Field(default=None, description="One file with all of the text, instead of three.")
     split: tuple[Fraction, Fraction, Fraction] | None = Field(
-        None, description="Shares of the file's lines for train, valid and test; they add up to 1."
+        default=None, description="Shares of the file's lines for train, valid and test; they add up to 1."
     )
 
     @field_validator("split", mode="before")
@@ -134,9 +136,9 @@ class WordsConfig(Block):
 
     type: Literal["words"] = Field(description="Names the vocabulary.")
     size: Annotated[int, Field(gt=0, le=10_000_000)] | None = Field(
-        None, description="At most this many entries, the most frequent words; all unless given."
+        default=None, description="At most this many entries, the most frequent words; all unless given."
     )
-    min_count: Positive = Field(1, description="How often a word must stand in the training text.")
+    min_count: Positive = Field(default=1, description="How often a word must stand in the training text.")
 
 
 class BPEConfig(Block):
@@ -144,7 +146,7 @@ class BPEConfig(Block):
 
     type: Literal["bpe"] = Field(description="Names the vocabulary.")
     size: Annotated[int, Field(ge=257, le=1_000_000)] = Field(
-        8192, description="How many entries, the 256 bytes among them."
+        default=8192, description="How many entries, the 256 bytes among them."
     )
 
 

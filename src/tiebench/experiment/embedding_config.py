@@ -16,12 +16,12 @@ class ProjectionConfig(Block):
     penalty is divided by the window too. The `bias` starts at zero unless `bias_init` is given; no penalty is on it.
     """
 
-    penalty: NonNegative = Field(0.0, description="Weight of the penalty on the map's norm in the cost.")
+    penalty: NonNegative = Field(default=0.0, description="Weight of the penalty on the map's norm in the cost.")
     form: Literal["paper", "code"] = Field(
-        "paper", description="Which penalty: the paper's norm or the program's squared norm."
+        default="paper", description="Which penalty: the paper's norm or the program's squared norm."
     )
-    bias: bool = Field(False, description="Whether the map has a bias.")
-    bias_init: InitConfig | None = Field(None, description="How that bias starts; at zero unless given.")
+    bias: bool = Field(default=False, description="Whether the map has a bias.")
+    bias_init: InitConfig | None = Field(default=None, description="How that bias starts; at zero unless given.")
 
     @model_validator(mode="after")
     def _bias_is_there(self) -> "ProjectionConfig":
@@ -40,23 +40,27 @@ class EmbeddingConfig(Block):
     """
 
     width: Width | None = Field(
-        None, description="Numbers in an embedding vector; the architecture's width unless given."
+        default=None, description="Numbers in an embedding vector; the architecture's width unless given."
     )
-    init: InitConfig = Field(InitConfig(uniform=0.1), description="How the input (or shared) embedding starts.")
+    init: InitConfig = Field(default=InitConfig(uniform=0.1), description="How the input (or shared) embedding starts.")
     output_init: InitConfig | None = Field(
-        None, description="How an untied output embedding starts; as init unless given."
+        default=None, description="How an untied output embedding starts; as init unless given."
     )
     input_scale: Literal["one", "sqrt_width"] | PositiveFloat = Field(
-        "one", description="Factor on the vectors that are looked up."
+        default="one", description="Factor on the vectors that are looked up."
     )
     output_scale: Literal["one", "inverse_sqrt_width"] | PositiveFloat = Field(
-        "one", description="Factor on the scores."
+        default="one", description="Factor on the scores."
     )
-    output_bias: bool = Field(False, description="Whether each token has a bias on its score.")
-    output_bias_init: InitConfig | None = Field(None, description="How the output bias starts; at zero unless given.")
-    output_projection: ProjectionConfig | None = Field(None, description="A square map before the output embedding.")
+    output_bias: bool = Field(default=False, description="Whether each token has a bias on its score.")
+    output_bias_init: InitConfig | None = Field(
+        default=None, description="How the output bias starts; at zero unless given."
+    )
+    output_projection: ProjectionConfig | None = Field(
+        default=None, description="A square map before the output embedding."
+    )
     word_dropout: Probability | None = Field(
-        None, description="Probability that a word is dropped at all its places in a row's window."
+        default=None, description="Probability that a word is dropped at all its places in a row's window."
     )
 
     @model_validator(mode="after")

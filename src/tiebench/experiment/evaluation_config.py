@@ -20,19 +20,21 @@ class EvaluationConfig(Block):
     """
 
     batch_size: Length | None = Field(
-        None, description="Rows that a recurrent model reads a split in; 1 is one unbroken text."
+        default=None, description="Rows that a recurrent model reads a split in; 1 is one unbroken text."
     )
-    valid_batch_size: Length | None = Field(None, description="The same for the validation split alone.")
+    valid_batch_size: Length | None = Field(default=None, description="The same for the validation split alone.")
     context: Length | None = Field(
-        None, description="Longest window of a transformer, in tokens; the training window unless given."
+        default=None, description="Longest window of a transformer, in tokens; the training window unless given."
     )
-    stride: Length | None = Field(None, description="Tokens from one window to the next; the context unless given.")
-    train: bool = Field(False, description="Score the training split too, at the end.")
+    stride: Length | None = Field(
+        default=None, description="Tokens from one window to the next; the context unless given."
+    )
+    train: bool = Field(default=False, description="Score the training split too, at the end.")
     checkpoint: Literal["best", "last"] = Field(
-        "best", description="Which weights are scored: the best by validation, or the last."
+        default="best", description="Which weights are scored: the best by validation, or the last."
     )
     precision: Literal["bf16"] | None = Field(
-        None, description="bf16: matrix products in bfloat16; float32 unless given."
+        default=None, description="bf16: matrix products in bfloat16; float32 unless given."
     )
 
     @model_validator(mode="after")

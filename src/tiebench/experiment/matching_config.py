@@ -20,11 +20,11 @@ class MatchConfig(Block):
     `by: layers` looks for a number of layers instead. What the arm itself writes there is replaced.
     """
 
-    parameters: ArmName | None = Field(None, description="Arm whose number of parameters is matched.")
-    flops: ArmName | None = Field(None, description="Arm whose operations per token are matched.")
-    bytes: ArmName | None = Field(None, description="Arm whose stored bytes are matched.")
+    parameters: ArmName | None = Field(default=None, description="Arm whose number of parameters is matched.")
+    flops: ArmName | None = Field(default=None, description="Arm whose operations per token are matched.")
+    bytes: ArmName | None = Field(default=None, description="Arm whose stored bytes are matched.")
     by: Literal["width", "layers"] = Field(
-        "width", description="What is changed until it matches: the width or the number of layers."
+        default="width", description="What is changed until it matches: the width or the number of layers."
     )
 
     @model_validator(mode="after")

@@ -18,14 +18,18 @@ Betas = Annotated[tuple[Probability, Probability], BeforeValidator(_from_list)]
 class RoleConfig(Block):
     """What one role's parameters have for themselves; a schedule scales every learning rate alike."""
 
-    learning_rate: PositiveFloat | None = Field(None, description="Learning rate of this role, before the schedule.")
-    weight_decay: NonNegative | None = Field(None, description="Weight decay of this role.")
+    learning_rate: PositiveFloat | None = Field(
+        default=None, description="Learning rate of this role, before the schedule."
+    )
+    weight_decay: NonNegative | None = Field(default=None, description="Weight decay of this role.")
 
 
 class AdamWRoleConfig(RoleConfig):
     """As `RoleConfig`, and betas."""
 
-    betas: Betas | None = Field(None, description="Decay rates of the two running means of this role, per step.")
+    betas: Betas | None = Field(
+        default=None, description="Decay rates of the two running means of this role, per step."
+    )
 
 
 class RolesConfig(Block):
@@ -35,21 +39,21 @@ class RolesConfig(Block):
     vector (biases, norms); `body` is all else (the architecture's matrices and the projections).
     """
 
-    input: RoleConfig | None = Field(None, description="The input embedding of an untied model.")
-    output: RoleConfig | None = Field(None, description="The output embedding of an untied model.")
-    shared: RoleConfig | None = Field(None, description="The one embedding of a tied model.")
-    body: RoleConfig | None = Field(None, description="The architecture's matrices, and projections.")
-    bias: RoleConfig | None = Field(None, description="Every vector: biases and norms.")
+    input: RoleConfig | None = Field(default=None, description="The input embedding of an untied model.")
+    output: RoleConfig | None = Field(default=None, description="The output embedding of an untied model.")
+    shared: RoleConfig | None = Field(default=None, description="The one embedding of a tied model.")
+    body: RoleConfig | None = Field(default=None, description="The architecture's matrices, and projections.")
+    bias: RoleConfig | None = Field(default=None, description="Every vector: biases and norms.")
 
 
 class AdamWRolesConfig(Block):
     """As `RolesConfig`, with betas by role."""
 
-    input: AdamWRoleConfig | None = Field(None, description="The input embedding of an untied model.")
-    output: AdamWRoleConfig | None = Field(None, description="The output embedding of an untied model.")
-    shared: AdamWRoleConfig | None = Field(None, description="The one embedding of a tied model.")
-    body: AdamWRoleConfig | None = Field(None, description="The architecture's matrices, and projections.")
-    bias: AdamWRoleConfig | None = Field(None, description="Every vector: biases and norms.")
+    input: AdamWRoleConfig | None = Field(default=None, description="The input embedding of an untied model.")
+    output: AdamWRoleConfig | None = Field(default=None, description="The output embedding of an untied model.")
+    shared: AdamWRoleConfig | None = Field(default=None, description="The one embedding of a tied model.")
+    body: AdamWRoleConfig | None = Field(default=None, description="The architecture's matrices, and projections.")
+    bias: AdamWRoleConfig | None = Field(default=None, description="Every vector: biases and norms.")
 
 
 class ClippedConfig(Block):
@@ -61,10 +65,10 @@ class ClippedConfig(Block):
     """
 
     clip_norm: PositiveFloat | None = Field(
-        None, description="Largest norm of the whole gradient; not bounded unless given."
+        default=None, description="Largest norm of the whole gradient; not bounded unless given."
     )
     clip_lookups: Literal["unsummed"] | None = Field(
-        None, description="unsummed: measure that norm before looked-up vectors are summed."
+        default=None, description="unsummed: measure that norm before looked-up vectors are summed."
     )
 
     @model_validator(mode="after")
@@ -79,9 +83,11 @@ class SGDConfig(ClippedConfig):
 
     type: Literal["sgd"] = Field(description="Names the optimizer.")
     learning_rate: PositiveFloat = Field(description="Step size, before the schedule.")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Share of the last update that is kept.")
-    weight_decay: NonNegative = Field(0.0, description="Added to the gradient, times the weight.")
-    roles: RolesConfig | None = Field(None, description="Other values for parameters by what they do.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="Share of the last update that is kept."
+    )
+    weight_decay: NonNegative = Field(default=0.0, description="Added to the gradient, times the weight.")
+    roles: RolesConfig | None = Field(default=None, description="Other values for parameters by what they do.")
 
 
 class AdamWConfig(ClippedConfig):
@@ -92,20 +98,28 @@ class AdamWConfig(ClippedConfig):
 
     type: Literal["adamw"] = Field(description="Names the optimizer.")
     learning_rate: PositiveFloat = Field(description="Step size, before the schedule.")
-    betas: Betas = Field((0.9, 0.999), description="Decay rates of the running means of gradient and square, per step.")
-    epsilon: PositiveFloat = Field(1e-8, description="Added to the divisor.")
-    weight_decay: NonNegative = Field(0.01, description="Share of a weight lost per step, times the learning rate.")
-    roles: AdamWRolesConfig | None = Field(None, description="Other values for parameters by what they do.")
+    betas: Betas = Field(
+        default=(0.9, 0.999), description="Decay rates of the running means of gradient and square, per step."
+    )
+    epsilon: PositiveFloat = Field(default=1e-8, description="Added to the divisor.")
+    weight_decay: NonNegative = Field(
+        default=0.01, description="Share of a weight lost per step, times the learning rate."
+    )
+    roles: AdamWRolesConfig | None = Field(default=None, description="Other values for parameters by what they do.")
 
 
 class RestConfig(Block):
     """AdamW for what Muon does not move: embeddings, positions, vectors."""
 
     learning_rate: PositiveFloat = Field(description="Step size, before the schedule.")
-    betas: Betas = Field((0.9, 0.999), description="Decay rates of the running means of gradient and square, per step.")
-    epsilon: PositiveFloat = Field(1e-8, description="Added to the divisor.")
-    weight_decay: NonNegative = Field(0.01, description="Share of a weight lost per step, times the learning rate.")
-    roles: AdamWRolesConfig | None = Field(None, description="Other values for parameters by what they do.")
+    betas: Betas = Field(
+        default=(0.9, 0.999), description="Decay rates of the running means of gradient and square, per step."
+    )
+    epsilon: PositiveFloat = Field(default=1e-8, description="Added to the divisor.")
+    weight_decay: NonNegative = Field(
+        default=0.01, description="Share of a weight lost per step, times the learning rate."
+    )
+    roles: AdamWRolesConfig | None = Field(default=None, description="Other values for parameters by what they do.")
 
 
 class MuonConfig(ClippedConfig):
@@ -119,14 +133,18 @@ class MuonConfig(ClippedConfig):
 
     type: Literal["muon"] = Field(description="Names the optimizer.")
     learning_rate: PositiveFloat = Field(description="Step size of the body's matrices, before the schedule.")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.95, description="Share of the last update that is kept.")
-    nesterov: bool = Field(True, description="Look ahead along the momentum.")
-    iterations: Annotated[int, Field(gt=0, lt=100)] = Field(
-        5, description="Steps that bring the singular values near one."
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.95, description="Share of the last update that is kept."
     )
-    weight_decay: NonNegative = Field(0.1, description="Share of a weight lost per step, times the learning rate.")
+    nesterov: bool = Field(default=True, description="Look ahead along the momentum.")
+    iterations: Annotated[int, Field(gt=0, lt=100)] = Field(
+        default=5, description="Steps that bring the singular values near one."
+    )
+    weight_decay: NonNegative = Field(
+        default=0.1, description="Share of a weight lost per step, times the learning rate."
+    )
     adjust: Literal["original", "match_rms_adamw"] = Field(
-        "match_rms_adamw", description="How large an update is: as AdamW's, or as first published."
+        default="match_rms_adamw", description="How large an update is: as AdamW's, or as first published."
     )
     rest: RestConfig = Field(description="AdamW for embeddings, positions and vectors.")
 
@@ -161,7 +179,7 @@ class PlateauConfig(Block):
 
     type: Literal["plateau"] = Field(description="Names the schedule.")
     factor: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.25, description="By which it is multiplied after an evaluation without a gain."
+        default=0.25, description="By which it is multiplied after an evaluation without a gain."
     )
 
 
@@ -170,10 +188,10 @@ class CosineConfig(Block):
 
     type: Literal["cosine"] = Field(description="Names the schedule.")
     warmup_steps: Annotated[int, Field(ge=0, le=10**12)] = Field(
-        0, description="Steps over which the learning rate rises from zero."
+        default=0, description="Steps over which the learning rate rises from zero."
     )
     final: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="Share of the learning rate that is left at the end."
+        default=0.0, description="Share of the learning rate that is left at the end."
     )
 
 
@@ -190,8 +208,10 @@ class AugmentedConfig(Block):
     """
 
     type: Literal["augmented"] = Field(description="Names the objective.")
-    temperature: PositiveFloat = Field(20.0, description="By which scores are divided before they are compared.")
-    gamma: NonNegative = Field(0.5, description="Weight of the added term, times the temperature.")
+    temperature: PositiveFloat = Field(
+        default=20.0, description="By which scores are divided before they are compared."
+    )
+    gamma: NonNegative = Field(default=0.5, description="Weight of the added term, times the temperature.")
 
 
 class EarlyStoppingConfig(Block):
@@ -212,9 +232,9 @@ class TrainingConfig(Block):
     the processor has units for it, and the record says which it was.
     """
 
-    epochs: Positive | None = Field(None, description="Budget: passes over the training text.")
-    steps: Positive | None = Field(None, description="Budget: updates.")
-    tokens: Positive | None = Field(None, description="Budget: tokens read.")
+    epochs: Positive | None = Field(default=None, description="Budget: passes over the training text.")
+    steps: Positive | None = Field(default=None, description="Budget: updates.")
+    tokens: Positive | None = Field(default=None, description="Budget: tokens read.")
     batch_size: Length = Field(description="Rows that are read side by side.")
     window: Length = Field(description="Tokens of a row in one update.")
     optimizer: OptimizerConfig = Field(description="How a gradient becomes an update.")
@@ -222,23 +242,25 @@ class TrainingConfig(Block):
         Field(ConstantConfig(type="constant"), description="How the learning rate changes.")
     )
     objective: Annotated[CrossEntropyConfig | AugmentedConfig, Field(discriminator="type")] = Field(
-        CrossEntropyConfig(type="cross_entropy"), description="What is made small."
+        default=CrossEntropyConfig(type="cross_entropy"), description="What is made small."
     )
     reduction: Literal["token_mean", "window_sum"] = Field(
-        "token_mean", description="Whether the loss is a mean over tokens or a sum over the window."
+        default="token_mean", description="Whether the loss is a mean over tokens or a sum over the window."
     )
-    accumulate: Length = Field(1, description="Micro-batches that a batch is cut into, to save memory.")
+    accumulate: Length = Field(default=1, description="Micro-batches that a batch is cut into, to save memory.")
     random_offset: bool | None = Field(
-        None, description="Begin the text at a place of the seed's own; recurrent models only."
+        default=None, description="Begin the text at a place of the seed's own; recurrent models only."
     )
-    drop_partial_window: bool = Field(False, description="Leave out a recurrent model's last, shorter window.")
+    drop_partial_window: bool = Field(default=False, description="Leave out a recurrent model's last, shorter window.")
     precision: Literal["fp32", "bf16", "auto"] = Field(
-        "fp32", description="Of the matrix products: fp32, bf16, or auto by the processor."
+        default="fp32", description="Of the matrix products: fp32, bf16, or auto by the processor."
     )
-    compile: bool = Field(False, description="Let torch compile the model.")
-    evaluate_every: Positive | None = Field(None, description="Steps between evaluations; an epoch unless given.")
+    compile: bool = Field(default=False, description="Let torch compile the model.")
+    evaluate_every: Positive | None = Field(
+        default=None, description="Steps between evaluations; an epoch unless given."
+    )
     early_stopping: EarlyStoppingConfig | None = Field(
-        None, description="Stop when validation does not improve any more."
+        default=None, description="Stop when validation does not improve any more."
     )
 
     @model_validator(mode="after")

@@ -41,11 +41,11 @@ class TuningConfig(Block):
         description="Values to try, by dotted path below training."
     )
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(description="Seeds of the trials, which no run may have.")
-    epochs: Positive | None = Field(None, description="Budget of a trial: passes over the training text.")
-    steps: Positive | None = Field(None, description="Budget of a trial: updates.")
-    tokens: Positive | None = Field(None, description="Budget of a trial: tokens read.")
+    epochs: Positive | None = Field(default=None, description="Budget of a trial: passes over the training text.")
+    steps: Positive | None = Field(default=None, description="Budget of a trial: updates.")
+    tokens: Positive | None = Field(default=None, description="Budget of a trial: tokens read.")
     arms: Literal["all"] | Annotated[list[str], Field(min_length=1)] = Field(
-        "all", description="Names of the arms that are tuned, or all."
+        default="all", description="Names of the arms that are tuned, or all."
     )
 
     @model_validator(mode="after")
