@@ -1,9 +1,11 @@
 """The command line as a user has it: what it prints where, what it leaves behind, and that it is quick and frozen."""
 
+import contextlib
 import csv
 import io
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from tiebench.cli.app import app, main
 from tiebench.experiment import bundled
 from tiebench.experiment.schema import ARCHITECTURES, CORPORA, TIES
 from tiebench.reporting.render import format_number
-from tiebench.results.record import DIGEST_KEY, read_record
+from tiebench.results.record import DIGEST_KEY, read_record, write_record
 from tiebench.results.store import Store
 
 RUNNING = {"--set", "--seed", "--device", "--results", "--data-dir", "--jobs", "--json", "--quiet", "-q"}
@@ -168,6 +170,19 @@ def test_train_writes_records_and_tables_and_prints_what_it_found(run, write_exp
     assert f"{tied.total:,}" in answer.stdout and "finished" in answer.stderr
     rows = list(csv.DictReader((tmp_path / "results" / "table.csv").read_text("utf-8").splitlines()))
     assert {row["arm"] for row in rows} == {"tied", "untied"}
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o027, 0o640), (0o002, 0o664)])
+def test_files_of_a_run_have_the_user_s_rights(run, write_experiment, tmp_path, mask, mode):
+    config = write_experiment(arms=None, tie=True)
+    before = os.umask(mask)
+    try:
+        run("train", config, "--quiet")
+    finally:
+        os.umask(before)
+    files = [file for file in (tmp_path / "results").glob("**/*") if file.is_file() and file.name != ".lock"]
+    assert {"record.json", "weights.safetensors", "test-nll.npy", "spec.yaml"} <= {file.name for file in files}
+    assert {file.name: oct(file.stat().st_mode & 0o777) for file in files} == {file.name: oct(mode) for file in files}
 
 
 def test_training_twice_trains_once(run, trained):
@@ -603,10 +618,52 @@ def test_lists_are_complete(run, trained_once):
 def test_list_of_one_documents_its_keys(run):
     text = run("list", "architectures", "lstm").stdout
     assert "layers" in text and "whole number, from 1 to 1,000 (needed)" in text and "Zaremba et al. 2014" in text
+    assert "Numbers in a hidden vector." in text
     found = json.loads(run("list", "ties", "tied", "--json").stdout)
-    assert found["keys"] == [{"name": "type", "values": "tied", "default": None}]
+    assert found["keys"] == [{"name": "type", "values": "tied", "default": None, "description": "Names the tie."}]
     assert "arms:" in run("list", "configs", "quickstart").stdout
     assert {"sgd", "adamw"} <= json.loads(run("list", "optimizers", "--json").stdout)["optimizers"].keys()
+
+
+def test_many_runs_are_a_line_for_each_arm(run, make_record, tmp_path):
+    store = Store(tmp_path / "results")
+    folders = []
+    for seed in range(1, 12):
+        for arm in ("tied", "untied"):
+            record = make_record(arm, seed)
+            folders.append(store.folder_of(record))
+            write_record(record, folders[-1])
+    (folders[0] / "record.json").write_text("")
+    (folders[1] / "record.json").unlink()
+    (folders[1] / "checkpoint.pt").touch()
+    listed = run("list", "runs", "--results", store.root).stdout.splitlines()
+    tied, untied = (next(line for line in listed if line.split()[0].endswith(f"/{arm}")) for arm in ("tied", "untied"))
+    assert "1 unreadable, 10 finished, test perplexity" in tied and "1 interrupted, 10 finished" in untied
+    assert len(listed) == 4 and "22 runs" in listed[-1] and "--json" in listed[-1]
+    assert len(json.loads(run("list", "runs", "--json", "--results", store.root).stdout)["runs"]) == 22
+
+
+@pytest.mark.parametrize("asked", [("architectures", "gpt2"), ("blocks", "training"), ("corpora",)], ids=" ".join)
+def test_lists_fit_a_narrow_terminal_and_what_goes_on_stands_below_its_column(asked):
+    screen, terminal = os.openpty()
+    command = [sys.executable, "-m", "tiebench", "list", *asked]
+    subprocess.run(command, stdout=terminal, env=os.environ | {"COLUMNS": "80"}, timeout=60, check=True)
+    os.close(terminal)
+    lines = read_screen(screen).splitlines()
+    assert max(map(len, lines)) <= 80
+    entries = [line for line in lines if line.startswith("  ")]
+    column = len(re.match(r"  \S+ +", entries[0]).group())
+    assert len(entries) > 5 and all(line[column] != " " and line[column - 1] == " " for line in entries)
+
+
+def read_screen(screen: int) -> str:
+    """What was written to a terminal that is closed by now."""
+    parts = []
+    with contextlib.suppress(OSError):  # Linux says the end so
+        while part := os.read(screen, 65_536):
+            parts.append(part)
+    os.close(screen)
+    return b"".join(parts).decode()
 
 
 def test_list_tells_a_run_that_is_not_finished(run, trained):

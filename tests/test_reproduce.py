@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tiebench.cli.app import app
+from tiebench.execution import costs
 from tiebench.results.measurements import name_sampling_error, read_measurements
 from tiebench.results.record import WEIGHTS_FILE
 from tiebench.results.store import Store
@@ -90,6 +91,26 @@ def test_a_dry_run_trains_nothing(write_experiment, write_claims, reproduce, tmp
     result = reproduce(write_claims(write_experiment(), size=SIZE), "--dry-run")
     assert result.exit_code == 0 and "TFLOP a run" in result.stdout and "1 run to do" in result.stdout
     assert not (tmp_path / "results").exists()
+
+
+def test_what_was_not_run_is_a_line_for_each_table_and_no_empty_one(write_experiment, write_claims, reproduce):
+    other = ("table-1", "[untied]", "parameters", "published: 10000, tolerance: 1000000")
+    text = reproduce(write_claims(write_experiment(), size=SIZE, other=other, lucky=LUCKY), "--no-train").stdout
+    assert [line for line in text.splitlines() if line.startswith("not run:")] == [
+        "not run: a-paper, table-1: 2 claims",
+        "not run: a-paper, table-2: 1 claim",
+    ]
+    assert "claim  verdict" not in text and text.startswith("Published claims, reproduced: a-paper\n")
+
+
+def test_quiet_times_nothing(write_experiment, write_claims, reproduce, monkeypatch):
+    timed = []
+    monkeypatch.setattr(costs, "time_step", lambda cost, **options: timed.append(cost.run.arm) or 1.0)
+    file = write_claims(write_experiment(), size=SIZE)
+    quiet = reproduce(file, "--json", "--quiet")
+    assert verdicts(quiet) == {"size": "reproduced"} and quiet.stderr == "" and timed == []
+    reproduce(file, "--dry-run", "--seed", "7", "--quiet")
+    assert timed == ["tied"], "an answer that is about time is not given without it"
 
 
 def test_what_is_measured_on_tables_outlives_the_weights(trained, write_claims, reproduce):

@@ -3,6 +3,7 @@
 import pytest
 
 from tiebench.experiment.documentation import BLOCKS, describe_block, list_keys
+from tiebench.experiment.json_schema import build_json_schema
 
 ALL = [(kind, name) for kind, blocks in BLOCKS.items() for name in blocks]
 
@@ -15,6 +16,15 @@ def test_every_key_of_every_block_is_documented(kind, name):
     for key, field in block.model_fields.items():
         assert (keys[key].default is None) == field.is_required()
         assert keys[key].values and keys[key].values != "anything", key
+        assert keys[key].description.endswith(".") and len(keys[key].description) <= 80, key
+
+
+def test_an_editor_gets_a_line_on_every_key_of_every_block_however_deep():
+    schema = build_json_schema()
+    blocks = {"top": schema, **schema["$defs"], "match": schema["properties"]["arms"]["additionalProperties"]}
+    keys = [(name, key, value) for name, block in blocks.items() for key, value in block.get("properties", {}).items()]
+    assert len(keys) > 150
+    assert [(name, key) for name, key, value in keys if not value.get("description")] == []
 
 
 def test_values_are_said_in_words():

@@ -65,6 +65,13 @@ def set_number(file: Path, *, key: str, number: Any) -> None:
     _seal_checkpoint(file, parts)
 
 
+def replace_content(file: Path, pickled: bytes = b"", *, share: float = 0.0) -> None:
+    """Another pickle in a checkpoint, or that share of its own, sealed again."""
+    parts, name = _open_checkpoint(file)
+    parts[name] = pickled or parts[name][: int(share * len(parts[name]))]
+    _seal_checkpoint(file, parts)
+
+
 def _open_checkpoint(file: Path) -> tuple[dict[str, bytes], str]:
     """The parts of a checkpoint, and the name of the one with its values."""
     with zipfile.ZipFile(io.BytesIO(file.read_bytes()[DIGEST_BYTES:])) as archive:

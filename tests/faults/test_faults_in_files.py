@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -87,6 +88,20 @@ def test_a_bad_record_stops_no_comparison_of_others(shell, start):
     assert answer.exit_code == 0, answer.stderr
     assert f"{TIED}/record.json" in answer.stderr
     assert json.loads(answer.stdout)[0]["seeds"] == {"untied": [1, 2], "tied": [2]}
+
+
+def test_a_bad_record_among_good_ones_is_named_and_one_that_is_asked_for_is_an_error(shell, start):
+    write_experiment(start, seeds=[1, 2])
+    shell.run(*TRAIN, folder=start)
+    spoil_record(start, "empty")
+    arms = [str(Path(run).parent) for run in (UNTIED, TIED)]
+    compared = shell.run("compare", *arms, "--json", folder=start)
+    assert compared.exit_code == 0, compared.stderr
+    assert f"{TIED}/record.json" in compared.stderr
+    assert json.loads(compared.stdout)[0]["seeds"] == {"untied": [1, 2], "tied": [2]}
+    for command in (("show", TIED), ("compare", UNTIED, TIED)):
+        answer = shell.run(*command, folder=start)
+        assert answer.find_complaint(allowed=(1,)) == "" and f"{TIED}/record.json" in answer.stderr
 
 
 def test_a_bad_record_stops_nothing_with_several_jobs(shell, start):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import pickle
 
 import pytest
 import yaml
@@ -11,7 +12,7 @@ from crashpoints import TALKING, TRAIN
 from damage import COMPARE
 from fuzz import BOMB, LIMIT_SECONDS, MEMORY_BYTES, find_raw_controls
 from hostile import find_live_text
-from spoiling import set_number
+from spoiling import replace_content, set_number
 from truth import LONG_AGO, read_figures, write_experiment
 
 TIED = "results/tiny/tied/seed-1"
@@ -124,6 +125,30 @@ def test_a_checkpoint_that_asks_for_a_million_threads_is_refused(shell, copy_of)
     folder = copy_of("at its first checkpoint")
     set_number(folder / TIED / "checkpoint.pt", key="num_threads", number=10**6)
     assert shell.run(*TRAIN, folder=folder).find_complaint() == ""
+
+
+@pytest.mark.parametrize("number", [-1, None, 1e300, "x", ()], ids=str)
+@pytest.mark.parametrize("key", ["learning_rate", "tokens", "step", "best_perplexity"])
+def test_a_number_that_no_training_left_behind_is_no_traceback(key, number, shell, copy_of):
+    folder = copy_of("at its first checkpoint")
+    set_number(folder / TIED / "checkpoint.pt", key=key, number=number)
+    assert shell.run(*TRAIN, folder=folder).find_complaint() == ""
+
+
+@pytest.mark.parametrize("thing", [5, "x", [], {}, None, {"signature": "x"}], ids=str)
+def test_a_checkpoint_that_is_something_else_is_refused(thing, shell, copy_of):
+    folder = copy_of("at its first checkpoint")
+    replace_content(folder / TIED / "checkpoint.pt", pickle.dumps(thing, protocol=2))
+    answer = shell.run(*TRAIN, folder=folder)
+    assert answer.find_complaint(allowed=(1,)) == "" and "--force" in answer.stderr
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_checkpoint_that_ends_too_early_is_refused(share, shell, copy_of):
+    folder = copy_of("at its first checkpoint")
+    replace_content(folder / TIED / "checkpoint.pt", share=share)
+    answer = shell.run(*TRAIN, folder=folder)
+    assert answer.find_complaint(allowed=(1,)) == "" and "--force" in answer.stderr
 
 
 def test_no_space_is_said_with_several_jobs(shell, start):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tiebench.errors import UsageError
+from tiebench.errors import TiebenchError, UsageError
 from tiebench.results.record import write_record
 from tiebench.results.selection import explain_nothing, put_baseline_first, select_arms
 from tiebench.results.store import Store
@@ -50,6 +50,22 @@ def test_folders_are_taken_as_named(keep, tmp_path):
     assert list(group) == ["tied", "two/tied"]
     with pytest.raises(UsageError, match="no finished run in"):
         select_arms([str(tmp_path / "one"), str(tmp_path / "two")], store=Store(tmp_path))
+
+
+def test_a_bad_record_in_a_named_folder_is_left_out_while_good_ones_remain(keep, tmp_path, caplog):
+    for seed in (1, 2):
+        keep("tied", seed, experiment="one")
+        keep("untied", seed, experiment="one")
+    arms = [tmp_path / "one" / arm for arm in ("untied", "tied")]
+    bad = arms[1] / "seed-1" / "record.json"
+    bad.write_text("")
+    (group,) = select_arms(list(map(str, arms)), store=Store(tmp_path))
+    assert [record.seed for record in group["tied"]] == [2] and len(group["untied"]) == 2
+    assert str(bad) in caplog.text
+    for folder in (arms[1] / "seed-1", arms[1]):
+        (arms[1] / "seed-2" / "record.json").write_text("")
+        with pytest.raises(TiebenchError, match="seed-1"):
+            select_arms([str(arms[0]), str(folder)], store=Store(tmp_path))
 
 
 def test_of_two_arms_the_untied_one_is_the_baseline(keep):

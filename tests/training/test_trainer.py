@@ -150,7 +150,7 @@ def test_training_is_that_of_a_plain_loop(tie, open_trainer, tmp_path):
     progress = trainer.fit()
     assert progress.step == num_steps == 2 * NUM_STEPS
     wanted = nats / (BATCH * columns)
-    assert progress.curve[1]["train_nll_per_token"] == pytest.approx(wanted, rel=bound_error(NUM_ROUNDINGS))
+    assert progress.curve[1].train_nll_per_token == pytest.approx(wanted, rel=bound_error(NUM_ROUNDINGS))
     for name, tensor in list_weights(trainer).items():
         limit = bound_error(NUM_ROUNDINGS, size=4 * float(moved[name].max()))  # what moved it may cancel to a fourth
         torch.testing.assert_close(

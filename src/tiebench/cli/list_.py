@@ -5,9 +5,11 @@ from typing import Annotated
 import typer
 
 from tiebench.cli.options import RESULTS, AsJson, Results
-from tiebench.cli.output import print_json
+from tiebench.cli.output import print_json, print_line
 from tiebench.errors import UsageError
 from tiebench.reporting.escaping import escape
+
+MANY_RUNS = 20  # more get a line for each arm
 
 
 def list_things(
@@ -19,7 +21,7 @@ def list_things(
     as_json: AsJson = False,
 ) -> None:
     """List what there is: corpora, architectures, ties, configs, claims, runs; or the keys of one of them."""
-    from tiebench.cli.inventory import LISTED, take_inventory
+    from tiebench.cli.inventory import LISTED, summarise_runs, take_inventory
     from tiebench.errors import did_you_mean
     from tiebench.experiment.documentation import BLOCKS
 
@@ -32,11 +34,16 @@ def list_things(
     if as_json:
         print_json(inventory)
         return
+    num_runs = len(inventory.get("runs", ()))
+    if num_runs > MANY_RUNS:
+        inventory["runs"] = summarise_runs(results)
     for kind, entries in inventory.items():
         typer.echo(f"{kind}:" if entries else f"{kind}: none")
         width = max((len(entry) for entry in entries), default=0)
         for entry, description in entries.items():
-            typer.echo(escape(f"  {entry.ljust(width)}  {description}"))
+            print_line(f"  {entry.ljust(width)}  {description}", indent=min(width + 4, 24))
+    if num_runs > MANY_RUNS:
+        print_line(f"{num_runs} runs, a line for each arm; `tiebench list runs --json` has a line for each run")
 
 
 def print_one(kind: str, name: str, *, as_json: bool) -> None:
@@ -62,8 +69,9 @@ def print_one(kind: str, name: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"name": name, "description": describe_block(block), "keys": [vars(key) for key in keys]})
         return
-    typer.echo(f"{name}: {describe_block(block)}\n")
+    print_line(f"{name}: {describe_block(block)}\n", indent=0)
     width = max(len(key.name) for key in keys)
     for key in keys:
         default = "needed" if key.default is None else f"default {key.default}"
-        typer.echo(f"  {key.name.ljust(width)}  {key.values} ({default})")
+        print_line(f"  {key.name.ljust(width)}  {key.description}", indent=width + 4)
+        print_line(f"  {' ' * width}  {key.values} ({default})", indent=width + 4)

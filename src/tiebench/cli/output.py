@@ -92,7 +92,11 @@ def print_claims(outcomes: list["ClaimResult"], papers: list["PaperClaims"], *, 
         print_table(figures_table(outcomes), format=format)
     else:
         width = find_width() if format == "text" else None
-        print_table(claims_table(outcomes, papers=papers, width=width), format=format)
+        table = claims_table(outcomes, papers=papers, width=width)
+        if table.rows or format != "text":
+            print_table(table, format=format)
+        else:
+            print_line("\n".join((f"{table.title}\n", *table.notes, "")))
         print_table(verdicts_table(outcomes), format=format)
     contradicted = [outcome.id for outcome in outcomes if outcome.verdict == "contradicted"]
     if contradicted:
@@ -132,19 +136,24 @@ def render(table: Any, *, format: str = "text", to_stderr: bool = False) -> str:
     return render_table(table, format=format, width=find_width(), colour=colour)
 
 
-def print_line(text: str, *, to_stderr: bool = False) -> None:
-    """A sentence, or several lines of them; on a terminal no word is cut at its edge."""
+def print_line(text: str, *, to_stderr: bool = False, indent: int | None = None) -> None:
+    """A sentence, or several lines of them; on a terminal no word is cut at its edge (see `wrap_line`)."""
     text = escape(text)
     if (sys.stderr if to_stderr else sys.stdout).isatty():
-        text = "\n".join(wrap_line(line) for line in text.split("\n"))
+        text = "\n".join(wrap_line(line, indent=indent) for line in text.split("\n"))
     typer.echo(text, err=to_stderr)
 
 
-def wrap_line(line: str) -> str:
-    """The line in pieces that fit the terminal, cut between words; what follows is indented."""
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
-    options = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": indent}
-    return textwrap.fill(line, find_width(), **options) if len(line) > find_width() else line
+def wrap_line(line: str, *, indent: int | None = None) -> str:
+    """The line in pieces that fit the terminal, cut between words.
+
+    What follows the first is indented by two more characters than that, or by `indent`.
+    """
+    if len(line) <= find_width():
+        return line
+    deep = len(line) - len(line.lstrip()) + 2 if indent is None else indent
+    options = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": " " * deep}
+    return textwrap.fill(line, find_width(), **options)
 
 
 def print_note(text: str) -> None:

@@ -62,7 +62,7 @@ def reproduce(
         missing = list_missing_studies(papers, evidence=evidence, only=only)
         studies = [count_study(subject, seed=seed) for _, subject, seed in missing]
         runs = [run for plan in plans.values() for run in plan.runs]
-        costs = estimate_costs(runs, settings=settings, others=studies)
+        costs = estimate_costs(runs, settings=settings, others=studies, timed=dry_run or not quiet)
         if dry_run or (not quiet and any(cost.num_runs for cost in costs)):
             print_costs(costs, device=device, format=format, only_cost=dry_run)
         if dry_run:

@@ -78,10 +78,15 @@ class CostEstimate:
 
 
 def estimate_costs(
-    runs: list[RunSpec], *, settings: Settings, others: Iterable[CostEstimate] = ()
+    runs: list[RunSpec], *, settings: Settings, others: Iterable[CostEstimate] = (), timed: bool = True
 ) -> list[CostEstimate]:
-    """The cost of every arm, in the order of the runs; `others` were counted elsewhere and get their seconds here."""
+    """The cost of every arm, in the order of the runs; `others` were counted elsewhere and get their seconds here.
+
+    With `timed=False` no model is built and nobody gets seconds.
+    """
     costs = [*(estimate_arm(same, settings=settings) for same in _group_by_arm(runs)), *others]
+    if not timed:
+        return costs
     rates = _time_models([cost for cost in costs if cost.flops is not None and cost.num_runs], settings=settings)
     return [_with_seconds(cost, rates) for cost in costs]
 

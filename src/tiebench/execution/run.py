@@ -37,7 +37,8 @@ from tiebench.results.token_nll import write_token_nll
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import CHECKPOINT_FILE, read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
-from tiebench.training.trainer import SURPRISING_FIRST_LOSS, Trainer, TrainState
+from tiebench.training.train_state import TrainState
+from tiebench.training.trainer import SURPRISING_FIRST_LOSS, Trainer
 
 
 def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None = None) -> Record:
@@ -102,7 +103,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     trainer = _open_trainer(run, model, data=data, folder=folder, settings=settings, callback=callback)
     scores = _fit_and_score(trainer, data)
     state = trainer.state
-    files = [records.write_curve([records.CurvePoint(**point) for point in state.curve], folder)]
+    files = [records.write_curve(state.curve, folder)]
     if not run.is_trial:
         decades = find_target_decades(data.streams, vocabulary_size=data.vocabulary.size)
         files += [write_token_nll(scores["test"].token_nll, folder), write_target_decades(decades, folder)]

@@ -38,22 +38,40 @@ class LSTMConfig(Block):
     With `share: all`, the `layers` are passes through `groups` layers (1 unless given) in the given `order`.
     """
 
-    type: Literal["lstm"]
-    layers: Layers
-    width: Width
-    dropout: Probability = 0.0
-    dropout_input: Probability | None = None
-    dropout_between: Probability | None = None
-    dropout_output: Probability | None = None
-    dropout_hidden: Probability | None = None
-    variational: bool = False
-    masks: Literal["per_gate"] | None = None
-    init: InitConfig | None = None
-    forget_bias: Annotated[float, Field(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT)] = 0.0
-    biases: Literal["one"] | None = None
-    share: ShareAll = None
-    groups: Layers | None = None
-    order: Order | None = None
+    type: Literal["lstm"] = Field(description="Names the architecture.")
+    layers: Layers = Field(description="How many layers (passes, where they share weights).")
+    width: Width = Field(description="Numbers in a hidden vector.")
+    dropout: Probability = Field(
+        default=0.0, description="Probability that a number is dropped, wherever no other key says."
+    )
+    dropout_input: Probability | None = Field(default=None, description="The same for the input vectors alone.")
+    dropout_between: Probability | None = Field(default=None, description="The same between layers alone.")
+    dropout_output: Probability | None = Field(
+        default=None, description="The same for the last layer's hidden vectors alone."
+    )
+    dropout_hidden: Probability | None = Field(
+        default=None, description="The same for the state, from step to step; needs masks: per_gate."
+    )
+    variational: bool = Field(
+        default=False, description="Keep one dropout mask for a whole window, instead of one for each step."
+    )
+    masks: Literal["per_gate"] | None = Field(
+        default=None, description="per_gate: a mask of its own for each of the four gates."
+    )
+    init: InitConfig | None = Field(default=None, description="How weights and biases start.")
+    forget_bias: Annotated[float, Field(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT)] = Field(
+        default=0.0, description="Added to the forget gate's bias at the start."
+    )
+    biases: Literal["one"] | None = Field(
+        default=None, description="one: a single bias for each gate, starting at zero."
+    )
+    share: ShareAll = Field(default=None, description="all: the layers use the same weights.")
+    groups: Layers | None = Field(
+        default=None, description="How many sets of weights the layers share; 1 unless given."
+    )
+    order: Order | None = Field(
+        default=None, description="Which layer uses which set of weights; sequence unless given."
+    )
 
     @model_validator(mode="after")
     def _masks_have_a_meaning(self) -> "LSTMConfig":
@@ -84,22 +102,30 @@ class GPT2Config(Block):
     `share_norms` shares the norms before what is shared.
     """
 
-    type: Literal["gpt2"]
-    layers: Layers
-    width: Width
-    heads: Width
-    positions: Length = 1024
-    mlp_width: Width | None = None
-    dropout: Probability = 0.0
-    dropout_embedding: Probability | None = None
-    dropout_residual: Probability | None = None
-    dropout_attention: Probability | None = None
-    init_std: PositiveFloat = 0.02
-    norm_epsilon: PositiveFloat = 1e-5
-    share: Share = None
-    groups: Layers | None = None
-    order: Order | None = None
-    share_norms: bool = False
+    type: Literal["gpt2"] = Field(description="Names the architecture.")
+    layers: Layers = Field(description="How many blocks (passes, where they share weights).")
+    width: Width = Field(description="Numbers in a hidden vector.")
+    heads: Width = Field(description="Attention heads; they divide the width.")
+    positions: Length = Field(default=1024, description="Longest context, in tokens.")
+    mlp_width: Width | None = Field(
+        default=None, description="Inner width of the feed-forward nets; 4 * width unless given."
+    )
+    dropout: Probability = Field(
+        default=0.0, description="Probability that a number is dropped, wherever no other key says."
+    )
+    dropout_embedding: Probability | None = Field(default=None, description="The same for the summed embeddings alone.")
+    dropout_residual: Probability | None = Field(default=None, description="The same for what each block adds alone.")
+    dropout_attention: Probability | None = Field(default=None, description="The same for attention weights alone.")
+    init_std: PositiveFloat = Field(default=0.02, description="Standard deviation of the weights at the start.")
+    norm_epsilon: PositiveFloat = Field(default=1e-5, description="Added to the variance in each norm.")
+    share: Share = Field(default=None, description="What the blocks share: all, attention, feed_forward or none.")
+    groups: Layers | None = Field(
+        default=None, description="How many sets of weights the blocks share; 1 unless given."
+    )
+    order: Order | None = Field(
+        default=None, description="Which block uses which set of weights; sequence unless given."
+    )
+    share_norms: bool = Field(default=False, description="Share the norms before what is shared, too.")
 
     @model_validator(mode="after")
     def _sharing_has_a_meaning(self) -> "GPT2Config":
@@ -123,24 +149,34 @@ class LlamaConfig(Block):
     `share`, `groups`, `order` and `share_norms` are those of gpt2.
     """
 
-    type: Literal["llama"]
-    layers: Layers
-    width: Width
-    heads: Width
-    kv_heads: Width | None = None
-    mlp_width: Width | None = None
-    max_context: Length | None = None
-    rope_theta: PositiveFloat = 10000.0
-    dropout: Probability = 0.0
-    dropout_embedding: Probability | None = None
-    dropout_residual: Probability | None = None
-    dropout_attention: Probability | None = None
-    init_std: PositiveFloat = 0.02
-    norm_epsilon: PositiveFloat = 1e-6
-    share: Share = None
-    groups: Layers | None = None
-    order: Order | None = None
-    share_norms: bool = False
+    type: Literal["llama"] = Field(description="Names the architecture.")
+    layers: Layers = Field(description="How many blocks (passes, where they share weights).")
+    width: Width = Field(description="Numbers in a hidden vector.")
+    heads: Width = Field(description="Attention heads; they divide the width.")
+    kv_heads: Width | None = Field(default=None, description="Heads of keys and values; as many as heads unless given.")
+    mlp_width: Width | None = Field(
+        default=None, description="Inner width of the feed-forward nets; 8/3 * width unless given."
+    )
+    max_context: Length | None = Field(
+        default=None, description="Longest context, in tokens; without it none is too long."
+    )
+    rope_theta: PositiveFloat = Field(default=10000.0, description="Base of the rotary positions' wavelengths.")
+    dropout: Probability = Field(
+        default=0.0, description="Probability that a number is dropped, wherever no other key says."
+    )
+    dropout_embedding: Probability | None = Field(default=None, description="The same for the embeddings alone.")
+    dropout_residual: Probability | None = Field(default=None, description="The same for what each block adds alone.")
+    dropout_attention: Probability | None = Field(default=None, description="The same for attention weights alone.")
+    init_std: PositiveFloat = Field(default=0.02, description="Standard deviation of the weights at the start.")
+    norm_epsilon: PositiveFloat = Field(default=1e-6, description="Added to the mean square in each norm.")
+    share: Share = Field(default=None, description="What the blocks share: all, attention, feed_forward or none.")
+    groups: Layers | None = Field(
+        default=None, description="How many sets of weights the blocks share; 1 unless given."
+    )
+    order: Order | None = Field(
+        default=None, description="Which block uses which set of weights; sequence unless given."
+    )
+    share_norms: bool = Field(default=False, description="Share the norms before what is shared, too.")
 
     @model_validator(mode="after")
     def _sharing_has_a_meaning(self) -> "LlamaConfig":

@@ -30,8 +30,8 @@ Probability = Annotated[float, Field(ge=0, le=0.999_999)]  # at 1 - 1e-16 nothin
 class InitConfig(Block):
     """How a matrix is filled: `{uniform: a}` is U(-a, a), `{normal: s}` is N(0, s^2)."""
 
-    uniform: PositiveFloat | None = None
-    normal: PositiveFloat | None = None
+    uniform: PositiveFloat | None = Field(default=None, description="Bound a of U(-a, a).")
+    normal: PositiveFloat | None = Field(default=None, description="Standard deviation s of N(0, s^2).")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "InitConfig":

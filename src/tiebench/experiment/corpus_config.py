@@ -14,37 +14,37 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 class PTBConfig(Block):
     """The Penn Treebank as Mikolov prepared it: lower case, no punctuation, 10,000 words (LDC licence)."""
 
-    type: Literal["ptb"]
+    type: Literal["ptb"] = Field(description="Names the corpus.")
 
 
 class WikiText2Config(Block):
     """Two million words of good Wikipedia articles, rare words replaced by `<unk>`, 33,278 words."""
 
-    type: Literal["wikitext-2"]
+    type: Literal["wikitext-2"] = Field(description="Names the corpus.")
 
 
 class WikiText2RawConfig(Block):
     """The articles of WikiText-2 with every word as it was written, for bpe and bytes."""
 
-    type: Literal["wikitext-2-raw"]
+    type: Literal["wikitext-2-raw"] = Field(description="Names the corpus.")
 
 
 class WikiText103Config(Block):
     """A hundred million words of good Wikipedia articles, rare words replaced by `<unk>`, 267,735 words."""
 
-    type: Literal["wikitext-103"]
+    type: Literal["wikitext-103"] = Field(description="Names the corpus.")
 
 
 class WikiText103RawConfig(Block):
     """The articles of WikiText-103 with every word as it was written, for bpe and bytes."""
 
-    type: Literal["wikitext-103-raw"]
+    type: Literal["wikitext-103-raw"] = Field(description="Names the corpus.")
 
 
 class PydocsConfig(Block):
     """The documentation that every Python carries, as English prose: always there, about 400,000 tokens."""
 
-    type: Literal["pydocs"]
+    type: Literal["pydocs"] = Field(description="Names the corpus.")
 
 
 class SyntheticConfig(Block):
@@ -56,12 +56,20 @@ class SyntheticConfig(Block):
     source itself is exact, by the forward algorithm, and stands in the record.
     """
 
-    type: Literal["synthetic"]
-    words: Annotated[int, Field(ge=2, le=20_000)] = 1000
-    states: Annotated[int, Field(ge=2, le=256)] = 16
-    tokens: Annotated[int, Field(ge=100, le=100_000_000)] = 100_000
-    agreement: Annotated[float, Field(ge=0, le=1)] = 1.0
-    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 1
+    type: Literal["synthetic"] = Field(description="Names the corpus.")
+    words: Annotated[int, Field(ge=2, le=20_000)] = Field(
+        default=1000, description="How many different words there are."
+    )
+    states: Annotated[int, Field(ge=2, le=256)] = Field(
+        default=16, description="How many hidden states the source has; at most as many as words."
+    )
+    tokens: Annotated[int, Field(ge=100, le=100_000_000)] = Field(
+        default=100_000, description="Tokens of the training text; valid and test have a tenth of it each."
+    )
+    agreement: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=1.0, description="How far a word means the same as context and as target, 0 to 1."
+    )
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = Field(default=1, description="From which the text is drawn.")
 
     @model_validator(mode="after")
     def _every_state_has_a_word(self) -> "SyntheticConfig":
@@ -77,12 +85,14 @@ class TextConfig(Block):
     relative path starts at the folder of the experiment file, else at the current folder, else at the data folder.
     """
 
-    type: Literal["text"]
-    train: str | None = None
-    valid: str | None = None
-    test: str | None = None
-    file: str | None = None
-    split: tuple[Fraction, Fraction, Fraction] | None = None
+    type: Literal["text"] = Field(description="Names the corpus.")
+    train: str | None = Field(default=None, description="File with the training text.")
+    valid: str | None = Field(default=None, description="File with the validation text.")
+    test: str | None = Field(default=None, description="File with the test text.")
+    file: str | None = Field(default=None, description="One file with all of the text, instead of three.")
+    split: tuple[Fraction, Fraction, Fraction] | None = Field(
+        default=None, description="Shares of the file's lines for train, valid and test; they add up to 1."
+    )
 
     @field_validator("split", mode="before")
     @classmethod
@@ -124,22 +134,26 @@ CorpusConfig = Annotated[
 class WordsConfig(Block):
     """A closed vocabulary of the training split's words; what is not in it becomes `<unk>`."""
 
-    type: Literal["words"]
-    size: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
-    min_count: Positive = 1
+    type: Literal["words"] = Field(description="Names the vocabulary.")
+    size: Annotated[int, Field(gt=0, le=10_000_000)] | None = Field(
+        default=None, description="At most this many entries, the most frequent words; all unless given."
+    )
+    min_count: Positive = Field(default=1, description="How often a word must stand in the training text.")
 
 
 class BPEConfig(Block):
     """Byte-level byte pair encoding, trained on the training split (Sennrich et al. 2016)."""
 
-    type: Literal["bpe"]
-    size: Annotated[int, Field(ge=257, le=1_000_000)] = 8192
+    type: Literal["bpe"] = Field(description="Names the vocabulary.")
+    size: Annotated[int, Field(ge=257, le=1_000_000)] = Field(
+        default=8192, description="How many entries, the 256 bytes among them."
+    )
 
 
 class BytesConfig(Block):
     """The 256 byte values."""
 
-    type: Literal["bytes"]
+    type: Literal["bytes"] = Field(description="Names the vocabulary.")
 
 
 VocabularyConfig = Annotated[WordsConfig | BPEConfig | BytesConfig, Field(discriminator="type")]

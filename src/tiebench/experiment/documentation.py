@@ -23,6 +23,7 @@ class Key:
     name: str
     values: str
     default: str | None
+    description: str
 
 
 def list_variants(field: str) -> dict[str, type[Block]]:
@@ -49,8 +50,8 @@ BLOCKS: dict[str, dict[str, type[Block]]] = {
 
 
 def describe_block(block: type[Block]) -> str:
-    """The block's own description, whole."""
-    return cleandoc(block.__doc__ or "")
+    """The block's own description, whole, each paragraph as one line."""
+    return "\n\n".join(" ".join(part.split()) for part in cleandoc(block.__doc__ or "").split("\n\n"))
 
 
 def list_keys(block: type[Block]) -> list[Key]:
@@ -58,7 +59,12 @@ def list_keys(block: type[Block]) -> list[Key]:
     schema = block.model_json_schema()
     needed, blocks = schema.get("required", []), schema.get("$defs", {})
     return [
-        Key(name, describe_values(values, blocks), None if name in needed else write_value(values.get("default")))
+        Key(
+            name,
+            describe_values(values, blocks),
+            None if name in needed else write_value(values.get("default")),
+            values.get("description", ""),
+        )
         for name, values in schema.get("properties", {}).items()
     ]
 

@@ -16,10 +16,12 @@ class ProjectionConfig(Block):
     penalty is divided by the window too. The `bias` starts at zero unless `bias_init` is given; no penalty is on it.
     """
 
-    penalty: NonNegative = 0.0
-    form: Literal["paper", "code"] = "paper"
-    bias: bool = False
-    bias_init: InitConfig | None = None
+    penalty: NonNegative = Field(default=0.0, description="Weight of the penalty on the map's norm in the cost.")
+    form: Literal["paper", "code"] = Field(
+        default="paper", description="Which penalty: the paper's norm or the program's squared norm."
+    )
+    bias: bool = Field(default=False, description="Whether the map has a bias.")
+    bias_init: InitConfig | None = Field(default=None, description="How that bias starts; at zero unless given.")
 
     @model_validator(mode="after")
     def _bias_is_there(self) -> "ProjectionConfig":
@@ -37,15 +39,29 @@ class EmbeddingConfig(Block):
     Ghahramani 2016, section 4.2).
     """
 
-    width: Width | None = None
-    init: InitConfig = InitConfig(uniform=0.1)
-    output_init: InitConfig | None = None
-    input_scale: Literal["one", "sqrt_width"] | PositiveFloat = "one"
-    output_scale: Literal["one", "inverse_sqrt_width"] | PositiveFloat = "one"
-    output_bias: bool = False
-    output_bias_init: InitConfig | None = None
-    output_projection: ProjectionConfig | None = None
-    word_dropout: Probability | None = None
+    width: Width | None = Field(
+        default=None, description="Numbers in an embedding vector; the architecture's width unless given."
+    )
+    init: InitConfig = Field(default=InitConfig(uniform=0.1), description="How the input (or shared) embedding starts.")
+    output_init: InitConfig | None = Field(
+        default=None, description="How an untied output embedding starts; as init unless given."
+    )
+    input_scale: Literal["one", "sqrt_width"] | PositiveFloat = Field(
+        default="one", description="Factor on the vectors that are looked up."
+    )
+    output_scale: Literal["one", "inverse_sqrt_width"] | PositiveFloat = Field(
+        default="one", description="Factor on the scores."
+    )
+    output_bias: bool = Field(default=False, description="Whether each token has a bias on its score.")
+    output_bias_init: InitConfig | None = Field(
+        default=None, description="How the output bias starts; at zero unless given."
+    )
+    output_projection: ProjectionConfig | None = Field(
+        default=None, description="A square map before the output embedding."
+    )
+    word_dropout: Probability | None = Field(
+        default=None, description="Probability that a word is dropped at all its places in a row's window."
+    )
 
     @model_validator(mode="after")
     def _output_bias_is_there(self) -> "EmbeddingConfig":
@@ -57,13 +73,13 @@ class EmbeddingConfig(Block):
 class TiedConfig(Block):
     """One matrix at both ends: the vector of a token is also what scores it (Press & Wolf 2017; Inan et al. 2017)."""
 
-    type: Literal["tied"]
+    type: Literal["tied"] = Field(description="Names the tie.")
 
 
 class UntiedConfig(Block):
     """Two matrices: one turns tokens into vectors, the other scores them (the baseline; Zaremba et al. 2014)."""
 
-    type: Literal["untied"]
+    type: Literal["untied"] = Field(description="Names the tie.")
 
 
 TieConfig = Annotated[TiedConfig | UntiedConfig, Field(discriminator="type")]

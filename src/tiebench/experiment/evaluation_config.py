@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from tiebench.experiment.block import Block, Length
 
@@ -19,13 +19,23 @@ class EvaluationConfig(Block):
     `precision: bf16` is another protocol, and the record says so.
     """
 
-    batch_size: Length | None = None
-    valid_batch_size: Length | None = None
-    context: Length | None = None
-    stride: Length | None = None
-    train: bool = False
-    checkpoint: Literal["best", "last"] = "best"
-    precision: Literal["bf16"] | None = None
+    batch_size: Length | None = Field(
+        default=None, description="Rows that a recurrent model reads a split in; 1 is one unbroken text."
+    )
+    valid_batch_size: Length | None = Field(default=None, description="The same for the validation split alone.")
+    context: Length | None = Field(
+        default=None, description="Longest window of a transformer, in tokens; the training window unless given."
+    )
+    stride: Length | None = Field(
+        default=None, description="Tokens from one window to the next; the context unless given."
+    )
+    train: bool = Field(default=False, description="Score the training split too, at the end.")
+    checkpoint: Literal["best", "last"] = Field(
+        default="best", description="Which weights are scored: the best by validation, or the last."
+    )
+    precision: Literal["bf16"] | None = Field(
+        default=None, description="bf16: matrix products in bfloat16; float32 unless given."
+    )
 
     @model_validator(mode="after")
     def _stride_within_context(self) -> "EvaluationConfig":

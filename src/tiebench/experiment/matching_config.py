@@ -20,10 +20,12 @@ class MatchConfig(Block):
     `by: layers` looks for a number of layers instead. What the arm itself writes there is replaced.
     """
 
-    parameters: ArmName | None = None
-    flops: ArmName | None = None
-    bytes: ArmName | None = None
-    by: Literal["width", "layers"] = "width"
+    parameters: ArmName | None = Field(default=None, description="Arm whose number of parameters is matched.")
+    flops: ArmName | None = Field(default=None, description="Arm whose operations per token are matched.")
+    bytes: ArmName | None = Field(default=None, description="Arm whose stored bytes are matched.")
+    by: Literal["width", "layers"] = Field(
+        default="width", description="What is changed until it matches: the width or the number of layers."
+    )
 
     @model_validator(mode="after")
     def _one_amount(self) -> "MatchConfig":

@@ -18,14 +18,18 @@ Betas = Annotated[tuple[Probability, Probability], BeforeValidator(_from_list)]
 class RoleConfig(Block):
     """What one role's parameters have for themselves; a schedule scales every learning rate alike."""
 
-    learning_rate: PositiveFloat | None = None
-    weight_decay: NonNegative | None = None
+    learning_rate: PositiveFloat | None = Field(
+        default=None, description="Learning rate of this role, before the schedule."
+    )
+    weight_decay: NonNegative | None = Field(default=None, description="Weight decay of this role.")
 
 
 class AdamWRoleConfig(RoleConfig):
     """As `RoleConfig`, and betas."""
 
-    betas: Betas | None = None
+    betas: Betas | None = Field(
+        default=None, description="Decay rates of the two running means of this role, per step."
+    )
 
 
 class RolesConfig(Block):
@@ -35,21 +39,21 @@ class RolesConfig(Block):
     vector (biases, norms); `body` is all else (the architecture's matrices and the projections).
     """
 
-    input: RoleConfig | None = None
-    output: RoleConfig | None = None
-    shared: RoleConfig | None = None
-    body: RoleConfig | None = None
-    bias: RoleConfig | None = None
+    input: RoleConfig | None = Field(default=None, description="The input embedding of an untied model.")
+    output: RoleConfig | None = Field(default=None, description="The output embedding of an untied model.")
+    shared: RoleConfig | None = Field(default=None, description="The one embedding of a tied model.")
+    body: RoleConfig | None = Field(default=None, description="The architecture's matrices, and projections.")
+    bias: RoleConfig | None = Field(default=None, description="Every vector: biases and norms.")
 
 
 class AdamWRolesConfig(Block):
     """As `RolesConfig`, with betas by role."""
 
-    input: AdamWRoleConfig | None = None
-    output: AdamWRoleConfig | None = None
-    shared: AdamWRoleConfig | None = None
-    body: AdamWRoleConfig | None = None
-    bias: AdamWRoleConfig | None = None
+    input: AdamWRoleConfig | None = Field(default=None, description="The input embedding of an untied model.")
+    output: AdamWRoleConfig | None = Field(default=None, description="The output embedding of an untied model.")
+    shared: AdamWRoleConfig | None = Field(default=None, description="The one embedding of a tied model.")
+    body: AdamWRoleConfig | None = Field(default=None, description="The architecture's matrices, and projections.")
+    bias: AdamWRoleConfig | None = Field(default=None, description="Every vector: biases and norms.")
 
 
 class ClippedConfig(Block):
@@ -60,8 +64,12 @@ class ClippedConfig(Block):
     TensorFlow's global_norm did to the programs of 2015 to 2017). The update is the same but for the factor.
     """
 
-    clip_norm: PositiveFloat | None = None
-    clip_lookups: Literal["unsummed"] | None = None
+    clip_norm: PositiveFloat | None = Field(
+        default=None, description="Largest norm of the whole gradient; not bounded unless given."
+    )
+    clip_lookups: Literal["unsummed"] | None = Field(
+        default=None, description="unsummed: measure that norm before looked-up vectors are summed."
+    )
 
     @model_validator(mode="after")
     def _something_is_clipped(self) -> "ClippedConfig":
@@ -73,11 +81,13 @@ class ClippedConfig(Block):
 class SGDConfig(ClippedConfig):
     """Stochastic gradient descent."""
 
-    type: Literal["sgd"]
-    learning_rate: PositiveFloat
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: NonNegative = 0.0
-    roles: RolesConfig | None = None
+    type: Literal["sgd"] = Field(description="Names the optimizer.")
+    learning_rate: PositiveFloat = Field(description="Step size, before the schedule.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="Share of the last update that is kept."
+    )
+    weight_decay: NonNegative = Field(default=0.0, description="Added to the gradient, times the weight.")
+    roles: RolesConfig | None = Field(default=None, description="Other values for parameters by what they do.")
 
 
 class AdamWConfig(ClippedConfig):
@@ -86,22 +96,30 @@ class AdamWConfig(ClippedConfig):
     Vectors decay where `roles.bias.weight_decay` says so.
     """
 
-    type: Literal["adamw"]
-    learning_rate: PositiveFloat
-    betas: Betas = (0.9, 0.999)
-    epsilon: PositiveFloat = 1e-8
-    weight_decay: NonNegative = 0.01
-    roles: AdamWRolesConfig | None = None
+    type: Literal["adamw"] = Field(description="Names the optimizer.")
+    learning_rate: PositiveFloat = Field(description="Step size, before the schedule.")
+    betas: Betas = Field(
+        default=(0.9, 0.999), description="Decay rates of the running means of gradient and square, per step."
+    )
+    epsilon: PositiveFloat = Field(default=1e-8, description="Added to the divisor.")
+    weight_decay: NonNegative = Field(
+        default=0.01, description="Share of a weight lost per step, times the learning rate."
+    )
+    roles: AdamWRolesConfig | None = Field(default=None, description="Other values for parameters by what they do.")
 
 
 class RestConfig(Block):
     """AdamW for what Muon does not move: embeddings, positions, vectors."""
 
-    learning_rate: PositiveFloat
-    betas: Betas = (0.9, 0.999)
-    epsilon: PositiveFloat = 1e-8
-    weight_decay: NonNegative = 0.01
-    roles: AdamWRolesConfig | None = None
+    learning_rate: PositiveFloat = Field(description="Step size, before the schedule.")
+    betas: Betas = Field(
+        default=(0.9, 0.999), description="Decay rates of the running means of gradient and square, per step."
+    )
+    epsilon: PositiveFloat = Field(default=1e-8, description="Added to the divisor.")
+    weight_decay: NonNegative = Field(
+        default=0.01, description="Share of a weight lost per step, times the learning rate."
+    )
+    roles: AdamWRolesConfig | None = Field(default=None, description="Other values for parameters by what they do.")
 
 
 class MuonConfig(ClippedConfig):
@@ -113,14 +131,22 @@ class MuonConfig(ClippedConfig):
     columns, at least one. A schedule scales both learning rates alike.
     """
 
-    type: Literal["muon"]
-    learning_rate: PositiveFloat
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    nesterov: bool = True
-    iterations: Annotated[int, Field(gt=0, lt=100)] = 5
-    weight_decay: NonNegative = 0.1
-    adjust: Literal["original", "match_rms_adamw"] = "match_rms_adamw"
-    rest: RestConfig
+    type: Literal["muon"] = Field(description="Names the optimizer.")
+    learning_rate: PositiveFloat = Field(description="Step size of the body's matrices, before the schedule.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.95, description="Share of the last update that is kept."
+    )
+    nesterov: bool = Field(default=True, description="Look ahead along the momentum.")
+    iterations: Annotated[int, Field(gt=0, lt=100)] = Field(
+        default=5, description="Steps that bring the singular values near one."
+    )
+    weight_decay: NonNegative = Field(
+        default=0.1, description="Share of a weight lost per step, times the learning rate."
+    )
+    adjust: Literal["original", "match_rms_adamw"] = Field(
+        default="match_rms_adamw", description="How large an update is: as AdamW's, or as first published."
+    )
+    rest: RestConfig = Field(description="AdamW for embeddings, positions and vectors.")
 
     @model_validator(mode="after")
     def _body_is_its_own(self) -> "MuonConfig":
@@ -135,36 +161,44 @@ OptimizerConfig = Annotated[SGDConfig | AdamWConfig | MuonConfig, Field(discrimi
 class ConstantConfig(Block):
     """The same learning rate throughout."""
 
-    type: Literal["constant"]
+    type: Literal["constant"] = Field(description="Names the schedule.")
 
 
 class StepConfig(Block):
     """Full for `hold_epochs` epochs, then times `factor` before every further one (Zaremba et al. 2014)."""
 
-    type: Literal["step"]
-    hold_epochs: Annotated[int, Field(ge=0, le=10**12)]
-    factor: Annotated[float, Field(gt=0, le=1)]
+    type: Literal["step"] = Field(description="Names the schedule.")
+    hold_epochs: Annotated[int, Field(ge=0, le=10**12)] = Field(description="Epochs at the full learning rate.")
+    factor: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="By which it is multiplied before each later epoch."
+    )
 
 
 class PlateauConfig(Block):
     """Times `factor` after every evaluation that does not improve on the best validation perplexity."""
 
-    type: Literal["plateau"]
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    type: Literal["plateau"] = Field(description="Names the schedule.")
+    factor: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.25, description="By which it is multiplied after an evaluation without a gain."
+    )
 
 
 class CosineConfig(Block):
     """Linear warm-up over `warmup_steps`, then a half cosine down to `final` times the learning rate."""
 
-    type: Literal["cosine"]
-    warmup_steps: Annotated[int, Field(ge=0, le=10**12)] = 0
-    final: Annotated[float, Field(ge=0, le=1)] = 0.0
+    type: Literal["cosine"] = Field(description="Names the schedule.")
+    warmup_steps: Annotated[int, Field(ge=0, le=10**12)] = Field(
+        default=0, description="Steps over which the learning rate rises from zero."
+    )
+    final: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0, description="Share of the learning rate that is left at the end."
+    )
 
 
 class CrossEntropyConfig(Block):
     """The negative log likelihood of the next token."""
 
-    type: Literal["cross_entropy"]
+    type: Literal["cross_entropy"] = Field(description="Names the objective.")
 
 
 class AugmentedConfig(Block):
@@ -173,15 +207,17 @@ class AugmentedConfig(Block):
     The weight of the added term is `gamma * temperature`.
     """
 
-    type: Literal["augmented"]
-    temperature: PositiveFloat = 20.0
-    gamma: NonNegative = 0.5
+    type: Literal["augmented"] = Field(description="Names the objective.")
+    temperature: PositiveFloat = Field(
+        default=20.0, description="By which scores are divided before they are compared."
+    )
+    gamma: NonNegative = Field(default=0.5, description="Weight of the added term, times the temperature.")
 
 
 class EarlyStoppingConfig(Block):
     """Stop after `patience` evaluations in a row that do not improve on the best validation perplexity."""
 
-    patience: Positive
+    patience: Positive = Field(description="Evaluations in a row without a gain, after which training stops.")
 
 
 class TrainingConfig(Block):
@@ -196,26 +232,36 @@ class TrainingConfig(Block):
     the processor has units for it, and the record says which it was.
     """
 
-    epochs: Positive | None = None
-    steps: Positive | None = None
-    tokens: Positive | None = None
-    batch_size: Length
-    window: Length
-    optimizer: OptimizerConfig
+    epochs: Positive | None = Field(default=None, description="Budget: passes over the training text.")
+    steps: Positive | None = Field(default=None, description="Budget: updates.")
+    tokens: Positive | None = Field(default=None, description="Budget: tokens read.")
+    batch_size: Length = Field(description="Rows that are read side by side.")
+    window: Length = Field(description="Tokens of a row in one update.")
+    optimizer: OptimizerConfig = Field(description="How a gradient becomes an update.")
     schedule: Annotated[ConstantConfig | StepConfig | PlateauConfig | CosineConfig, Field(discriminator="type")] = (
-        ConstantConfig(type="constant")
+        Field(ConstantConfig(type="constant"), description="How the learning rate changes.")
     )
-    objective: Annotated[CrossEntropyConfig | AugmentedConfig, Field(discriminator="type")] = CrossEntropyConfig(
-        type="cross_entropy"
+    objective: Annotated[CrossEntropyConfig | AugmentedConfig, Field(discriminator="type")] = Field(
+        default=CrossEntropyConfig(type="cross_entropy"), description="What is made small."
     )
-    reduction: Literal["token_mean", "window_sum"] = "token_mean"
-    accumulate: Length = 1
-    random_offset: bool | None = None
-    drop_partial_window: bool = False
-    precision: Literal["fp32", "bf16", "auto"] = "fp32"
-    compile: bool = False
-    evaluate_every: Positive | None = None
-    early_stopping: EarlyStoppingConfig | None = None
+    reduction: Literal["token_mean", "window_sum"] = Field(
+        default="token_mean", description="Whether the loss is a mean over tokens or a sum over the window."
+    )
+    accumulate: Length = Field(default=1, description="Micro-batches that a batch is cut into, to save memory.")
+    random_offset: bool | None = Field(
+        default=None, description="Begin the text at a place of the seed's own; recurrent models only."
+    )
+    drop_partial_window: bool = Field(default=False, description="Leave out a recurrent model's last, shorter window.")
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        default="fp32", description="Of the matrix products: fp32, bf16, or auto by the processor."
+    )
+    compile: bool = Field(default=False, description="Let torch compile the model.")
+    evaluate_every: Positive | None = Field(
+        default=None, description="Steps between evaluations; an epoch unless given."
+    )
+    early_stopping: EarlyStoppingConfig | None = Field(
+        default=None, description="Stop when validation does not improve any more."
+    )
 
     @model_validator(mode="after")
     def _one_budget(self) -> "TrainingConfig":

@@ -37,12 +37,16 @@ class TuningConfig(Block):
     is left out (`--set tuning=null`), and need not be written.
     """
 
-    grid: Annotated[dict[GridPath, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1)]
-    seeds: Annotated[list[Seed], Field(min_length=1)]
-    epochs: Positive | None = None
-    steps: Positive | None = None
-    tokens: Positive | None = None
-    arms: Literal["all"] | Annotated[list[str], Field(min_length=1)] = "all"
+    grid: Annotated[dict[GridPath, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1)] = Field(
+        description="Values to try, by dotted path below training."
+    )
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(description="Seeds of the trials, which no run may have.")
+    epochs: Positive | None = Field(default=None, description="Budget of a trial: passes over the training text.")
+    steps: Positive | None = Field(default=None, description="Budget of a trial: updates.")
+    tokens: Positive | None = Field(default=None, description="Budget of a trial: tokens read.")
+    arms: Literal["all"] | Annotated[list[str], Field(min_length=1)] = Field(
+        default="all", description="Names of the arms that are tuned, or all."
+    )
 
     @model_validator(mode="after")
     def _at_most_one_budget(self) -> "TuningConfig":

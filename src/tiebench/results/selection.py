@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tiebench.errors import UsageError, did_you_mean
-from tiebench.results.record import RECORD_FILE, Record, read_record
-from tiebench.results.store import Store
+from tiebench.results.record import RECORD_FILE, Record
+from tiebench.results.store import Store, read_folders
 
 Arms = dict[str, list[Record]]
 
@@ -17,7 +17,8 @@ def select_arms(names: list[str], *, store: Store, allow: Sequence[str] = ()) ->
 
     A name is an arm, or a folder with a run or with the runs of an arm. Arms of one experiment belong together; arms
     that no single experiment has belong together when their specs agree in everything but the tie and the dotted paths
-    in `allow`. Raises UsageError for a folder without finished runs.
+    in `allow`. Raises UsageError for a folder without finished runs, TiebenchError for one without a record that can be
+    read; a bad record among good ones is left out, with a warning that names it.
     """
     if any(_is_folder(name) for name in names):
         return [_read_folders(names)]
@@ -68,7 +69,7 @@ def _read_folders(names: list[str]) -> Arms:
         files = [own] if own.exists() else sorted(folder.glob(f"seed-*/{RECORD_FILE}"))
         if not files:
             raise UsageError(f"no finished run in {name}", "name a run (.../seed-1) or an arm folder with runs in it")
-        records = [read_record(file.parent) for file in files]
+        records = read_folders([file.parent for file in files])
         label = records[0].arm if records[0].arm not in arms else f"{records[0].experiment}/{records[0].arm}"
         if label in arms:
             raise UsageError(f"{name} is named twice", "name two different arms")

@@ -100,6 +100,21 @@ class Store:
         return read_curve(self.folder_of(record), record=record)
 
 
+def read_folders(folders: list[Path]) -> list[Record]:
+    """The records that can be read, wherever their folders lie. Raises TiebenchError where there is none."""
+    records, errors = [], []
+    for folder in folders:
+        try:
+            records.append(read_record(folder))
+        except TiebenchError as error:
+            errors.append(error)
+    if not records:
+        raise errors[0]
+    for error in errors:
+        logger.warning("%s; the comparison is made without it", error.message)
+    return records
+
+
 def find_state(folder: Path) -> State:
     """How far the run in this folder is: `finished` has a record, `running` is locked by a process."""
     if (folder / RECORD_FILE).exists():

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +43,13 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     if hashlib.sha256(content[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
         raise TiebenchError(f"{file} is damaged: its checksum does not match", _begin_again(folder))
     try:
-        return torch.load(io.BytesIO(content[DIGEST_BYTES:]), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        state = torch.load(io.BytesIO(content[DIGEST_BYTES:]), map_location="cpu", weights_only=True)
+    except Exception as error:  # a cut pickle runs off its stack, one of too large numbers out of memory, and so on
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TiebenchError(f"{file} is no checkpoint: {reason}", _begin_again(folder)) from error
+    if not isinstance(state, dict):
+        raise TiebenchError(f"{file} is no checkpoint: it holds no dictionary", _begin_again(folder))
+    return state
 
 
 def remove_checkpoint(folder: Path) -> None:

@@ -1,22 +1,31 @@
 """Whether a run may go on from a checkpoint: that of another run, of other text or a damaged one is refused."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from tiebench.errors import TiebenchError
 from tiebench.experiment.run_spec import RunSpec
 
 MOST_THREADS = 4096
+PARTS = {"signature", "model", "optimizer", "recurrent_states", "dropout", "num_threads", "train_state"}
 
 
 def check_checkpoint(state: dict[str, Any], *, run: RunSpec, text: dict[str, str], folder: Path) -> None:
     """`text` says which corpus and vocabulary there are now. Raises TiebenchError that says what is different."""
+    if missing := PARTS - state.keys():
+        raise _damaged_checkpoint(folder, f"{', '.join(sorted(missing))} not in it")
     if state["signature"] != run.signature:
         raise TiebenchError(
             f"{folder} holds a checkpoint of another run ({state['signature']}, not {run.signature})",
             "train with --force to begin again, or with --results to keep both",
         )
     before = state.get("text", {})
+    if not isinstance(before, dict):
+        raise _damaged_checkpoint(folder, f"its text is {before!r}")
     changed = [name for name in text if before.get(name, text[name]) != text[name]]
     if changed:
         what = " and ".join(f"the {name} was {before[name]} and is {text[name]}" for name in changed)
@@ -27,9 +36,20 @@ def check_checkpoint(state: dict[str, Any], *, run: RunSpec, text: dict[str, str
     threads = state["num_threads"]
     if type(threads) is not int or not 0 < threads <= MOST_THREADS:  # torch would not survive it
         raise _damaged_checkpoint(folder, f"it asks for {threads!r} threads")
-    for name, value in state["train_state"].items():
-        if isinstance(value, int | float) and not value >= 0:
-            raise _damaged_checkpoint(folder, f"{name} is {value}")
+
+
+@contextmanager
+def refuse_damage(folder: Path) -> Iterator[None]:
+    """What a checkpoint says is put to use within the block. Raises TiebenchError where it does not fit."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise _damaged_checkpoint(folder, f"{place} is {first['input']!r}") from error
+    except (RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise _damaged_checkpoint(folder, reason) from error
 
 
 def _damaged_checkpoint(folder: Path, what: str) -> TiebenchError:

@@ -1,7 +1,6 @@
 """The training loop: batches in, a learning curve and the best weights out, able to stop and go on at any step."""
 
 import math
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from tiebench.errors import Diverged
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.generators import open_generator
 from tiebench.models.language_model import LanguageModel, compile_encode
-from tiebench.results.record import CurvePoint, Precision, write_curve
+from tiebench.results.record import CurvePoint, write_curve
 from tiebench.training.batches import build_batches
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import read_checkpoint, write_checkpoint, write_weights
@@ -21,36 +20,15 @@ from tiebench.training.evaluation import MAX_NLL, score_stream
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
 from tiebench.training.optimizers import build_optimizer
 from tiebench.training.precision import choose_precision
-from tiebench.training.resuming import check_checkpoint
+from tiebench.training.resuming import check_checkpoint, refuse_damage
 from tiebench.training.schedules import scale_learning_rate
 from tiebench.training.signals import Interrupted, catch_signals, read_clock
+from tiebench.training.train_state import TrainState
 
 CHECKPOINT_SECONDS = 60.0
 SURPRISING_FIRST_LOSS = 1.3
 READ_EVERY_STEPS = {"cpu": 1}
 READ_EVERY_STEPS_ELSEWHERE = 50
-
-
-@dataclass
-class TrainState:
-    """Everything about how far a run is that is not a tensor."""
-
-    step: int = 0
-    evaluated_step: int = 0
-    kept_step: int = 0
-    kept_digest: str | None = None
-    best_perplexity: float = math.inf
-    kept_training_perplexity: float | None = None
-    num_plateaus: int = 0
-    evaluations_without_gain: int = 0
-    tokens: int = 0
-    nll_since_evaluation: float = 0.0
-    tokens_since_evaluation: int = 0
-    first_loss_nats: float | None = None
-    train_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
-    precision: Precision | None = None
-    curve: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Trainer:
@@ -252,10 +230,10 @@ class Trainer:
             train_nll_per_token=train_nll,
             valid_perplexity=perplexity,
         )
-        state.curve.append(point.model_dump(mode="json"))
+        state.curve.append(point)
         state.evaluated_step = state.step
         state.nll_since_evaluation, state.tokens_since_evaluation = 0.0, 0
-        write_curve([CurvePoint(**entry) for entry in state.curve], self.folder)
+        write_curve(state.curve, self.folder)
         self.callback.report_evaluation(point)
         self._announce()
 
@@ -282,7 +260,7 @@ class Trainer:
             "recurrent_states": self.recurrent_states,
             "dropout": self.dropout_generator.get_state(),
             "num_threads": torch.get_num_threads(),
-            "train_state": asdict(self.state),
+            "train_state": self.state.model_dump(),
         }
         write_checkpoint(state, self.folder)
 
@@ -291,11 +269,12 @@ class Trainer:
         if state is None:
             return
         check_checkpoint(state, run=self.run, text=self.text, folder=self.folder)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.recurrent_states = _move(state["recurrent_states"], self.device)
-        self.dropout_generator.set_state(state["dropout"])
-        self.state = TrainState(**state["train_state"])
+        with refuse_damage(self.folder):
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.recurrent_states = _move(state["recurrent_states"], self.device)
+            self.dropout_generator.set_state(state["dropout"])
+            self.state = TrainState.model_validate(state["train_state"])
         self.callback.say(f"{self.run.name}: going on from step {self.state.step:,} of {self.num_steps:,}")
         self._share_threads(state["num_threads"])
 
