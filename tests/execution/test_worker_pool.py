@@ -152,13 +152,13 @@ def test_side_by_side_survives_a_kill_and_finds_what_one_after_the_other_finds(o
 
 
 def test_ctrl_c_checkpoints_every_process(open_runs):
-    pool = open_runs(training={**LONG, "epochs": 10_000})
+    pool, before = open_runs(training={**LONG, "epochs": 10_000}), signal.getsignal(signal.SIGINT)
     with pytest.raises(Interrupted) as caught:
         pool.train(jobs="2", at_second_evaluation=lambda run: signal.raise_signal(signal.SIGINT))
     assert str(caught.value).startswith(describe_checkpoints(pool))
     assert multiprocessing.active_children() == []
     assert "interrupted" in pool.states().values() and "finished" not in pool.states().values()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("number", [1, 2])
