@@ -186,6 +186,7 @@ def test_files_of_a_run_have_the_user_s_rights(run, write_experiment, tmp_path, 
 
 
 def test_training_twice_trains_once(run, trained):
+    run("compare", "untied", "tied", "--config", trained / "tiny.yaml", "--results", trained / "results")
     before = read_times(trained / "results")
     answer = run("train", trained / "tiny.yaml", "--results", trained / "results")
     assert "all 4 runs of tiny are there already" in answer.stderr
@@ -730,8 +731,8 @@ def test_neighbours_stand_side_by_side(run, trained_once, tiny_corpus):
 def test_inspect_measures_both_embeddings_and_draws_them(run, trained_once, tmp_path):
     folders = {arm: trained_once / "results" / "tiny" / arm / "seed-1" for arm in ("untied", "tied")}
     found = json.loads(run("inspect", folders["untied"], "--json", "--plot", tmp_path / "norms.svg").stdout)
-    assert list(found["tables"]) == ["input", "output"] and 0 < found["alike"]["linear_cka"] < 1
-    for table in found["tables"].values():
+    assert list(found["matrices"]) == ["input", "output"] and 0 < found["alike"]["linear_cka"] < 1
+    for table in found["matrices"].values():
         assert 1 < table["effective_rank"] <= table["width"] == 16 and 0 < table["isoscore"] < 1
         assert sum(part["num_rows"] for part in table["norms"]) == table["num_rows"]
     record = read_record(folders["untied"])

@@ -58,7 +58,7 @@ def test_the_example_experiment_loads_and_builds(tmp_path):
 
 
 def test_the_example_tie_is_whole():
-    """A tie whose output table is computed from a parameter still gets the right gradient."""
+    """A tie whose output embedding is computed from a parameter still gets the right gradient."""
     entry: dict = {"__name__": "negated"}
     exec(re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0], entry)
     embedding = entry["build"](None, EmbeddingConfig(), vocabulary_size=30, width=8)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tiebench.analysis.inspection import inspect_tables
+from tiebench.analysis.inspection import inspect_matrices
 from tiebench.errors import TiebenchError
 
 WORDS, WIDTH = 60, 4
@@ -23,17 +23,17 @@ def counts():
 
 
 def test_rows_that_were_never_trained_are_counted_and_count_for_nothing(tables, counts, make_record):
-    found = inspect_tables(tables, counts=counts, record=make_record())
+    found = inspect_matrices(tables, counts=counts, record=make_record())
     spoilt = {name: table.copy() for name, table in tables.items()}
     for table in spoilt.values():
         table[:3] = 1e3
-    assert inspect_tables(spoilt, counts=counts, record=make_record()) == found
-    assert found.num_untrained == 3 and found.tables["input"].num_rows == WORDS - 3
-    assert inspect_tables(spoilt, counts=counts + 1, record=make_record()) != found
+    assert inspect_matrices(spoilt, counts=counts, record=make_record()) == found
+    assert found.num_untrained == 3 and found.matrices["input"].num_rows == WORDS - 3
+    assert inspect_matrices(spoilt, counts=counts + 1, record=make_record()) != found
 
 
 def test_norms_are_those_of_the_words_of_each_decade(tables, counts, make_record):
-    table = inspect_tables(tables, counts=counts, record=make_record()).tables["output"]
+    table = inspect_matrices(tables, counts=counts, record=make_record()).matrices["output"]
     norms = np.linalg.norm(tables["output"], axis=1)
     assert [(each.decade, each.num_rows) for each in table.norms] == [(1, 50), (3, 7)]
     assert [each.mean for each in table.norms] == pytest.approx([norms[10:].mean(), norms[3:10].mean()])
@@ -42,21 +42,21 @@ def test_norms_are_those_of_the_words_of_each_decade(tables, counts, make_record
 
 
 def test_a_turned_copy_is_alike_and_a_tied_table_is_alone(tables, counts, make_record):
-    found = inspect_tables(tables, counts=counts, record=make_record())
+    found = inspect_matrices(tables, counts=counts, record=make_record())
     assert found.alike["linear_cka"] == pytest.approx(1) and found.alike["procrustes"] == pytest.approx(0, abs=1e-12)
     shuffled = tables | {"output": tables["output"][::-1]}
-    assert inspect_tables(shuffled, counts=counts, record=make_record()).alike["linear_cka"] < 0.5
-    assert inspect_tables({"tied": tables["input"]}, counts=counts, record=make_record()).alike == {}
+    assert inspect_matrices(shuffled, counts=counts, record=make_record()).alike["linear_cka"] < 0.5
+    assert inspect_matrices({"tied": tables["input"]}, counts=counts, record=make_record()).alike == {}
 
 
 def test_without_the_corpus_nothing_is_said_of_frequencies(tables, make_record):
-    found = inspect_tables(tables, counts=None, record=make_record(), remark="not here")
+    found = inspect_matrices(tables, counts=None, record=make_record(), remark="not here")
     assert found.num_untrained is None and found.remark == "not here"
-    assert found.tables["input"].norms == [] and found.tables["input"].num_rows == WORDS
+    assert found.matrices["input"].norms == [] and found.matrices["input"].num_rows == WORDS
 
 
 def test_one_column_or_one_row_is_refused(tables, counts, make_record):
     with pytest.raises(TiebenchError, match="57 trained rows of width 1"):
-        inspect_tables({"tied": tables["input"][:, :1]}, counts=counts, record=make_record())
+        inspect_matrices({"tied": tables["input"][:, :1]}, counts=counts, record=make_record())
     with pytest.raises(TiebenchError, match="1 trained rows"):
-        inspect_tables(tables, counts=(counts > 0) * (np.arange(WORDS) == 3), record=make_record())
+        inspect_matrices(tables, counts=(counts > 0) * (np.arange(WORDS) == 3), record=make_record())

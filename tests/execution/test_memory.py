@@ -7,13 +7,17 @@ import pytest
 from tiebench.execution.memory import RUNTIME_BYTES, estimate_memory, find_memory
 from tiebench.results.record import read_record
 
-RECORDS = sorted((Path(__file__).parents[2] / "results").glob("*/*/seed-1/record.json"))
+RECORDS = [
+    record
+    for file in sorted((Path(__file__).parents[2] / "results").glob("*/*/seed-1/record.json"))
+    # a process that makes one run after the other keeps the memory that earlier ones took
+    if "--jobs 1" not in (record := read_record(file.parent)).provenance.command
+]
 
 
-@pytest.mark.parametrize("file", RECORDS, ids=lambda file: "/".join(file.parts[-4:-2]))
-def test_published_records_peaked_near_it(file):
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: f"{record.experiment}/{record.arm}")
+def test_published_records_peaked_near_it(record):
     """Within a quarter: what the allocator keeps and what a checkpoint copies is not modelled."""
-    record = read_record(file.parent)
     found = estimate_memory(record.spec, num_parameters=record.parameters.total, vocabulary_size=record.vocabulary.size)
     assert 0.75 < found / record.usage.peak_memory_bytes < 1.25
 

@@ -49,7 +49,9 @@ def compute_plainly(
     kept = targets != IGNORED
     scores, targets = hidden[kept] @ weight.t(), targets[kept]
     nll = F.cross_entropy(scores if bias is None else scores + bias, targets, reduction="sum")
-    divergence = measure_similarity_divergence(scores, targets, table=input_weight, temperature=SETTINGS["temperature"])
+    divergence = measure_similarity_divergence(
+        scores, targets, matrix=input_weight, temperature=SETTINGS["temperature"]
+    )
     return SETTINGS["scale"] * (nll + SETTINGS["gamma"] * SETTINGS["temperature"] * divergence), nll
 
 

@@ -29,7 +29,7 @@ def test_both_ends_of_a_model_cost_what_their_products_cost(make_arm, tie, objec
         scores = F.linear(hidden, model.embedding.output_embedding)
         loss = F.cross_entropy(scores, targets)
         if isinstance(objective, AugmentedConfig):
-            loss = loss + measure_similarity_divergence(scores, targets, table=table, temperature=20.0)
+            loss = loss + measure_similarity_divergence(scores, targets, matrix=table, temperature=20.0)
         loss.backward()
     body = 3 * model.architecture.count_flops(CONTEXT)
     counted = count_flops_per_token(model, context=CONTEXT, objective=objective) - body

@@ -33,7 +33,7 @@ def draw_batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def spread_gradients(model: LanguageModel) -> list[torch.Tensor]:
-    """Every gradient by autograd, with the looked-up vectors and the output table as parameters of their own."""
+    """Every gradient by autograd, with the looked-up vectors and the output embedding as parameters of their own."""
     inputs, targets = draw_batch()
     looked_up = model.embedding.input_embedding.detach()[inputs].requires_grad_()
     table = model.embedding.output_embedding.detach().clone().requires_grad_()

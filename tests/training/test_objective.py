@@ -110,7 +110,7 @@ def test_no_penalty_where_none_was_asked_for(make_arm):
 
 def test_the_divergence_is_the_one_worked_out_by_hand():
     found = measure_similarity_divergence(
-        torch.tensor(SCORES), torch.tensor(TARGETS), table=torch.tensor(TABLE), temperature=TEMPERATURE
+        torch.tensor(SCORES), torch.tensor(TARGETS), matrix=torch.tensor(TABLE), temperature=TEMPERATURE
     )
     assert float(found) == pytest.approx(measure_by_hand(), rel=1e-5)
 
@@ -126,7 +126,7 @@ def test_swapped_arguments_would_be_seen():
 
 def test_no_gradient_flows_through_the_target():
     table, scores = torch.tensor(TABLE, requires_grad=True), torch.tensor(SCORES, requires_grad=True)
-    measure_similarity_divergence(scores, torch.tensor(TARGETS), table=table, temperature=TEMPERATURE).backward()
+    measure_similarity_divergence(scores, torch.tensor(TARGETS), matrix=table, temperature=TEMPERATURE).backward()
     assert table.grad is None
     wanted = [
         soften([sum(a * b for a, b in zip(row, TABLE[target], strict=True)) for row in TABLE]) for target in TARGETS
@@ -144,7 +144,7 @@ def test_the_augmented_loss_is_cross_entropy_plus_gamma_tau_divergence(tie, make
     loss, nats = compute_loss(model, hidden, targets, objective=objective, scale=0.5)
     scores = hidden.flatten(0, 1) @ model.embedding.output_embedding.t()  # the paper's distance knows no bias
     divergence = measure_similarity_divergence(
-        scores, targets.flatten(), table=model.embedding.input_embedding, temperature=3.0
+        scores, targets.flatten(), matrix=model.embedding.input_embedding, temperature=3.0
     )
     # six tokens, whose nats and divergence stand on scores, similarities and sums of probabilities
     limit = 6 * 2 * bound_error(WIDTH + VOCABULARY, size=20.0)

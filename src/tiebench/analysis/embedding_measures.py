@@ -1,4 +1,4 @@
-"""How alike two tables of word vectors are, and how well one agrees with human judgements of similarity.
+"""How alike two matrices of word vectors are, and how well one agrees with human judgements of similarity.
 
 Embeddings are `(words, width)`, float32 or float64; row i is the vector of word i in each.
 """
@@ -15,19 +15,19 @@ MIN_PAIRS = 3
 
 
 def correlate_ranks(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's rho between the vectors of all pairwise cosine distances of two tables (Press & Wolf 2017, Table 4).
+    """Spearman's rho between the vectors of all pairwise cosine distances of two matrices (Press & Wolf 2017, Table 4).
 
     Exact, over all `words * (words - 1) / 2` pairs: 10,000 words need under 3 GB.
     """
     return correlate_ranked(rank_distances(first), rank_distances(second))
 
 
-def rank_distances(table: np.ndarray) -> np.ndarray:
+def rank_distances(matrix: np.ndarray) -> np.ndarray:
     """Twice the rank of each pair's cosine distance, int32 `(pairs,)`; equal distances share their mean rank.
 
     Twice, because a mean rank may be half a number.
     """
-    distances = measure_distances(table)
+    distances = measure_distances(matrix)
     order = np.argsort(distances)
     distances = distances[order]
     starts = np.flatnonzero(np.concatenate(([True], distances[1:] != distances[:-1])))
@@ -38,9 +38,9 @@ def rank_distances(table: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def measure_distances(table: np.ndarray) -> np.ndarray:
+def measure_distances(matrix: np.ndarray) -> np.ndarray:
     """One minus the cosine of each pair of rows (i < j), float64 `(pairs,)`, row by row."""
-    unit = normalise_rows(table)
+    unit = normalise_rows(matrix)
     num_words = len(unit)
     distances = np.empty(num_words * (num_words - 1) // 2)
     filled = 0
@@ -71,27 +71,27 @@ def measure_aligned_cosine(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def measure_subspace_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """How far the spans of the columns of two tables are apart: 0 where they are one, 1 where they are orthogonal.
+    """How far the spans of the columns of two matrices are apart: 0 where they are one, 1 where they are orthogonal.
 
     d^2 = ||V - U U^T V||_F^2 / C with orthonormal bases U, V of the C columns (Inan et al. 2017, section 5.1).
     """
-    base, other = (np.linalg.qr(np.asarray(table, dtype=np.float64))[0] for table in (first, second))
+    base, other = (np.linalg.qr(np.asarray(matrix, dtype=np.float64))[0] for matrix in (first, second))
     rest = other - base @ (base.T @ other)
     return float(np.sqrt((rest**2).sum() / other.shape[1]))
 
 
 def expect_subspace_distance(*, num_words: int, width: int) -> float:
-    """That of two random tables: of a random direction a share of width / num_words lies in the span."""
+    """That of two random matrices: of a random direction a share of width / num_words lies in the span."""
     return float(np.sqrt(1 - width / num_words))
 
 
-def correlate_judgements(table: np.ndarray, *, words: dict[str, int], dataset: str) -> tuple[float, int]:
+def correlate_judgements(matrix: np.ndarray, *, words: dict[str, int], dataset: str) -> tuple[float, int]:
     """Spearman's rho between cosines and human scores, and the number of pairs of which both words have a row.
 
     `words` is word to row; `dataset` one of `WORD_PAIRS`. Raises TiebenchError without gensim, whose test data has
     the scores, or when fewer than `MIN_PAIRS` pairs are left.
     """
-    cosines, scores = judge_pairs(table, words=words, dataset=dataset)
+    cosines, scores = judge_pairs(matrix, words=words, dataset=dataset)
     return correlate_scores(cosines, scores), len(scores)
 
 
@@ -103,13 +103,13 @@ def correlate_scores(cosines: np.ndarray, scores: np.ndarray) -> float:
     return float(correlation.statistic)
 
 
-def judge_pairs(table: np.ndarray, *, words: dict[str, int], dataset: str) -> tuple[np.ndarray, np.ndarray]:
+def judge_pairs(matrix: np.ndarray, *, words: dict[str, int], dataset: str) -> tuple[np.ndarray, np.ndarray]:
     """Cosine and human score of each pair of which both words have a row, `(pairs,)` each. Raises as above."""
     pairs = [pair for pair in read_word_pairs(dataset) if pair[0] in words and pair[1] in words]
     if len(pairs) < MIN_PAIRS:
         raise TiebenchError(f"{dataset}: only {len(pairs)} pairs are in the vocabulary", "take a larger vocabulary")
-    left = normalise_rows(table[[words[first] for first, _, _ in pairs]])
-    right = normalise_rows(table[[words[second] for _, second, _ in pairs]])
+    left = normalise_rows(matrix[[words[first] for first, _, _ in pairs]])
+    right = normalise_rows(matrix[[words[second] for _, second, _ in pairs]])
     return (left * right).sum(axis=1), np.array([pair[2] for pair in pairs])
 
 
@@ -125,10 +125,10 @@ def read_word_pairs(dataset: str) -> list[tuple[str, str, float]]:
     return [(first.lower(), second.lower(), float(score)) for first, second, score in rows]
 
 
-def normalise_rows(table: np.ndarray) -> np.ndarray:
+def normalise_rows(matrix: np.ndarray) -> np.ndarray:
     """Each row at length one, float64. Raises TiebenchError for a row of zeros: it points nowhere."""
-    table = np.asarray(table, dtype=np.float64)
-    norms = np.linalg.norm(table, axis=1, keepdims=True)
+    matrix = np.asarray(matrix, dtype=np.float64)
+    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
     if not norms.all():
-        raise TiebenchError(f"row {int(np.argmin(norms))} of a table is zero, and has no direction", "train it longer")
-    return table / norms
+        raise TiebenchError(f"row {int(np.argmin(norms))} of a matrix is zero, and has no direction", "train it longer")
+    return matrix / norms

@@ -12,7 +12,7 @@ from pydantic import Field
 from tiebench.analysis.effective_rank import measure_effective_rank
 from tiebench.analysis.isotropy import measure_isoscore, measure_partition_ratio
 from tiebench.analysis.similarity import measure_linear_cka, measure_procrustes
-from tiebench.analysis.trained_tables import open_tables
+from tiebench.analysis.trained_matrices import open_matrices
 from tiebench.corpora.frequencies import count_entries, find_decades
 from tiebench.errors import TiebenchError
 from tiebench.execution.run_data import reload_data
@@ -30,7 +30,7 @@ class NormBin(Block):
     upper_quartile: float
 
 
-class TableInspection(Block):
+class MatrixInspection(Block):
     """One embedding without the rows that were never trained. `norms` are empty where frequencies are not known."""
 
     num_rows: int
@@ -54,30 +54,30 @@ class Inspection(Block):
     seed: int
     num_untrained: int | None
     remark: str
-    tables: dict[str, TableInspection]
+    matrices: dict[str, MatrixInspection]
     alike: dict[str, float]
 
 
 def inspect_run(folder: Path, *, data_dir: Path | None = None) -> Inspection:
     """Measure the embeddings of a finished run. Raises TiebenchError where it has no weights."""
     record = read_record(folder)
-    tables = open_tables(record, folder)
+    matrices = open_matrices(record, folder)
     counts, remark = _count_training(record, folder, data_dir=data_dir)
-    return inspect_tables(tables, counts=counts, record=record, remark=remark)
+    return inspect_matrices(matrices, counts=counts, record=record, remark=remark)
 
 
-def inspect_tables(
-    tables: dict[str, np.ndarray], *, counts: np.ndarray | None, record: Record, remark: str = ""
+def inspect_matrices(
+    matrices: dict[str, np.ndarray], *, counts: np.ndarray | None, record: Record, remark: str = ""
 ) -> Inspection:
-    """The same from tables `(vocabulary, width)` and the counts of their words in training, `(vocabulary,)`.
+    """The same from matrices `(vocabulary, width)` and the counts of their words in training, `(vocabulary,)`.
 
     Raises TiebenchError for fewer than two rows or columns: there is nothing to be alike or apart.
     """
     trained = None if counts is None else counts > 0
-    kept = {name: table if trained is None else table[trained] for name, table in tables.items()}
-    for name, table in kept.items():
-        if min(table.shape) < 2:
-            reason = f"the {name} embedding has {table.shape[0]} trained rows of width {table.shape[1]}"
+    kept = {name: matrix if trained is None else matrix[trained] for name, matrix in matrices.items()}
+    for name, matrix in kept.items():
+        if min(matrix.shape) < 2:
+            reason = f"the {name} embedding has {matrix.shape[0]} trained rows of width {matrix.shape[1]}"
             raise TiebenchError(reason, "inspect a run with two of each at least")
     decades = None if counts is None else find_decades(counts[counts > 0])
     alike = {}
@@ -90,25 +90,25 @@ def inspect_tables(
         seed=record.seed,
         num_untrained=None if trained is None else int((~trained).sum()),
         remark=remark,
-        tables={name: inspect_table(table, decades=decades) for name, table in kept.items()},
+        matrices={name: inspect_matrix(matrix, decades=decades) for name, matrix in kept.items()},
         alike=alike,
     )
 
 
-def inspect_table(table: np.ndarray, *, decades: np.ndarray | None) -> TableInspection:
+def inspect_matrix(matrix: np.ndarray, *, decades: np.ndarray | None) -> MatrixInspection:
     """One embedding `(rows, width)`; `decades` are those of the counts of its words, `(rows,)`."""
-    table = np.asarray(table, dtype=np.float64)
-    norms = np.linalg.norm(table, axis=1)
-    singular_values = np.linalg.svd(table, compute_uv=False)
+    matrix = np.asarray(matrix, dtype=np.float64)
+    norms = np.linalg.norm(matrix, axis=1)
+    singular_values = np.linalg.svd(matrix, compute_uv=False)
     bins = (
         [] if decades is None else [_describe_norms(int(each), norms[decades == each]) for each in np.unique(decades)]
     )
-    return TableInspection(
-        num_rows=len(table),
-        width=table.shape[1],
+    return MatrixInspection(
+        num_rows=len(matrix),
+        width=matrix.shape[1],
         mean_norm=float(norms.mean()),
-        partition_ratio=measure_partition_ratio(table),
-        isoscore=measure_isoscore(table),
+        partition_ratio=measure_partition_ratio(matrix),
+        isoscore=measure_isoscore(matrix),
         effective_rank=measure_effective_rank(singular_values),
         norms=bins,
         singular_values=singular_values.tolist(),

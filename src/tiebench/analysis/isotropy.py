@@ -3,27 +3,27 @@
 import numpy as np
 
 
-def measure_partition_ratio(table: np.ndarray) -> float:
+def measure_partition_ratio(matrix: np.ndarray) -> float:
     """min Z(c) / max Z(c) with Z(c) = sum_v exp(c v), over the unit eigenvectors c of V^T V: the isotropy of Mu &
     Viswanath (2018). An eigenvector has no sign, so that both are taken. `(rows, width)`; 1 is isotropic.
     """
-    table = np.asarray(table, dtype=np.float64)
-    _, directions = np.linalg.eigh(table.T @ table)
-    scores = table @ directions
+    matrix = np.asarray(matrix, dtype=np.float64)
+    _, directions = np.linalg.eigh(matrix.T @ matrix)
+    scores = matrix @ directions
     logs = np.concatenate([_sum_exponentials(scores), _sum_exponentials(-scores)])
     return float(np.exp(logs.min() - logs.max()))
 
 
-def measure_isoscore(table: np.ndarray) -> float:
+def measure_isoscore(matrix: np.ndarray) -> float:
     """IsoScore (Rudman et al. 2022, algorithm 1), of `(rows, width)` with at least two columns.
 
     The variances along the principal components, scaled to the length of a vector of ones, are compared with it; where
-    k of n directions have one variance and the others none, it is (k - 1) / (n - 1). Raises ValueError for a table
+    k of n directions have one variance and the others none, it is (k - 1) / (n - 1). Raises ValueError for a matrix
     without variance or with one column.
     """
-    table = np.asarray(table, dtype=np.float64)
-    width = table.shape[1]
-    variances = np.linalg.eigvalsh(np.atleast_2d(np.cov(table, rowvar=False)))
+    matrix = np.asarray(matrix, dtype=np.float64)
+    width = matrix.shape[1]
+    variances = np.linalg.eigvalsh(np.atleast_2d(np.cov(matrix, rowvar=False)))
     length = np.linalg.norm(variances)
     if width < 2 or not length:
         raise ValueError("IsoScore needs rows that vary, and two columns")

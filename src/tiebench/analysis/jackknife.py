@@ -1,4 +1,4 @@
-"""How sure a figure of tables is with other words in them: the delete-a-group jackknife (Quenouille 1956; Tukey 1958).
+"""How sure a figure of embeddings is with other words in them: the delete-a-group jackknife (Tukey 1958).
 
 Words are dealt to groups, the figure is found again without each group, and
 
@@ -22,7 +22,7 @@ def measure_error(without: np.ndarray) -> float:
 
 def deal_groups(num_items: int) -> np.ndarray:
     """Which of `NUM_GROUPS` groups (fewer where there are fewer items) each item is in, `(items,)`, of sizes that
-    differ by one at most; the same deal at every call, so that figures of several tables leave out the same words."""
+    differ by one at most; the same deal at every call, so that figures of several matrices leave out the same words."""
     return np.random.default_rng(0).permutation(num_items) % min(NUM_GROUPS, num_items)
 
 

@@ -1,4 +1,4 @@
-"""What claims ask of trained tables: measured once where the weights are, then kept beside the runs."""
+"""What claims ask of trained matrices: measured once where the weights are, then kept beside the runs."""
 
 from collections.abc import Callable, Iterator
 from itertools import combinations
@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 def complete_measurements(
     papers: list[PaperClaims], *, evidence: Evidence, only: list[str], say: Say, train: bool, data_dir: Path | None
 ) -> None:
-    """Measure what the chosen claims ask of tables, wherever both arms of a seed have weights; skip what is known.
+    """Measure what the chosen claims ask of matrices, wherever both arms of a seed have weights; skip what is known.
 
     `train` also runs the studies, which have a training of their own.
     """
@@ -52,24 +52,26 @@ def read_embeddings(untied: Record, tied: Record, *, store: Store) -> Embeddings
     if apart.input_embedding is apart.output_embedding:
         hint = "name the untied arm first in the claim's 'arms'"
         raise TiebenchError(f"{untied.experiment}/{untied.arm} is tied", hint)
-    tables = dict(zip(EMBEDDINGS, (apart.input_embedding, apart.output_embedding, shared.input_embedding), strict=True))
-    return {name: table.detach().numpy() for name, table in tables.items()}
+    matrices = dict(
+        zip(EMBEDDINGS, (apart.input_embedding, apart.output_embedding, shared.input_embedding), strict=True)
+    )
+    return {name: matrix.detach().numpy() for name, matrix in matrices.items()}
 
 
 def measure_embeddings(
-    measure: str, tables: Embeddings, *, words: dict[str, int]
+    measure: str, matrices: Embeddings, *, words: dict[str, int]
 ) -> Iterator[tuple[str, float, dict[str, int | float | str]]]:
     """What of, how much, and what it rests on: words or pairs, and the standard errors that other ones would give, of
     the figure and of its difference from each other figure (`name_sampling_error`)."""
     from tiebench.analysis import embedding_measures as measures
     from tiebench.analysis.jackknife import leave_out_items, leave_out_words, measure_error
 
-    num_words = len(tables["in"])
+    num_words = len(matrices["in"])
     values: dict[str, float] = {}
     without: dict[str, np.ndarray] = {}
     facts: dict[str, dict[str, int | float | str]] = {}
     if measure == "rank correlation":
-        ranks = {name: measures.rank_distances(table) for name, table in tables.items()}
+        ranks = {name: measures.rank_distances(matrix) for name, matrix in matrices.items()}
         for first, second in combinations(EMBEDDINGS, 2):
             of = f"{first}-{second}"
             values[of] = measures.correlate_ranked(ranks[first], ranks[second])
@@ -77,7 +79,7 @@ def measure_embeddings(
             facts[of] = {"num_pairs": len(ranks[first])}
     elif measure == "aligned cosine":
         for first, second in combinations(EMBEDDINGS, 2):
-            of, (left, right) = f"{first}-{second}", (tables[first], tables[second])
+            of, (left, right) = f"{first}-{second}", (matrices[first], matrices[second])
             values[of] = measures.measure_aligned_cosine(left, right)
             without[of] = leave_out_items(
                 lambda kept, left=left, right=right: measures.measure_aligned_cosine(left[kept], right[kept]),
@@ -85,8 +87,8 @@ def measure_embeddings(
             )
             facts[of] = {"num_words": num_words, "chance": measures.measure_aligned_cosine(left, _shuffle(right))}
     else:
-        for name, table in tables.items():
-            cosines, scores = measures.judge_pairs(table, words=words, dataset=measure)
+        for name, matrix in matrices.items():
+            cosines, scores = measures.judge_pairs(matrix, words=words, dataset=measure)
             values[name] = measures.correlate_scores(cosines, scores)
             without[name] = leave_out_items(
                 lambda kept, cosines=cosines, scores=scores: measures.correlate_scores(cosines[kept], scores[kept]),
@@ -101,11 +103,11 @@ def measure_embeddings(
         yield of, value, facts[of] | errors
 
 
-def _shuffle(table: "np.ndarray") -> "np.ndarray":
+def _shuffle(matrix: "np.ndarray") -> "np.ndarray":
     """The rows in a random order, so that words no longer correspond: what is found then is chance."""
     import numpy as np
 
-    return np.random.default_rng(0).permutation(table)
+    return np.random.default_rng(0).permutation(matrix)
 
 
 def _find_pairs(claim: Claim, evidence: Evidence) -> list[tuple[Record, Record]]:
@@ -130,10 +132,10 @@ def _measure_pair(claim: Claim, untied: Record, tied: Record, *, store: Store, s
 
     say(f"{untied.experiment} seed {untied.seed}: measuring {claim.measure}")
     started = environment.utc_now()
-    tables = read_embeddings(untied, tied, store=store)
+    matrices = read_embeddings(untied, tied, store=store)
     runs = {record.arm: identify_run(record) for record in (untied, tied)}
     try:
-        found = list(measure_embeddings(claim.measure, tables, words=_read_words(store.folder_of(untied))))
+        found = list(measure_embeddings(claim.measure, matrices, words=_read_words(store.folder_of(untied))))
     except TiebenchError as error:
         say(f"{claim.measure} is not measured: {error.message}" + (f" ({error.hint})" if error.hint else ""))
         return

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tiebench.analysis.trained_tables import open_tables
+from tiebench.analysis.trained_matrices import open_matrices
 from tiebench.corpora.vocabulary import Vocabulary, load_vocabulary
 from tiebench.errors import UsageError
 from tiebench.experiment.block import Block
@@ -35,29 +35,29 @@ def list_neighbours(folder: Path, words: Sequence[str], *, num_neighbours: int) 
     record = read_record(folder)
     vocabulary = load_vocabulary(folder / VOCABULARY_FILE, identity=record.vocabulary.identity)
     rows = [find_row(vocabulary, word) for word in words]
-    tables = open_tables(record, folder)
+    matrices = open_matrices(record, folder)
     found = []
     for row in dict.fromkeys(rows):
         nearest = {
             name: [
                 Neighbour(token=vocabulary.token(other), cosine=cosine)
-                for other, cosine in find_nearest_rows(table, row=row, num_rows=num_neighbours)
+                for other, cosine in find_nearest_rows(matrix, row=row, num_rows=num_neighbours)
             ]
-            for name, table in tables.items()
+            for name, matrix in matrices.items()
         }
         found.append(WordNeighbours(word=vocabulary.token(row), nearest=nearest))
     return found
 
 
-def find_nearest_rows(table: np.ndarray, *, row: int, num_rows: int) -> list[tuple[int, float]]:
+def find_nearest_rows(matrix: np.ndarray, *, row: int, num_rows: int) -> list[tuple[int, float]]:
     """The rows with the highest cosine to `row`, itself left out, and these cosines; of equal ones the lower row first.
 
     A row of zeros points nowhere: its cosines are 0.
     """
-    table = np.asarray(table, dtype=np.float64)
-    norms = np.linalg.norm(table, axis=1)
+    matrix = np.asarray(matrix, dtype=np.float64)
+    norms = np.linalg.norm(matrix, axis=1)
     scale = norms * norms[row]
-    cosines = np.divide(table @ table[row], scale, out=np.zeros(len(table)), where=scale > 0)
+    cosines = np.divide(matrix @ matrix[row], scale, out=np.zeros(len(matrix)), where=scale > 0)
     order = [int(other) for other in np.argsort(-cosines, kind="stable") if other != row]
     return [(other, float(cosines[other])) for other in order[:num_rows]]
 

@@ -61,23 +61,23 @@ def quantise_run(
     model = open_model(record, folder)
     stream = reload_data(record, folder, data_dir=data_dir).streams["valid"]
     parts = list_roundings(model)
-    everything = list({id(table): table for tables in parts.values() for table in tables}.values())
-    trained = [table.clone() for table in everything]
+    everything = list({id(matrix): matrix for matrices in parts.values() for matrix in matrices}.values())
+    trained = [matrix.clone() for matrix in everything]
     cases = [("none", None), *((name, number) for number in bits for name in parts)]
     scores: list[QuantisedScore] = []
     before = np.zeros(0)
     for place, (name, number) in enumerate(cases, start=1):
         rounded = [] if number is None else parts[name]
         say(f"[{place}/{len(cases)}] {record.arm} seed {record.seed}: {name}, {number or 32} bits")
-        for table in rounded:
-            table.copy_(round_rows(table, bits=number or 0))
+        for matrix in rounded:
+            matrix.copy_(round_rows(matrix, bits=number or 0))
         token_nll = _score(model, stream, record=record)
-        for table, kept in zip(everything, trained, strict=True):
-            table.copy_(kept)
+        for matrix, kept in zip(everything, trained, strict=True):
+            matrix.copy_(kept)
         before = token_nll if number is None else before
         num_bytes = sum(
-            count_stored_bytes(table, bits=number if any(table is each for each in rounded) else None)
-            for table in everything
+            count_stored_bytes(matrix, bits=number if any(matrix is each for each in rounded) else None)
+            for matrix in everything
         )
         scores.append(_describe_rounding(record, name, number, num_bytes=num_bytes, token_nll=token_nll, before=before))
     return scores
@@ -89,21 +89,21 @@ def list_roundings(model: LanguageModel) -> dict[str, list[Tensor]]:
     return {"tied": [first]} if first is second else {"input": [first], "output": [second], "both": [first, second]}
 
 
-def round_rows(table: Tensor, *, bits: int) -> Tensor:
+def round_rows(matrix: Tensor, *, bits: int) -> Tensor:
     """Each row on a grid of its own, symmetric around zero: `2**(bits - 1) - 1` steps up to its largest value by size.
 
     `(rows, width)` to the same shape. A row of zeros stays one. Raises ValueError for fewer than two bits.
     """
     if bits < 2:
         raise ValueError(f"a symmetric grid needs two bits, found {bits}")
-    scale = table.abs().amax(dim=1, keepdim=True) / (2 ** (bits - 1) - 1)
-    steps = torch.where(scale > 0, table / scale, torch.zeros_like(table)).round()
+    scale = matrix.abs().amax(dim=1, keepdim=True) / (2 ** (bits - 1) - 1)
+    steps = torch.where(scale > 0, matrix / scale, torch.zeros_like(matrix)).round()
     return steps * scale
 
 
-def count_stored_bytes(table: Tensor, *, bits: int | None) -> int:
+def count_stored_bytes(matrix: Tensor, *, bits: int | None) -> int:
     """What a matrix `(rows, width)` takes: float32 for `bits` None, else rows of packed values and their scales."""
-    num_rows, width = table.shape
+    num_rows, width = matrix.shape
     if bits is None:
         return 4 * num_rows * width
     return num_rows * (-(-width * bits // 8) + SCALE_BYTES)

@@ -14,15 +14,15 @@ def measure_linear_cka(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def measure_procrustes(first: np.ndarray, second: np.ndarray) -> float:
-    """What is left of one table once the other is centred, scaled and turned onto it, as a share of it (Schoenemann
-    1966; Gower 1975): 1 - ||Y^T X||_*^2 for centred tables of Frobenius norm one. 0 is a turned, shifted or scaled
+    """What is left of one matrix once the other is centred, scaled and turned onto it, as a share of it (Schoenemann
+    1966; Gower 1975): 1 - ||Y^T X||_*^2 for centred matrices of Frobenius norm one. 0 is a turned, shifted or scaled
     copy, reflections included; 1 shares nothing. As `scipy.spatial.procrustes`, which returns it as its disparity.
     """
-    first, second = (_centre(table) / np.linalg.norm(_centre(table)) for table in (first, second))
+    first, second = (_centre(matrix) / np.linalg.norm(_centre(matrix)) for matrix in (first, second))
     nuclear = np.linalg.svd(second.T @ first, compute_uv=False).sum()
     return float(max(0.0, 1 - nuclear**2))
 
 
-def _centre(table: np.ndarray) -> np.ndarray:
-    table = np.asarray(table, dtype=np.float64)
-    return table - table.mean(axis=0)
+def _centre(matrix: np.ndarray) -> np.ndarray:
+    matrix = np.asarray(matrix, dtype=np.float64)
+    return matrix - matrix.mean(axis=0)

@@ -1,11 +1,11 @@
-"""Does the augmented loss pull the output table into the span of the input table? (Inan et al. 2017, Figure 1.)
+"""Does the augmented loss pull the output embedding into the span of the input embedding? (Inan et al. 2017, Figure 1.)
 
 A small LSTM reads 20,000 contiguous words of Penn Treebank without any regularisation and minimises
 
     beta * J_aug * tau^2 * |V| + (1 - beta) * J
 
-with the rows of the input table kept at length one. What the paper leaves open is fixed here and never tuned: the
-vocabulary is that of the excerpt, both tables are learned, the optimizer is Adam, and there are 120 passes, by when the
+with the rows of the input embedding kept at length one. What the paper leaves open is fixed here and never tuned: the
+vocabulary is that of the excerpt, both are learned, the optimizer is Adam, and there are 120 passes, by when the
 training loss at beta = 1 has levelled off.
 """
 
@@ -58,11 +58,13 @@ def run_study(
     ids = load_data(run, data_dir=data_dir).streams["train"].ids[: study.num_tokens + 1]
     tokens = torch.from_numpy(np.unique(np.asarray(ids), return_inverse=True)[1].astype(np.int64))
     model = train_model(tokens, run=run, beta=beta, study=study)
-    tables = [table.detach().numpy() for table in (model.embedding.input_embedding, model.embedding.output_embedding)]
-    facts: dict[str, int | float | str] = {"num_tokens": study.num_tokens, "num_words": len(tables[0])}
-    chance = expect_subspace_distance(num_words=len(tables[0]), width=study.width)
+    matrices = [
+        matrix.detach().numpy() for matrix in (model.embedding.input_embedding, model.embedding.output_embedding)
+    ]
+    facts: dict[str, int | float | str] = {"num_tokens": study.num_tokens, "num_words": len(matrices[0])}
+    chance = expect_subspace_distance(num_words=len(matrices[0]), width=study.width)
     facts |= {"num_passes": study.num_passes, "chance": chance}
-    value = measure_subspace_distance(*tables)
+    value = measure_subspace_distance(*matrices)
     place = environment.choose_device("cpu")
     made = environment.describe_provenance(started=started, device=place)
     return Measurement(measure=measure, of=subject, seed=seed, value=value, facts=facts, provenance=made)
@@ -127,15 +129,15 @@ def mix_losses(
 ) -> torch.Tensor:
     """beta * J_aug * tau^2 * |V| + (1 - beta) * J, a mean over tokens (Inan et al. 2017, section 5.1); a scalar."""
     scores, targets = model.embedding.logits(hidden).flatten(0, -2), targets.flatten()
-    table = model.embedding.input_embedding
-    divergence = measure_similarity_divergence(scores, targets, table=table, temperature=temperature) / len(targets)
-    return beta * divergence * temperature**2 * len(table) + (1 - beta) * F.cross_entropy(scores, targets)
+    matrix = model.embedding.input_embedding
+    divergence = measure_similarity_divergence(scores, targets, matrix=matrix, temperature=temperature) / len(targets)
+    return beta * divergence * temperature**2 * len(matrix) + (1 - beta) * F.cross_entropy(scores, targets)
 
 
 @torch.no_grad()
 def _keep_on_sphere(model: LanguageModel) -> None:
-    table = model.embedding.input_embedding
-    table.copy_(F.normalize(table, dim=1))
+    matrix = model.embedding.input_embedding
+    matrix.copy_(F.normalize(matrix, dim=1))
 
 
 def count_study(subject: str, *, seed: int) -> CostEstimate:

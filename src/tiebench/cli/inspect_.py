@@ -37,16 +37,16 @@ def inspect_embeddings(
         print_json(found.model_dump(mode="json"))
     else:
         print_table(_measures_table(found))
-        if any(table.norms for table in found.tables.values()):
+        if any(matrix.norms for matrix in found.matrices.values()):
             print_table(_norms_table(found))
     if plot is not None:
         from tiebench.reporting.embedding_plot import plot_embeddings
 
         norms = {
-            name: [(part.decade, part.mean, part.lower_quartile, part.upper_quartile) for part in table.norms]
-            for name, table in found.tables.items()
+            name: [(part.decade, part.mean, part.lower_quartile, part.upper_quartile) for part in matrix.norms]
+            for name, matrix in found.matrices.items()
         }
-        spectra = {name: table.singular_values for name, table in found.tables.items()}
+        spectra = {name: matrix.singular_values for name, matrix in found.matrices.items()}
         title = f"{found.experiment}/{found.arm} seed {found.seed}"
         print_note(f"drew {plot_embeddings(norms, spectra, file=plot, title=title)}")
 
@@ -66,14 +66,14 @@ def _measures_table(found: "Inspection") -> "Table":
     rows = tuple(
         (
             name,
-            table.num_rows,
-            table.mean_norm,
-            table.partition_ratio,
-            table.isoscore,
-            table.effective_rank,
-            table.width,
+            matrix.num_rows,
+            matrix.mean_norm,
+            matrix.partition_ratio,
+            matrix.isoscore,
+            matrix.effective_rank,
+            matrix.width,
         )
-        for name, table in found.tables.items()
+        for name, matrix in found.matrices.items()
     )
     title = f"{found.experiment}/{found.arm} seed {found.seed}: trained embeddings"
     return Table(title, columns, rows, caption=MEANINGS, notes=tuple(_describe_rest(found)))
@@ -87,9 +87,9 @@ def _norms_table(found: "Inspection") -> "Table":
     columns = [
         Column("in training"),
         Column("words", "count"),
-        *(Column(f"{name} norm", "number") for name in found.tables),
+        *(Column(f"{name} norm", "number") for name in found.matrices),
     ]
-    norms = zip(*(table.norms for table in found.tables.values()), strict=True)
+    norms = zip(*(matrix.norms for matrix in found.matrices.values()), strict=True)
     rows = [(name_decade(same[0].decade), same[0].num_rows, *(part.mean for part in same)) for same in norms]
     return Table("mean norm of a row by how often its word stands in the training text", tuple(columns), tuple(rows))
 

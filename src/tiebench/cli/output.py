@@ -49,19 +49,16 @@ def print_comparisons(
         print_table(stack_comparisons(comparisons), format=format)
     else:
         for comparison in comparisons:
-            table, answers = comparison_table(comparison), list_answers(comparison)
-            is_screen = format == "text"
-            print_table(replace(table, notes=table.notes[: -len(answers)]) if is_screen else table, format=format)
-            lines = draw_intervals(comparison, width=find_width()) if is_screen else []
-            if lines:
-                print_line("\n".join([*lines, ""]))
-            further = [frequency_table(comparison), price_table(comparison) if has_prices(comparison) else None]
-            for other in further if format != "csv" else ():  # which has one heading
-                if other is not None:
-                    print_table(other, format=format)
-                    typer.echo()
-            if is_screen:
-                print_line("\n".join(textwrap.fill(answer, find_width()) for answer in answers))
+            table, further, drawn, answers = comparison_table(comparison), [], "", ""
+            if format != "csv":  # which has one heading
+                further = [frequency_table(comparison), price_table(comparison) if has_prices(comparison) else None]
+            if format == "text":
+                said = list_answers(comparison)
+                table = replace(table, notes=table.notes[: -len(said)])
+                drawn = escape("\n".join(draw_intervals(comparison, width=find_width())))
+                answers = "\n".join(textwrap.fill(escape(answer), find_width()) for answer in said)
+            tables = [render(each, format=format) for each in (table, *further) if each is not None]
+            typer.echo("\n\n".join(part.rstrip("\n") for part in (tables[0], drawn, *tables[1:], answers) if part))
     if plot is not None:
         from tiebench.reporting.plots import plot_curves
 
@@ -128,10 +125,15 @@ def print_counts(counts: Sequence["ArmCount"], *, title: str, caption: str, to_s
 
 
 def print_table(table: Any, *, format: str = "text", to_stderr: bool = False) -> None:
+    typer.echo(render(table, format=format, to_stderr=to_stderr), err=to_stderr)
+
+
+def render(table: Any, *, format: str = "text", to_stderr: bool = False) -> str:
+    """A table as it is to stand on this terminal, or in a format for programs and papers."""
     from tiebench.reporting.render import render_table
 
     colour = (sys.stderr if to_stderr else sys.stdout).isatty()
-    typer.echo(render_table(table, format=format, width=find_width(), colour=colour), err=to_stderr)
+    return render_table(table, format=format, width=find_width(), colour=colour)
 
 
 def print_line(text: str, *, to_stderr: bool = False, indent: int | None = None) -> None:

@@ -198,7 +198,7 @@ def list_warnings(state: TrainState, *, vocabulary_size: int) -> list[str]:
         return []
     return [
         f"the first loss was {first:.1f} nats, where guessing gives {uniform:.1f}: "
-        "the output table probably starts too large (embedding.init, embedding.output_scale)"
+        "the output embedding probably starts too large (embedding.init, embedding.output_scale)"
     ]
 
 

@@ -1,6 +1,6 @@
 """Named random generators: at one seed, what two arms share is drawn from equal generators.
 
-With one global generator, an untied output table would silently change the body's initial weights.
+With one global generator, an untied output embedding would silently change the body's initial weights.
 """
 
 import hashlib

@@ -130,7 +130,7 @@ def _add_experiment(page: _Page, name: str, records: Sequence[Record], *, store:
         parts = _tell_comparison(page, arms, comparison)
         charts = [_draw_seeds(arms, comparison), *charts, _draw_parameters(comparison)]
         charts += _tell_frequency(page, comparison)
-    charts += _draw_trials(store.root / name)
+    charts += _chart_trials(store.root / name)
     runs = page.table(replace(runs_table(records), title=f"{name}: runs by arm", num_keys=2))
     parts += [
         *charts,
@@ -166,7 +166,7 @@ def _draw_seeds(arms: Arms, comparison: Comparison) -> str:
     return build_figure(chart, title="Every seed", caption=caption) if chart else ""
 
 
-def _draw_trials(folder: Path) -> list[str]:
+def _chart_trials(folder: Path) -> list[str]:
     """What was tried for each arm before its runs, a chart for each value that was tuned."""
     result = read_tuning(folder)
     if result is None:

@@ -71,7 +71,7 @@ def read_weights(
     """Load the best weights into a model.
 
     Raises TiebenchError, with `hint` as the way out, when they are missing, damaged, not the ones with this SHA-256 or
-    of this run, or those of a model with other tables (another tie, say).
+    of this run, or those of a model with other embeddings (another tie, say).
     """
     file = folder / WEIGHTS_FILE
     hint = hint or "train the run again with --force"

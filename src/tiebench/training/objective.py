@@ -44,14 +44,14 @@ def compute_penalty(model: LanguageModel, training: schema.TrainingConfig) -> Te
     return penalty / training.window
 
 
-def measure_similarity_divergence(scores: Tensor, targets: Tensor, *, table: Tensor, temperature: float) -> Tensor:
+def measure_similarity_divergence(scores: Tensor, targets: Tensor, *, matrix: Tensor, temperature: float) -> Tensor:
     """KL(y~ || y^) summed over the tokens, in nats; a scalar.
 
     y^ is the softmax of the scores `(tokens, vocabulary)` over the temperature, without output bias. y~ is the
-    softmax of the similarities between the target's embedding and every other one, `table @ table[target]`, over
+    softmax of the similarities between the target's embedding and every other one, `matrix @ matrix[target]`, over
     the temperature: a target distribution, through which no gradient flows (Inan et al. 2017, equations 3.2 to 3.4).
     """
     predicted = F.log_softmax(scores / temperature, dim=-1)
     with torch.no_grad():
-        similar = F.log_softmax(table[targets] @ table.t() / temperature, dim=-1)
+        similar = F.log_softmax(matrix[targets] @ matrix.t() / temperature, dim=-1)
     return F.kl_div(predicted, similar, reduction="sum", log_target=True)

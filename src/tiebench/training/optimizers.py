@@ -4,9 +4,9 @@ Every parameter has a role (`input`, `output`, `shared`, `body`, `bias`), and a 
 decay and betas of its own. `step` is given the configured learning rate as the schedule scaled it; a role's own is
 scaled alike.
 
-The gradient of an untied input table is zero but for the rows that were looked up. Plain SGD leaves the other rows
+The gradient of an untied input embedding is zero but for the rows that were looked up. Plain SGD leaves the other rows
 where they are, so on a CPU it takes that gradient as a sparse tensor; the result is the same to the bit, and two
-passes over the table are saved. Momentum, weight decay and Adam move every row and take it dense; so does a GPU,
+passes over the matrix are saved. Momentum, weight decay and Adam move every row and take it dense; so does a GPU,
 which would have to tell the host how many rows there are.
 """
 
@@ -36,15 +36,15 @@ class Setting:
 def build_optimizer(model: LanguageModel, options: schema.OptimizerConfig) -> "Optimizer":
     """The optimizer of a model; also settles which gradient its embedding's lookup produces.
 
-    Raises UsageError where `clip_lookups` has no table of parameters to look at.
+    Raises UsageError where `clip_lookups` has no embedding of parameters to look at.
     """
     classes = {"sgd": SGD, "adamw": AdamW, "muon": Muon}
     optimizer = classes[options.type](model, options)
-    shares_table = model.embedding.input_embedding is model.embedding.output_embedding
-    table = model.embedding.input_embedding  # where it is computed, autograd has no use for a sparse gradient
-    moves_rows_only = isinstance(optimizer, SGD) and optimizer.moves_rows_only(table)
-    model.embedding.sparse_lookup = (moves_rows_only or shares_table) and table.is_leaf and table.device.type != "cuda"
-    if options.clip_lookups and not table.is_leaf:
+    is_shared = model.embedding.input_embedding is model.embedding.output_embedding
+    matrix = model.embedding.input_embedding  # where it is computed, autograd has no use for a sparse gradient
+    moves_rows_only = isinstance(optimizer, SGD) and optimizer.moves_rows_only(matrix)
+    model.embedding.sparse_lookup = (moves_rows_only or is_shared) and matrix.is_leaf and matrix.device.type != "cuda"
+    if options.clip_lookups and not matrix.is_leaf:
         raise UsageError(
             "training.optimizer.clip_lookups: the input embedding of this tie is computed, so no rows of it are summed",
             "remove training.optimizer.clip_lookups",
@@ -58,8 +58,8 @@ def list_roles(model: LanguageModel) -> list[str]:
     roles = []
     for name, parameter in model.named_parameters():
         part, _, local = name.partition(".")
-        table = model.embedding.roles.get(local) if part == "embedding" else None
-        roles.append("bias" if parameter.ndim < 2 else table or "body")
+        matrix = model.embedding.roles.get(local) if part == "embedding" else None
+        roles.append("bias" if parameter.ndim < 2 else matrix or "body")
     return roles
 
 
@@ -90,13 +90,13 @@ class Optimizer(ABC):
 
     def measure_gradient(self, grads: list[Tensor]) -> Tensor:
         """The norm of the gradients, as `clip_lookups` asks for it; a scalar."""
-        table = self.embedding.input_embedding.grad
-        if not self.embedding.lookups or table is None:
+        matrix = self.embedding.input_embedding.grad
+        if not self.embedding.lookups or matrix is None:
             return measure_norm(grads)
         tokens, rows = (torch.cat(parts) for parts in zip(*self.embedding.lookups, strict=True))
         others = [parameter.grad for parameter in self.parameters if parameter is not self.embedding.input_embedding]
         return measure_norm(
-            [*(grad for grad in others if grad is not None), rows, *_subtract_lookups(rows, table, tokens)]
+            [*(grad for grad in others if grad is not None), rows, *_subtract_lookups(rows, matrix, tokens)]
         )
 
     def clip(self, grads: list[Tensor]) -> Tensor:
@@ -118,10 +118,10 @@ class SGD(Optimizer):
         self.settings = [choose_setting(role, options, decay=options.weight_decay) for role in list_roles(model)]
         self.momenta: list[Tensor | None] = [None] * len(self.parameters)
 
-    def moves_rows_only(self, table: Tensor) -> bool:
-        """Whether rows of the table without a gradient stay where they are."""
+    def moves_rows_only(self, matrix: Tensor) -> bool:
+        """Whether rows of the embedding without a gradient stay where they are."""
         pairs = zip(self.parameters, self.settings, strict=True)
-        decays = any(setting.weight_decay for parameter, setting in pairs if parameter is table)
+        decays = any(setting.weight_decay for parameter, setting in pairs if parameter is matrix)
         return not (self.momentum or decays)
 
     @torch.no_grad()
@@ -160,7 +160,7 @@ class SGD(Optimizer):
 
 
 class AdamW(Optimizer):
-    """torch's fused AdamW; matrices and tables decay, vectors (biases, norms) do not unless their role says so."""
+    """torch's fused AdamW; matrices and embeddings decay, vectors (biases, norms) do not unless their role says so."""
 
     def __init__(self, model: LanguageModel, options: schema.AdamWConfig) -> None:
         super().__init__(model)
@@ -265,19 +265,19 @@ def choose_setting(
 
 
 def find_matrices(model: LanguageModel) -> set[int]:
-    """By identity, the matrices that multiply hidden vectors: not tables that are looked up, nor vectors."""
+    """By identity, the matrices that multiply hidden vectors: not embeddings that are looked up, nor vectors."""
     modules = [module for module in model.modules() if isinstance(module, nn.Linear | nn.LSTM)]
     return {id(parameter) for module in modules for parameter in module.parameters() if parameter.ndim == 2}
 
 
-def _subtract_lookups(rows: Tensor, table: Tensor, tokens: Tensor) -> list[Tensor]:
-    """What a table's gradient has beside `rows` `(places, width)`, the gradients of looked-up `tokens` `(places,)`.
+def _subtract_lookups(rows: Tensor, matrix: Tensor, tokens: Tensor) -> list[Tensor]:
+    """What a matrix's gradient has beside `rows` `(places, width)`, the gradients of looked-up `tokens` `(places,)`.
 
     Nothing where it is sparse: then the lookups are all that asked for it.
     """
-    if table.is_sparse:
+    if matrix.is_sparse:
         return []
-    return [table.index_add(0, tokens, rows.to(table.dtype), alpha=-1.0)]
+    return [matrix.index_add(0, tokens, rows.to(matrix.dtype), alpha=-1.0)]
 
 
 def measure_norm(grads: list[Tensor]) -> Tensor:

@@ -4,7 +4,7 @@
 
 A token embedding knows nothing of what lies between its ends. Everything that is usually confounded with tying (width
 of the embedding, scales, biases, projection, initialisation) is a switch of this class and works with every tie; a tie
-is a subclass that says which tables exist. *Tied means that one parameter exists*: there is no second name for it.
+is a subclass that says which matrices exist. *Tied means that one parameter exists*: there is no second name for it.
 """
 
 from abc import ABC, abstractmethod
@@ -28,9 +28,9 @@ OpenGenerator = Callable[[str], torch.Generator]
 
 
 class TokenEmbedding(nn.Module, ABC):
-    """The tables of a language model and what surrounds them.
+    """The embeddings of a language model and what surrounds them.
 
-    `vocabulary_size` ids; `width` is that of the architecture's vectors. The tables have the width `config.width`,
+    `vocabulary_size` ids; `width` is that of the architecture's vectors. The matrices have the width `config.width`,
     by default the same; where they differ, a linear map without bias leads in, and a projection leads out.
     `sparse_lookup` makes the gradient of the input lookup a sparse tensor; the optimizer must be able to read it.
     Where `lookups` is a list, each training step appends (tokens, gradients of their looked-up vectors) to it.
@@ -58,21 +58,21 @@ class TokenEmbedding(nn.Module, ABC):
 
     @abstractmethod
     def make_embeddings(self) -> None:
-        """Create the table parameters, each `(vocabulary, table width)` from `self.new_embedding()`."""
+        """Create the parameters, each `(vocabulary, embedding width)` from `self.new_embedding()`."""
 
     @property
     @abstractmethod
     def input_embedding(self) -> Tensor:
-        """`(vocabulary, table width)`: row i is the vector of token i."""
+        """`(vocabulary, embedding width)`: row i is the vector of token i."""
 
     @property
     @abstractmethod
     def output_embedding(self) -> Tensor:
-        """`(vocabulary, table width)`: row i scores token i."""
+        """`(vocabulary, embedding width)`: row i scores token i."""
 
     @abstractmethod
     def initialise_embeddings(self, open_generator: OpenGenerator) -> None:
-        """Fill the tables; the table that embeds takes the generator "embedding/input" under every tie."""
+        """Fill the embeddings; the one that embeds takes the generator "embedding/input" under every tie."""
 
     def new_embedding(self) -> nn.Parameter:
         return nn.Parameter(torch.empty(self.vocabulary_size, self.embedding_width))
@@ -133,7 +133,7 @@ class TokenEmbedding(nn.Module, ABC):
         self.lookups.append((tokens.flatten(), gradients.flatten(0, -2)))
 
     def project_hidden(self, hidden: Tensor) -> Tensor:
-        """Hidden vectors `(..., width)` as the output table meets them `(..., table width)`.
+        """Hidden vectors `(..., width)` as the output embedding meets them `(..., embedding width)`.
 
         Under autocast in its precision, because what follows writes its products into buffers, which autocast does not
         see; a transformer's last norm leaves float32.
