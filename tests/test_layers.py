@@ -12,6 +12,7 @@ SOURCES = Path(__file__).parents[1] / "src" / "tiebench"
 ORDER = [
     "errors",
     "files",
+    "locks",
     "experiment",
     "corpora",
     "results",
@@ -40,7 +41,18 @@ STRANGERS = [
     ("reporting", "execution"),
     ("reporting", "analysis"),
 ]
-TORCH_FREE = ["errors", "files", "experiment", "corpora", "results", "comparison", "claims", "reporting", "api"]
+TORCH_FREE = [
+    "errors",
+    "files",
+    "locks",
+    "experiment",
+    "corpora",
+    "results",
+    "comparison",
+    "claims",
+    "reporting",
+    "api",
+]
 TORCH_FREE_FILES = ["execution.settings", "execution.finished", "execution.plan", "training.callbacks", "cli.app"]
 TORCH_FREE_FILES += ["models.checkpoint_files", "models.tie_audit"]
 PRINTING = {"cli"}

@@ -314,6 +314,18 @@ def test_a_file_system_without_locks_is_called_that(shell, start):
     assert trained.exit_code == 1 and "lock" in trained.stderr and "being trained" not in trained.stderr
 
 
+def test_a_cache_on_a_file_system_without_locks_is_called_that_and_not_filled_by_two(shell, start):
+    checked = shell.run(
+        "check",
+        "tiny.yaml",
+        folder=start,
+        environment={"TIEBENCH_CACHE": str(start / "cache")},
+        watch={"folders": [str(start / "cache")], "fault": "unlockable"},
+    )
+    assert checked.find_complaint() == ""
+    assert checked.exit_code == 1 and "has no locks" in checked.stderr and "TIEBENCH_CACHE" in checked.stderr
+
+
 def test_files_written_aside_by_a_killed_process_are_swept(shell, copy_of, truth):
     folder = copy_of("before it was scored")
     assert list_strays(folder / "results"), "it was killed between writing a file aside and renaming it"

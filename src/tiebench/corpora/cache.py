@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tiebench.errors import TiebenchError
-from tiebench.files import cache_folder, compute_digest, make_folder, sync, write_text
+from tiebench.files import cache_folder, compute_digest, sync, write_text
+from tiebench.locks import hold_lock
 
 MANIFEST = "manifest.json"
 
@@ -22,16 +23,13 @@ def keep_folder(name: str, *, build: Callable[[Path], None]) -> Path:
     Every file is read and compared with its digest at every opening. An intact folder needs no right to write. Of two
     processes, one builds and the other waits for it.
 
-    Raises TiebenchError when the cache cannot be read or written.
+    Raises TiebenchError when the cache cannot be read, written or locked.
     """
     folder = cache_folder() / name
     if is_intact(folder):
         return folder
-    from filelock import FileLock
-
     try:
-        make_folder(folder.parent)
-        with FileLock(folder.with_name(f"{folder.name}.lock")):
+        with hold_lock(folder.with_name(f"{folder.name}.lock"), timeout_s=-1):
             if not is_intact(folder):
                 _build_folder(folder, build=build)
     except OSError as error:

@@ -14,12 +14,12 @@ from tiebench.experiment.bundled import SPEC_FILE
 from tiebench.experiment.run_file import describe_run
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.files import WRITTEN_ASIDE, make_folder, sweep_folder, sync, write_text
+from tiebench.locks import hold_lock
 from tiebench.results.record import CURVE_FILE, RECORD_FILE, VOCABULARY_FILE, WEIGHTS_FILE
 from tiebench.results.store import (
     CHECKPOINT_PATTERN,
     LOCK_FILE,
     REPLACEMENT_FOLDER,
-    hold_lock,
 )
 from tiebench.results.target_decades import TARGET_DECADES_FILE
 from tiebench.results.token_nll import TOKEN_NLL_FILE

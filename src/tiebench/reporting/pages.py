@@ -11,13 +11,14 @@ from tiebench.comparison.pairing import Comparison, TokenDecades, compare_arms, 
 from tiebench.errors import UsageError
 from tiebench.experiment.corpus_config import SPLITS
 from tiebench.files import sweep_folder, write_text
+from tiebench.locks import hold_lock
 from tiebench.reporting.calibration import calibration_table, compare_same_arms
 from tiebench.reporting.escaping import escape_csv, escape_markdown
 from tiebench.reporting.frequency_table import frequency_table
 from tiebench.reporting.render import render_table
 from tiebench.reporting.tables import ROLES, Table, comparison_table, runs_table
 from tiebench.results.record import CurvePoint, Record
-from tiebench.results.store import LOCK_FILE, Store, hold_lock
+from tiebench.results.store import LOCK_FILE, Store
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,31 +1,25 @@
 """Where runs lie: `<root>/<experiment>/<arm>/seed-<n>/`, readable by a person and by nothing but the folder names."""
 
-import errno
 import logging
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tiebench.errors import TiebenchError, UsageError
 from tiebench.experiment.schema import NAME
-from tiebench.files import make_folder
+from tiebench.locks import is_locked
 from tiebench.results.record import RECORD_FILE, CurvePoint, Record, read_curve, read_record
 from tiebench.results.target_decades import read_target_decades
 from tiebench.results.token_nll import read_token_nll
 
 if TYPE_CHECKING:
     import numpy as np
-    from filelock import BaseFileLock
 
 LOCK_FILE = ".lock"
 CHECKPOINT_PATTERN = "checkpoint*"
 REPLACEMENT_FOLDER = "replacement"
 """Inside the folder of a run with a record: what is trained to take the record's place (`train --force`)."""
-NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
-LOOKING_SECONDS = 1.0  # who only asks whether a run is being trained is in the way for an instant
 
 State = Literal["finished", "running", "interrupted", "empty"]
 
@@ -127,65 +121,6 @@ def find_state(folder: Path) -> State:
 def has_checkpoint(folder: Path) -> bool:
     """Whether a run, or one to replace it, would go on from a checkpoint."""
     return any(any(place.glob(CHECKPOINT_PATTERN)) for place in (folder, folder / REPLACEMENT_FOLDER))
-
-
-@contextmanager
-def hold_lock(file: Path, *, timeout_s: float = LOOKING_SECONDS) -> Iterator[None]:
-    """Nobody else holds the lock on `file` within the block; a negative timeout waits for ever.
-
-    Raises filelock.Timeout when another process has it, TiebenchError where the file system has no locks: better none
-    than two writers.
-    """
-    lock = _acquire_lock(file, timeout_s=timeout_s)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _acquire_lock(file: Path, *, timeout_s: float) -> "BaseFileLock":
-    from filelock import FileLock
-
-    lock = FileLock(file, timeout=timeout_s, fallback_to_soft=False)
-    for attempt in range(20):
-        make_folder(file.parent)
-        try:
-            lock.acquire()
-        except FileNotFoundError:  # who held it has removed the folder, in which nothing had come about
-            if attempt == 19:
-                raise
-        except (OSError, NotImplementedError) as error:
-            if not isinstance(error, NotImplementedError) and error.errno not in NO_LOCKS:
-                raise
-            hint = "without a lock two processes could write the same files: name a folder on another file system"
-            reason = getattr(error, "strerror", None) or error
-            raise TiebenchError(f"cannot lock {file}: its file system has no locks ({reason})", hint) from error
-        else:
-            break
-    return lock
-
-
-def is_locked(file: Path) -> bool:
-    """Whether another process holds the lock. Writes nothing and needs no right to; false where it cannot be known.
-
-    A lock of many readers is asked for and given back at once, which the lock library cannot do on a file that may only
-    be read.
-    """
-    try:
-        import fcntl
-
-        descriptor = os.open(file, os.O_RDONLY)
-    except (ImportError, OSError):
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _seed(folder: Path) -> int | None:
