@@ -96,7 +96,10 @@ def make_arm(make_block: Callable) -> Callable:
     def make(tie: Any = "tied", *, architecture: Any = "lstm", training: dict | None = None, **blocks: Any) -> ArmSpec:
         body = make_block(architecture) if isinstance(architecture, str) else architecture
         tie = {"type": tie} if isinstance(tie, str) else tie
-        content = {"corpus": {"type": "pydocs"}, "architecture": body, "tie": tie, **blocks}
+        text: dict[str, Any] = {"corpus": {"type": "pydocs"}}
+        if body["type"] == "encoder_decoder":
+            text = {"corpus": {"type": "multi30k"}, "vocabulary": {"type": "bytes"}}
+        content = {**text, "architecture": body, "tie": tie, **blocks}
         return ArmSpec.model_validate({**content, "training": training or TRAINING})
 
     return make
