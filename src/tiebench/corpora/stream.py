@@ -44,9 +44,13 @@ class ParallelStream(TokenStream):
     source: TokenStream
 
     def find_boundaries(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where the boundaries stand in source and target, int64 `(pairs + 1,)` each; the first at 0."""
+        """Where the boundaries stand in source and target, int64 `(pairs + 1,)` each; the first at 0.
+
+        Of ids that were cut short, the pairs that are whole.
+        """
         source, target = (np.flatnonzero(ids == self.ids[0]) for ids in (self.source.ids, self.ids))
-        return source, target
+        whole = min(len(source), len(target))
+        return source[:whole], target[:whole]
 
 
 def open_streams(corpus: Corpus, *, vocabulary: Vocabulary) -> dict[str, TokenStream]:

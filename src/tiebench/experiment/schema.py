@@ -77,6 +77,7 @@ class ArmSpec(Block):
                 "training.drop_partial_window": self.training.drop_partial_window,
                 "training.reduction": self.training.reduction == "window_sum",
                 "training.compile": self.training.compile,
+                "training.tokens": self.training.tokens is not None,
             }
             for name in (name for name, is_given in given.items() if is_given):
                 raise ValueError(f"{name} has no meaning in translation, where each sentence stands by itself")
