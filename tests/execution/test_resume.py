@@ -79,7 +79,10 @@ NUM_STEPS = 48
 
 @pytest.fixture(params=EXPERIMENTS)
 def config(request, write_experiment, parallel_corpus) -> Path:
-    text = {"corpus": parallel_corpus} if request.param.startswith("translation") else {}
+    text = {}
+    if request.param.startswith("translation"):
+        pytest.importorskip("sacrebleu", reason="needs the extra: pip install 'tiebench[translation]'")
+        text = {"corpus": parallel_corpus}
     return write_experiment(arms=None, **{"tie": True} | text | EXPERIMENTS[request.param])
 
 

@@ -50,6 +50,9 @@ class ArmSpec(Block):
                 f"corpus {self.corpus.type} is for translation, and a {self.architecture.type} reads one text: "
                 "take architecture: encoder_decoder, or another corpus"
             )
+        for key in ("beam", "length_penalty"):
+            if getattr(self.evaluation, key) is not None and not translated:
+                raise ValueError(f"evaluation.{key} is for translation, and {self.corpus.type} is no such corpus")
         return self
 
     @model_validator(mode="after")

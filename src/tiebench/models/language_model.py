@@ -44,11 +44,12 @@ class LanguageModel(nn.Module):
         Of pairs of sentences, the hidden vectors are those of the target.
         """
         if isinstance(tokens, SentencePairs):
-            tokens, state = tokens.target, self.embed_source(tokens)
+            tokens, state = tokens.target, self.embed_source(tokens.source)
         return self.architecture(self.embedding.embed(tokens), state)
 
-    def embed_source(self, pairs: SentencePairs) -> SourceVectors:
-        return SourceVectors(self.embedding.embed_source(pairs.source.clamp(min=0)), pairs.source != PADDING)
+    def embed_source(self, source: Tensor) -> SourceVectors:
+        """What is translated, `(batch, time)` with padding, as the architecture reads it."""
+        return SourceVectors(self.embedding.embed_source(source.clamp(min=0)), source != PADDING)
 
     def forward(self, tokens: Tensor | SentencePairs, state: Any = None) -> Tensor:
         hidden, _ = self.encode(tokens, state)
