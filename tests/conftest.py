@@ -66,6 +66,20 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) ->
     return block
 
 
+@pytest.fixture(scope="session")
+def parallel_corpus(tiny_corpus: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A `corpus:` block of the same words eight a line, and beside each line its words in reverse order."""
+    folder = tmp_path_factory.mktemp("parallel-corpus")
+    block: dict[str, Any] = {"type": "parallel", "source": {}, "target": {}}
+    for split in SPLIT_WORDS:
+        words = Path(tiny_corpus[split]).read_text("utf-8").split()
+        lines = [words[index : index + 8] for index in range(0, len(words), 8)]
+        for side, texts in (("source", lines), ("target", [line[::-1] for line in lines])):
+            (folder / f"{split}.{side}").write_text("".join(" ".join(text) + "\n" for text in texts), "utf-8")
+            block[side][split] = str(folder / f"{split}.{side}")
+    return block
+
+
 def _read_words(num_words: int) -> list[str]:
     """The first words of WikiText-2's validation split, or of the Python documentation where that is not there."""
     file = DATA / "wikitext-2" / "wiki.valid.tokens"
@@ -96,13 +110,16 @@ def make_arm(make_block: Callable) -> Callable:
     def make(tie: Any = "tied", *, architecture: Any = "lstm", training: dict | None = None, **blocks: Any) -> ArmSpec:
         body = make_block(architecture) if isinstance(architecture, str) else architecture
         tie = {"type": tie} if isinstance(tie, str) else tie
-        content = {"corpus": {"type": "pydocs"}, "architecture": body, "tie": tie, **blocks}
+        text: dict[str, Any] = {"corpus": {"type": "pydocs"}}
+        if body["type"] == "encoder_decoder":
+            text = {"corpus": {"type": "multi30k"}, "vocabulary": {"type": "bytes"}}
+        content = {**text, "architecture": body, "tie": tie, **blocks}
         return ArmSpec.model_validate({**content, "training": training or TRAINING})
 
     return make
 
 
-def _describe_experiment(corpus: dict[str, str], **blocks: Any) -> str:
+def _describe_experiment(corpus: dict[str, str], /, **blocks: Any) -> str:
     content = {
         "corpus": dict(corpus),
         "architecture": {"type": "lstm", "layers": 1, "width": 16},

@@ -50,6 +50,7 @@ OPTIONS = {
     "quantise": {"--bits", "--data-dir", "--json", "--quiet", "-q"},
     "inspect": {"--data-dir", "--plot", "--json"},
     "sample": {"--prompt", "--tokens", "--temperature", "--seed", "--json"},
+    "translate": {"--json"},
 }
 
 

@@ -28,6 +28,7 @@ from tiebench.models.language_model import (
     count_parameters,
     initialise_model,
 )
+from tiebench.models.sentence_pairs import PADDING, SentencePairs
 from tiebench.training.checkpoints import read_weights, write_weights
 from tiebench.training.optimizers import build_optimizer
 
@@ -43,13 +44,17 @@ def list_bodies() -> list[str]:
     """Every architecture plainly, and with each of the parts that its layers may share: `gpt2+attention`."""
     found = []
     for name, config in ARCHITECTURES.items():
-        choices = next(get_args(part) for part in get_args(config.model_fields["share"].annotation) if get_args(part))
+        fields = config.model_fields
+        parts = get_args(fields["share"].annotation) if "share" in fields else ()
+        choices = next((get_args(part) for part in parts if get_args(part)), ())
         found += [name, *(f"{name}+{share}" for share in choices if share != "none")]
     return found
 
 
 BODIES = list_bodies()
-GRID = list(product(list(TIES), BODIES))
+PLACES = {"untied": (), "tied": ("input", "output"), "three-way": ("source", "input", "output")}  # of one matrix
+GRID = [(tie, body) for tie, body in product(list(TIES), BODIES) if tie != "three-way" or body == "encoder_decoder"]
+SHARED = [(tie, body) for tie, body in GRID if PLACES[tie]]
 SWITCHES = {
     "plain": {},
     "bias": {"output_bias": True},
@@ -95,11 +100,20 @@ def draw_batch(*, num_rows: int = 3, num_tokens: int = 6) -> tuple[Tensor, Tenso
     return ids[:, :-1], ids[:, 1:]
 
 
+def give(model: LanguageModel, tokens: Tensor) -> Tensor | SentencePairs:
+    """The tokens as the model reads them: beside a source, where there is one."""
+    if not model.architecture.reads_source:
+        return tokens
+    source = torch.randint(VOCABULARY, (len(tokens), 4), generator=torch.Generator().manual_seed(5))
+    source[0, 2:] = PADDING
+    return SentencePairs(source, tokens)
+
+
 def take_gradients(model: LanguageModel) -> dict[str, Tensor]:
     """By the road of training: lookup, body, fused loss, backward."""
     model.zero_grad(set_to_none=True)
     inputs, targets = draw_batch()
-    hidden, _ = model.encode(inputs)
+    hidden, _ = model.encode(give(model, inputs))
     model.embedding.loss(hidden, targets, scale=1 / targets.numel()).backward()
     dense = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     return {name: (grad.to_dense() if grad.is_sparse else grad).clone() for name, grad in dense.items()}
@@ -108,42 +122,52 @@ def take_gradients(model: LanguageModel) -> dict[str, Tensor]:
 def take_plain_gradients(model: LanguageModel) -> dict[str, Tensor]:
     """By the road of the textbook: the cross entropy of the model's logits."""
     inputs, targets = draw_batch()
-    loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+    loss = F.cross_entropy(model(give(model, inputs)).flatten(0, 1), targets.flatten())
     names, parameters = zip(*model.named_parameters(), strict=True)
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
     return {name: grad.to_dense() for name, grad in zip(names, found, strict=True) if grad is not None}
 
 
 def share_values(tied: LanguageModel, untied: LanguageModel) -> None:
-    """Give the untied model the tied one's values everywhere, its one table twice."""
+    """Give the untied model the tied one's values everywhere, its one table at every place."""
     with torch.no_grad():
         untied.embedding.input_embedding.copy_(tied.embedding.input_embedding)
         untied.embedding.output_embedding.copy_(tied.embedding.output_embedding)
+        untied.embedding.source_embedding.copy_(tied.embedding.source_embedding)
         theirs = dict(tied.named_parameters())
         for name, parameter in untied.named_parameters():
             if name in theirs:
                 parameter.copy_(theirs[name])
 
 
-def check_laws(tied: LanguageModel, untied: LanguageModel) -> None:
-    """What must hold of a tied and an untied model whatever was done to them."""
-    assert tied.embedding.input_embedding is tied.embedding.output_embedding
-    assert untied.embedding.input_embedding is not untied.embedding.output_embedding
-    assert untied.embedding.input_embedding.data_ptr() != untied.embedding.output_embedding.data_ptr()
+def check_laws(tied: LanguageModel, untied: LanguageModel, *, places: tuple[str, ...] = ("input", "output")) -> None:
+    """What must hold of a model with one matrix at these places, and of an untied one, whatever was done to them."""
+    has_source = tied.architecture.reads_source
+    everywhere = PLACES["three-way"] if has_source else PLACES["tied"]
+    matrices = {place: getattr(tied.embedding, f"{place}_embedding") for place in everywhere}
+    assert len({id(matrices[place]) for place in places}) == 1
+    assert len({id(matrix) for matrix in matrices.values()}) == 1 + len(everywhere) - len(places)
+    apart_ones = [getattr(untied.embedding, f"{place}_embedding") for place in everywhere]
+    assert len({matrix.data_ptr() for matrix in apart_ones}) == len(everywhere)
     for model in (tied, untied):
         total = count_parameters(model).total
         assert total == sum(tensor.numel() for tensor in model.state_dict().values())
-        assert model(draw_batch()[0]).shape == (3, 6, VOCABULARY)
+        assert model(give(model, draw_batch()[0])).shape == (3, 6, VOCABULARY)
     table = tied.embedding.input_embedding.numel()
-    assert count_parameters(untied).total - count_parameters(tied).total == table == VOCABULARY * WIDTH
+    saved = (len(places) - 1) * table
+    assert count_parameters(untied).total - count_parameters(tied).total == saved and table == VOCABULARY * WIDTH
     assert count_parameters(tied).shared == table and count_parameters(untied).shared == 0
+    assert count_parameters(tied).input == (len(everywhere) - len(places)) * table
+    assert count_parameters(untied).input == (len(everywhere) - 1) * table
     share_values(tied, untied)
     shared, apart = take_gradients(tied), take_gradients(untied)
-    both = apart["embedding.input"] + apart["embedding.output"]
-    assert apart["embedding.input"].norm() > 1e-3 * both.norm()  # neither end is lost in the other
-    # the same terms in another order: two for each token, which cancel to no less than a fourth in the largest element
-    limit = bound_error(2 * NUM_TOKENS, size=4 * float(both.abs().max()))
-    torch.testing.assert_close(shared["embedding.shared"], both, rtol=0.0, atol=limit)
+    asked = [apart[f"embedding.{place}"] for place in places]
+    total = torch.stack(asked).sum(0)
+    assert all(gradient.norm() > 1e-3 * total.norm() for gradient in asked)  # no place is lost in the others
+    # the same terms in another order: one for each token and place, which cancel to no less than a fourth in the
+    # largest element
+    limit = bound_error(len(places) * NUM_TOKENS, size=4 * float(total.abs().max()))
+    torch.testing.assert_close(shared["embedding.shared"], total, rtol=0.0, atol=limit)
 
 
 def by_deepcopy(model: LanguageModel, spec: ArmSpec) -> LanguageModel:
@@ -175,7 +199,7 @@ def by_one_step(model: LanguageModel, options: SGDConfig | AdamWConfig) -> Langu
     optimizer = build_optimizer(model, options)
     inputs, targets = draw_batch()
     optimizer.zero_grad()
-    hidden, _ = model.encode(inputs)
+    hidden, _ = model.encode(give(model, inputs))
     model.embedding.loss(hidden, targets, scale=0.1).backward()
     optimizer.step(0.1)
     model.embedding.sparse_lookup = False
@@ -194,14 +218,15 @@ SURVIVED = [by_deepcopy, by_saving_and_loading, by_assigning, by_meta_and_empty,
 
 
 def test_there_is_something_to_test():
-    assert {"tied", "untied"} <= set(TIES)
+    assert set(PLACES) == set(TIES), "a new tie needs its places"
+    assert ("three-way", "encoder_decoder") in SHARED
     assert {"lstm", "gpt2", "llama", "lstm+all", "gpt2+attention", "llama+feed_forward"} <= set(BODIES)
 
 
 @pytest.mark.parametrize(("tie", "body"), GRID)
 def test_a_model_has_scores_roles_and_a_complete_state(tie, body, make_arm_of):
     model = build(make_arm_of(tie, body))
-    assert model(draw_batch()[0]).shape == (3, 6, VOCABULARY)
+    assert model(give(model, draw_batch()[0])).shape == (3, 6, VOCABULARY)
     counts = count_parameters(model).model_dump()
     total = counts.pop("total")
     assert total == sum(counts.values()) == sum(tensor.numel() for tensor in model.state_dict().values())
@@ -232,24 +257,24 @@ def test_an_untied_output_table_is_drawn_independently(make_arm):
     assert correlation < 4 / tables.shape[1] ** 0.5, "four standard errors of independent draws"
 
 
-@pytest.mark.parametrize("body", BODIES)
-def test_the_laws_hold_at_the_start(body, make_arm_of):
-    tied, untied = (perturb(build(make_arm_of(tie, body))) for tie in ("tied", "untied"))
-    check_laws(tied, untied)
+@pytest.mark.parametrize(("tie", "body"), SHARED)
+def test_the_laws_hold_at_the_start(tie, body, make_arm_of):
+    tied, untied = (perturb(build(make_arm_of(name, body))) for name in (tie, "untied"))
+    check_laws(tied, untied, places=PLACES[tie])
 
 
 @pytest.mark.parametrize("survived", SURVIVED)
-@pytest.mark.parametrize("body", BODIES)
-def test_the_laws_survive(survived: Callable, body, make_arm_of):
-    specs = [make_arm_of(tie, body) for tie in ("tied", "untied")]
+@pytest.mark.parametrize(("tie", "body"), SHARED)
+def test_the_laws_survive(survived: Callable, tie, body, make_arm_of):
+    specs = [make_arm_of(name, body) for name in (tie, "untied")]
     models = [perturb(build(spec)) for spec in specs]
     tokens = draw_batch()[0]
-    before = [model(tokens).detach() for model in models]
+    before = [model(give(model, tokens)).detach() for model in models]
     after = [survived(model, spec) for model, spec in zip(models, specs, strict=True)]
     moved = survived in (by_sgd, by_adamw)
     for expected, model in zip(before, after, strict=True):
-        assert torch.equal(model(tokens), expected) is not moved
-    check_laws(*after)
+        assert torch.equal(model(give(model, tokens)), expected) is not moved
+    check_laws(*after, places=PLACES[tie])
 
 
 @pytest.mark.parametrize(("tie", "body"), GRID)
@@ -258,13 +283,17 @@ def test_the_weights_file_brings_back_the_same_model(tie, body, make_arm_of, tmp
     model, twin = perturb(build(spec)), build(spec, seed=2)
     write_weights(model, tmp_path, signature="00000000")
     read_weights(twin, tmp_path)
-    assert torch.equal(twin(draw_batch()[0]), model(draw_batch()[0]))
+    assert torch.equal(twin(give(twin, draw_batch()[0])), model(give(model, draw_batch()[0])))
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [("tied", "untied"), ("untied", "tied")])
-def test_weights_of_another_tie_are_refused(ours, theirs, make_arm, tmp_path: Path):
-    write_weights(build(make_arm(theirs)), tmp_path, signature="00000000")
-    reader = build(make_arm(ours))
+OTHERS = [("tied", "untied", "lstm"), ("untied", "tied", "lstm")]
+OTHERS += [(ours, theirs, "encoder_decoder") for ours, theirs in product(PLACES, PLACES) if ours != theirs]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "body"), OTHERS)
+def test_weights_of_another_tie_are_refused(ours, theirs, body, make_arm, tmp_path: Path):
+    write_weights(build(make_arm(theirs, architecture=body)), tmp_path, signature="00000000")
+    reader = build(make_arm(ours, architecture=body))
     before = copy.deepcopy(reader.state_dict())
     with pytest.raises(TiebenchError, match="another model.*embedding"):
         read_weights(reader, tmp_path)
@@ -272,11 +301,11 @@ def test_weights_of_another_tie_are_refused(ours, theirs, make_arm, tmp_path: Pa
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-@pytest.mark.parametrize("tie", list(TIES))
-def test_the_fused_loss_is_the_cross_entropy_of_the_logits(tie, switch, make_arm):
-    model = perturb(build(make_arm(tie, embedding=SWITCHES[switch])))
+@pytest.mark.parametrize(("tie", "body"), [(tie, body) for tie, body in GRID if body in ("lstm", "encoder_decoder")])
+def test_the_fused_loss_is_the_cross_entropy_of_the_logits(tie, body, switch, make_arm):
+    model = perturb(build(make_arm(tie, architecture=body, embedding=SWITCHES[switch])))
     inputs, targets = draw_batch()
-    hidden, _ = model.encode(inputs)
+    hidden, _ = model.encode(give(model, inputs))
     plain = F.cross_entropy(model.embedding.logits(hidden).flatten(0, 1), targets.flatten(), reduction="none")
     torch.testing.assert_close(model.embedding.nll(hidden, targets).flatten(), plain, rtol=0.0, atol=NATS)
     torch.testing.assert_close(model.embedding.loss(hidden, targets), plain.sum(), rtol=0.0, atol=NUM_TOKENS * NATS)

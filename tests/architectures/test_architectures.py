@@ -7,6 +7,7 @@ import torch
 from precision import bound_error
 
 from tiebench.experiment.schema import ARCHITECTURES
+from tiebench.layers.architecture import SourceVectors
 from tiebench.layers.dropout import set_generator
 from tiebench.models.language_model import build_architecture
 
@@ -26,18 +27,28 @@ def build_initialised(name, *, seed=1, **options):
     return body
 
 
+def read(body, vectors):
+    """Outputs for vectors, beside a source where one is read; the second row's is shorter."""
+    if not body.reads_source:
+        return body(vectors)[0]
+    source = torch.randn(len(vectors), 5, WIDTH, generator=torch.Generator().manual_seed(9))
+    is_token = torch.ones(source.shape[:2], dtype=torch.bool)
+    is_token[1, 3:] = False
+    return body(vectors, SourceVectors(source, is_token))[0]
+
+
 @pytest.fixture(params=list(ARCHITECTURES))
 def name(request):
     return request.param
 
 
 def test_there_are_architectures():
-    assert {"gpt2", "llama", "lstm"} <= set(ARCHITECTURES)
+    assert {"encoder_decoder", "gpt2", "llama", "lstm"} <= set(ARCHITECTURES)
 
 
 def test_vectors_keep_their_shape(name):
     body = build_initialised(name)
-    vectors, _ = body(torch.randn(3, 7, WIDTH))
+    vectors = read(body, torch.randn(3, 7, WIDTH))
     assert vectors.shape == (3, 7, WIDTH)
     assert body.width == WIDTH
 
@@ -48,7 +59,7 @@ def test_meta_then_empty_then_initialise_is_direct_construction(name):
         moved = build_architecture(ARCHITECTURES[name].model_validate(make_block(name)))
     moved.to_empty(device="cpu").initialise(torch.Generator().manual_seed(1))
     inputs = torch.randn(2, 9, WIDTH)
-    assert torch.equal(direct(inputs)[0], moved(inputs)[0])
+    assert torch.equal(read(direct, inputs), read(moved, inputs))
 
 
 def test_every_parameter_is_filled_from_the_generator_alone(name):
@@ -69,7 +80,7 @@ def test_every_parameter_is_filled_from_the_generator_alone(name):
 
 def test_state_dict_holds_parameters_only(name):
     body = build_initialised(name)
-    body(torch.randn(2, 5, WIDTH))
+    read(body, torch.randn(2, 5, WIDTH))
     assert set(body.state_dict()) == {key for key, _ in body.named_parameters()}
 
 
@@ -81,7 +92,7 @@ def test_later_vectors_do_not_change_earlier_outputs(name):
     inputs = torch.randn(2, 9, WIDTH)
     changed = inputs.clone()
     changed[:, 6:] = torch.randn(2, 3, WIDTH)
-    before, after = body(inputs)[0], body(changed)[0]
+    before, after = read(body, inputs), read(body, changed)
     # outputs are below 5, each the end of some ten sums over the width or the vectors before
     assert torch.allclose(before[:, :6], after[:, :6], rtol=0.0, atol=bound_error(10 * WIDTH, size=5.0))
     assert not torch.allclose(before[:, 6:], after[:, 6:], atol=1e-3)
@@ -93,7 +104,7 @@ def test_dropout_acts_in_training_only_and_follows_its_generator(name):
 
     def run(seed):
         set_generator(body, torch.Generator().manual_seed(seed))
-        return body(inputs)[0]
+        return read(body, inputs)
 
     before = torch.get_rng_state()
     assert torch.equal(run(1), run(1))
@@ -101,14 +112,14 @@ def test_dropout_acts_in_training_only_and_follows_its_generator(name):
     assert torch.equal(before, torch.get_rng_state())
     body.eval()
     assert torch.equal(run(1), run(2))
-    assert torch.equal(run(1), build_initialised(name).eval()(inputs)[0])
+    assert torch.equal(run(1), read(build_initialised(name).eval(), inputs))
 
 
 def test_inference_mode_leaves_nothing_that_training_trips_over(name):
     body = build_initialised(name).eval()
     with torch.inference_mode():
-        body(torch.randn(2, 9, WIDTH))
-    body.train()(torch.randn(2, 9, WIDTH))[0].sum().backward()
+        read(body, torch.randn(2, 9, WIDTH))
+    read(body.train(), torch.randn(2, 9, WIDTH)).sum().backward()
     assert all(parameter.grad is not None for parameter in body.parameters())
 
 
@@ -116,9 +127,9 @@ def test_a_copy_computes_the_same_and_is_apart(name):
     body = build_initialised(name)
     twin = copy.deepcopy(body)
     inputs = torch.randn(2, 5, WIDTH)
-    expected = body(inputs)[0]
-    assert torch.equal(twin(inputs)[0], expected)
+    expected = read(body, inputs)
+    assert torch.equal(read(twin, inputs), expected)
     with torch.no_grad():
         for parameter in body.parameters():
             parameter.add_(1.0)
-    assert torch.equal(twin(inputs)[0], expected)
+    assert torch.equal(read(twin, inputs), expected)

@@ -59,7 +59,7 @@ def test_a_file_rewritten_within_one_tick_is_counted_again(write_corpus):
 
 def test_every_catalogue_entry_says_what_it_is_and_refuses_unknown_options():
     named = {"ptb", "wikitext-2", "wikitext-103", "wikitext-2-raw", "wikitext-103-raw"}
-    assert named | {"text", "pydocs", "synthetic"} == set(CORPORA)
+    assert named | {"text", "pydocs", "synthetic", "multi30k", "parallel"} == set(CORPORA)
     for name in list(CORPORA):
         assert 40 < len(CORPORA[name].__doc__.split("\n\n")[0]) < 150
         with pytest.raises(ValidationError, match="colour"):

@@ -54,6 +54,20 @@ EXPERIMENTS = {
         "embedding": {"init": {"normal": 0.02}},
         "evaluation": {"context": 12, "stride": 5},
     },
+    "translation, dropout, smoothed labels": {
+        "vocabulary": {"type": "bpe", "size": 300},
+        "tie": "three-way",
+        "architecture": {"type": "encoder_decoder", "layers": 1, "width": 16, "heads": 2, "dropout": 0.2},
+        "training": {
+            **BUDGET,
+            "epochs": 4,
+            "window": 80,
+            "accumulate": 2,
+            "optimizer": ADAMW,
+            "schedule": {"type": "inverse_sqrt", "warmup_steps": 5},
+            "objective": {"type": "cross_entropy", "label_smoothing": 0.1},
+        },
+    },
 }
 STOPS = {
     "SIGKILL": ["write:1", "step:1", "step:6", "write:5", "score:1", "step:11", "write:9", "step:2", "step:5"],
@@ -64,8 +78,12 @@ NUM_STEPS = 48
 
 
 @pytest.fixture(params=EXPERIMENTS)
-def config(request, write_experiment) -> Path:
-    return write_experiment(arms=None, **{"tie": True} | EXPERIMENTS[request.param])
+def config(request, write_experiment, parallel_corpus) -> Path:
+    text = {}
+    if request.param.startswith("translation"):
+        pytest.importorskip("sacrebleu", reason="needs the extra: pip install 'tiebench[translation]'")
+        text = {"corpus": parallel_corpus}
+    return write_experiment(arms=None, **{"tie": True} | text | EXPERIMENTS[request.param])
 
 
 def train(config: Path, plan: dict[Path, list[str]]) -> dict[Path, list[int]]:

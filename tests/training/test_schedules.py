@@ -4,7 +4,13 @@ import itertools
 
 import pytest
 
-from tiebench.experiment.training_config import ConstantConfig, CosineConfig, PlateauConfig, StepConfig
+from tiebench.experiment.training_config import (
+    ConstantConfig,
+    CosineConfig,
+    InverseSqrtConfig,
+    PlateauConfig,
+    StepConfig,
+)
 from tiebench.training.schedules import scale_learning_rate
 
 
@@ -46,6 +52,15 @@ def test_cosine_warms_up_passes_the_middle_and_ends():
 
 def test_a_warm_up_longer_than_training_only_rises():
     assert list_factors(CosineConfig(type="cosine", warmup_steps=10), num_steps=3) == [0.1, 0.2, 0.3]
+
+
+def test_the_inverse_square_root_is_vaswanis_over_its_top():
+    """Equation 3: width^-0.5 * min(step^-0.5, step * warmup^-1.5), with steps from 1."""
+    factors = list_factors(InverseSqrtConfig(type="inverse_sqrt", warmup_steps=4), num_steps=16)
+    width, top = 64, (64 * 4) ** -0.5
+    theirs = [width**-0.5 * min(step**-0.5, step * 4**-1.5) for step in range(1, 17)]
+    assert [top * factor for factor in factors] == pytest.approx(theirs)
+    assert factors[3] == 1.0 and factors[15] == 0.5
 
 
 def test_constant_is_constant():

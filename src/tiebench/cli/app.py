@@ -24,6 +24,7 @@ from tiebench.cli.sample import sample
 from tiebench.cli.schema import schema
 from tiebench.cli.show import show
 from tiebench.cli.train import train
+from tiebench.cli.translate import translate
 
 app = typer.Typer(
     help="Should I tie my embeddings? Controlled experiments on weight tying in language models.",
@@ -44,6 +45,7 @@ for command in (
     list_things,
     show,
     sample,
+    translate,
     neighbours,
     inspect_embeddings,
     quantise,

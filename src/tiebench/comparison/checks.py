@@ -11,7 +11,7 @@ from typing import Any
 from tiebench.errors import UsageError
 from tiebench.experiment.corpus_config import SPLITS
 from tiebench.experiment.differences import find_differences, is_declared
-from tiebench.experiment.schema import ArmSpec
+from tiebench.experiment.schema import TRANSLATED, ArmSpec
 from tiebench.results.record import Record
 
 SAME_TEXT = "compare runs that were trained and scored on the same text"
@@ -139,6 +139,8 @@ def _protocol_facts(record: Record, *, per_byte: bool = False) -> dict[str, Any]
 def _foretell_protocol(spec: ArmSpec) -> dict[str, Any]:
     if spec.architecture.type in RECURRENT:
         return {"context": "carried", "batch_size": spec.evaluation.batch_size or 1}
+    if isinstance(spec.corpus, TRANSLATED):
+        return {"context": "each sentence given its source"}
     context = spec.evaluation.context or spec.training.window
     return {"context": context, "stride": min(spec.evaluation.stride or context, context)}
 

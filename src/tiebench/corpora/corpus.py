@@ -19,7 +19,8 @@ class Corpus:
     (words plus one `<eos>` per line) and `expected_vocabulary` (words of the training split plus `<eos>`) are what
     the catalogue publishes, already checked, or None when nothing is published. `facts` are the things outside the
     catalogue that the checksum depends on. `source_nats` is the loss by split, in nats summed over its tokens, of the
-    source that the text was drawn from; nothing is known of it for text that people wrote.
+    source that the text was drawn from; nothing is known of it for text that people wrote. `source_files` are those
+    that `files` translate, line by line, in a corpus for translation; the checksum is then over these, too.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Corpus:
     expected_vocabulary: int | None = None
     facts: dict[str, str] = field(default_factory=dict)
     source_nats: dict[str, float] = field(default_factory=dict)
+    source_files: dict[str, Path] = field(default_factory=dict)
 
     def lines(self, split: str) -> Iterator[str]:
         """The lines of a split without their newlines, read as they are asked for."""

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from tiebench.corpora.catalogue import CATALOGUE, open_source
 from tiebench.corpora.corpus import Corpus
+from tiebench.corpora.parallel import open_multi30k, open_parallel
 from tiebench.corpora.pydocs import open_pydocs
 from tiebench.corpora.synthetic import open_synthetic
 from tiebench.corpora.text import open_text
 from tiebench.errors import UsageError
-from tiebench.experiment.corpus_config import CorpusConfig, SyntheticConfig, TextConfig
+from tiebench.experiment.corpus_config import CorpusConfig, Multi30kConfig, ParallelConfig, SyntheticConfig, TextConfig
 
 
 def open_corpus(
@@ -31,6 +32,10 @@ def open_corpus(
         raise UsageError(f"the data folder {folder} does not exist", hint)
     if isinstance(config, TextConfig):
         return open_text(config, data_dir=folder, near=near)
+    if isinstance(config, ParallelConfig):
+        return open_parallel(config, data_dir=folder, near=near)
+    if isinstance(config, Multi30kConfig):
+        return open_multi30k(config, data_dir=folder)
     if isinstance(config, SyntheticConfig):
         return open_synthetic(config)
     if config.type == "pydocs":

@@ -34,8 +34,29 @@ class TokenStream:
     num_unknown: int
 
 
+@dataclass(frozen=True)
+class ParallelStream(TokenStream):
+    """The target language's ids, as above, and those of the `source` that they translate, line by line.
+
+    A line is what stands after a boundary, up to and with the next one.
+    """
+
+    source: TokenStream
+
+    def find_boundaries(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the boundaries stand in source and target, int64 `(pairs + 1,)` each; the first at 0.
+
+        Of ids that were cut short, the pairs that are whole.
+        """
+        source, target = (np.flatnonzero(ids == self.ids[0]) for ids in (self.source.ids, self.ids))
+        whole = min(len(source), len(target))
+        return source[:whole], target[:whole]
+
+
 def open_streams(corpus: Corpus, *, vocabulary: Vocabulary) -> dict[str, TokenStream]:
     """The streams of train, valid and test, kept in the cache by corpus checksum and vocabulary identity.
+
+    Those of a corpus for translation are `ParallelStream`s.
 
     The files are verified at every opening, as `keep_folder` describes, and encoded again when damaged. Encoding
     reads the text in pieces, so its memory does not depend on the length of the text.
@@ -43,7 +64,15 @@ def open_streams(corpus: Corpus, *, vocabulary: Vocabulary) -> dict[str, TokenSt
     Raises TiebenchError when the text cannot be read or the cache cannot be written.
     """
     name = f"streams/{corpus.name}-{corpus.checksum[:16]}-{vocabulary.identity}-{STREAM_VERSION}"
-    folder = keep_folder(name, build=partial(_write_streams, corpus, vocabulary))
+    streams = _open_side(name, files=corpus.files, vocabulary=vocabulary)
+    if not corpus.source_files:
+        return streams
+    sources = _open_side(f"{name}-source", files=corpus.source_files, vocabulary=vocabulary)
+    return {split: ParallelStream(**vars(stream), source=sources[split]) for split, stream in streams.items()}
+
+
+def _open_side(name: str, *, files: dict[str, Path], vocabulary: Vocabulary) -> dict[str, TokenStream]:
+    folder = keep_folder(name, build=partial(_write_streams, files, vocabulary))
     header = json.loads((folder / HEADER).read_text("utf-8"))
     return {split: _map_stream(folder / f"{split}.bin", counts=header[split], size=vocabulary.size) for split in SPLITS}
 
@@ -57,9 +86,9 @@ def _choose_dtype(size: int) -> np.dtype:
     return np.dtype("<u2" if size <= 2**16 else "<u4")
 
 
-def _write_streams(corpus: Corpus, vocabulary: Vocabulary, folder: Path) -> None:
+def _write_streams(files: dict[str, Path], vocabulary: Vocabulary, folder: Path) -> None:
     header = {
-        split: _write_stream(read_pieces(corpus.files[split]), file=folder / f"{split}.bin", vocabulary=vocabulary)
+        split: _write_stream(read_pieces(files[split]), file=folder / f"{split}.bin", vocabulary=vocabulary)
         for split in SPLITS
     }
     (folder / HEADER).write_text(json.dumps(header, indent=1), "utf-8")

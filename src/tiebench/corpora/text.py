@@ -19,10 +19,10 @@ def open_text(config: TextConfig, *, data_dir: Path | None, near: Path | None = 
     folders = [folder for folder in (near, Path(), data_dir) if folder is not None]
     facts = {}
     if config.file is not None and config.split is not None:
-        whole = _find_file(config.file, key="file", folders=folders)
+        whole = find_own_file(config.file, key="file", folders=folders)
         files, facts["split"] = _split_file(whole, parts=config.split)
     else:
-        files = {split: _find_file(getattr(config, split), key=split, folders=folders) for split in SPLITS}
+        files = {split: find_own_file(getattr(config, split), key=split, folders=folders) for split in SPLITS}
     return read_corpus("text", title="own text", citation="", licence="", files=files, facts=facts)
 
 
@@ -57,7 +57,8 @@ def _write_splits(file: Path, lines: dict[str, range], folder: Path) -> None:
             stream.writelines(f"{next(found)}\n" for _ in block)
 
 
-def _find_file(name: str, *, key: str, folders: list[Path]) -> Path:
+def find_own_file(name: str, *, key: str, folders: list[Path]) -> Path:
+    """The first of the folders that has the file. Raises TiebenchError that names all places that were tried."""
     try:
         path = Path(name).expanduser()
     except RuntimeError:  # the home of a user that there is not

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,8 @@ class ByteVocabulary(Vocabulary):
 def fit_vocabulary(options: VocabularyConfig, *, corpus: Corpus) -> Vocabulary:
     """The vocabulary of the corpus's training split, kept in the cache by corpus checksum and options.
 
+    A corpus for translation has one vocabulary for both languages, fitted on the two together.
+
     Words are numbered by descending frequency, equally frequent ones alphabetically. `<eos>` and `<unk>` are
     always among them, with as many occurrences as the training text has lines and words out of vocabulary.
 
@@ -155,7 +158,8 @@ def fit_vocabulary(options: VocabularyConfig, *, corpus: Corpus) -> Vocabulary:
         return ByteVocabulary()
     content = json.dumps([FITTING_VERSION, corpus.checksum, options.model_dump(mode="json")], sort_keys=True)
     name = f"vocabularies/{corpus.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
-    folder = keep_folder(name, build=partial(_keep_vocabulary, options, corpus.files["train"]))
+    files = [side["train"] for side in (corpus.source_files, corpus.files) if side]
+    folder = keep_folder(name, build=partial(_keep_vocabulary, options, files))
     return load_vocabulary(folder / "vocabulary.json")
 
 
@@ -184,14 +188,14 @@ def load_vocabulary(file: Path, *, identity: str | None = None) -> Vocabulary:
         ) from error
 
 
-def _keep_vocabulary(options: WordsConfig | BPEConfig, file: Path, folder: Path) -> None:
-    fitted = _fit_words(options, file=file) if options.type == "words" else _fit_bpe(options, file=file)
+def _keep_vocabulary(options: WordsConfig | BPEConfig, files: list[Path], folder: Path) -> None:
+    fitted = _fit_words(options, files=files) if options.type == "words" else _fit_bpe(options, files=files)
     save_vocabulary(fitted, folder / "vocabulary.json")
 
 
-def _fit_words(options: WordsConfig, *, file: Path) -> WordVocabulary:
+def _fit_words(options: WordsConfig, *, files: list[Path]) -> WordVocabulary:
     counts: Counter[str] = Counter()
-    for piece in read_pieces(file):
+    for piece in chain.from_iterable(map(read_pieces, files)):
         counts.update(piece.replace("\n", f" {END_OF_LINE} ").split())
     specials = {END_OF_LINE: counts.pop(END_OF_LINE), UNKNOWN: counts.pop(UNKNOWN, 0)}
     room = None if options.size is None else max(options.size - len(specials), 0)
@@ -205,7 +209,7 @@ def _sort_by_frequency(counts: dict[str, int]) -> list[str]:
     return sorted(counts, key=lambda word: (-counts[word], word))
 
 
-def _fit_bpe(options: BPEConfig, *, file: Path) -> BPEVocabulary:
+def _fit_bpe(options: BPEConfig, *, files: list[Path]) -> BPEVocabulary:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -213,5 +217,5 @@ def _fit_bpe(options: BPEConfig, *, file: Path) -> BPEVocabulary:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=options.size, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(read_lines(file), trainer=trainer)
+    tokenizer.train_from_iterator(chain.from_iterable(map(read_lines, files)), trainer=trainer)
     return BPEVocabulary(tokenizer.to_str())

@@ -24,6 +24,7 @@ from tiebench.execution.environment import choose_device, keep_threads
 from tiebench.execution.run_data import load_data
 from tiebench.execution.settings import Settings
 from tiebench.execution.workloads import Workload, draw_stream
+from tiebench.experiment.architecture_config import EncoderDecoderConfig
 from tiebench.experiment.corpus_config import SPLITS
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.language_model import build_on_meta, count_flops_per_token
@@ -39,10 +40,11 @@ HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Counts:
-    """Tokens by split and the size of the vocabulary."""
+    """Tokens by split, the size of the vocabulary, and the training text where it was opened."""
 
     tokens: dict[str, int]
     vocabulary_size: int
+    train: TokenStream | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def read_counts(run: RunSpec, *, data_dir: Path | None = None) -> Counts | None:
         data = load_data(run, data_dir=data_dir)
     except TiebenchError:
         return None
-    return Counts({split: data.streams[split].num_tokens for split in SPLITS}, data.vocabulary.size)
+    tokens = {split: data.streams[split].num_tokens for split in SPLITS}
+    return Counts(tokens, data.vocabulary.size, data.streams["train"])
 
 
 def _group_by_arm(runs: list[RunSpec]) -> list[list[RunSpec]]:
@@ -125,15 +128,20 @@ def estimate_arm(runs: list[RunSpec], *, settings: Settings) -> CostEstimate:
     counts = read_counts(run, data_dir=settings.data_dir)
     if counts is None:
         return CostEstimate(run, num_runs)
-    return count_operations(CostEstimate(run, num_runs, counts.vocabulary_size), tokens=counts.tokens)
+    return count_operations(
+        CostEstimate(run, num_runs, counts.vocabulary_size), tokens=counts.tokens, train=counts.train
+    )
 
 
-def count_operations(cost: CostEstimate, *, tokens: dict[str, int]) -> CostEstimate:
-    """With the operations of training and, forward only, of every evaluation."""
+def count_operations(cost: CostEstimate, *, tokens: dict[str, int], train: TokenStream | None = None) -> CostEstimate:
+    """With the operations of training and, forward only, of every evaluation; padding is counted as tokens.
+
+    Without the text that is trained on (`train`), its number of tokens is enough, but not in translation.
+    """
     training = cost.run.spec.training
     model = build_on_meta(cost.run.spec, vocabulary_size=cost.vocabulary_size)
     per_token = count_flops_per_token(model, context=training.window, objective=training.objective)
-    stream = TokenStream(np.empty(0), tokens["train"], 0, 0, 0)
+    stream = train or TokenStream(np.empty(0), tokens["train"], 0, 0, 0)
     recurrent = model.architecture.recurrent
     batches = build_batches(training, stream=stream, recurrent=recurrent, seed=cost.run.seed)
     return weigh_operations(cost, tokens=tokens, flops_per_token=per_token, steps_per_epoch=batches.steps_per_epoch)
@@ -197,7 +205,9 @@ def time_step(cost: CostEstimate, *, device: str, seconds: float = STEP_SECONDS)
     read_clock = time.process_time if place.type == "cpu" else time.perf_counter
     training = cost.run.spec.training
     num_tokens = max(4 * training.batch_size * (training.window + 1), 10_000)
-    streams = {split: draw_stream(num_tokens, vocabulary_size=cost.vocabulary_size) for split in ("train", "valid")}
+    sentence = training.window if isinstance(cost.run.spec.architecture, EncoderDecoderConfig) else None
+    stream = draw_stream(num_tokens, vocabulary_size=cost.vocabulary_size, sentence=sentence)
+    streams = {"train": stream, "valid": stream}
     workload = Workload(cost.run.name, cost.run, cost.vocabulary_size, streams)
     spent: list[float] = []
     with tempfile.TemporaryDirectory() as folder:

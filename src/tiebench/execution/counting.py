@@ -53,5 +53,5 @@ def _count_arm(run: RunSpec, *, data_dir: Path | None) -> ArmCount:
         memory_bytes=estimate_memory(run.spec, num_parameters=parameters.total, vocabulary_size=data.vocabulary.size),
         num_steps=num_steps,
         steps_per_epoch=batches.steps_per_epoch,
-        num_tokens=num_steps * training.batch_size * training.window,
+        num_tokens=num_steps * batches.tokens_per_step,
     )

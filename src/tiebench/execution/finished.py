@@ -5,7 +5,7 @@ from pathlib import Path
 from tiebench.corpora.opening import open_corpus
 from tiebench.errors import UsageError
 from tiebench.execution.settings import Settings
-from tiebench.experiment.corpus_config import TextConfig
+from tiebench.experiment.corpus_config import ParallelConfig, TextConfig
 from tiebench.experiment.differences import find_differences
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import Record
@@ -33,16 +33,18 @@ def find_finished(run: RunSpec, *, settings: Settings) -> Record | None:
             REMEDY,
         )
     corpus = run.spec.corpus
-    if isinstance(corpus, TextConfig):
+    if isinstance(corpus, TextConfig | ParallelConfig):
         _check_text(found, run, corpus=corpus, folder=folder, data_dir=settings.data_dir)
     return found
 
 
-def _check_text(found: Record, run: RunSpec, *, corpus: TextConfig, folder: Path, data_dir: Path | None) -> None:
+def _check_text(
+    found: Record, run: RunSpec, *, corpus: TextConfig | ParallelConfig, folder: Path, data_dir: Path | None
+) -> None:
     """A user's own files have no place in the signature, so their content is compared."""
     checksum = open_corpus(corpus, data_dir=data_dir, near=run.folder).checksum
     if checksum != found.corpus.checksum:
-        name = corpus.file or corpus.train
+        name = corpus.target.train if isinstance(corpus, ParallelConfig) else corpus.file or corpus.train
         raise UsageError(f"{folder} was trained on other text than {name} has now", REMEDY)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tiebench.errors import UsageError
 from tiebench.execution.run_data import load_data
-from tiebench.experiment.architecture_config import LlamaConfig
+from tiebench.experiment.architecture_config import EncoderDecoderConfig, LlamaConfig
 from tiebench.experiment.matching_config import Match, Quantity
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.schema import ArmSpec
@@ -65,10 +65,10 @@ def count_amount(spec: ArmSpec, amount: Quantity, *, vocabulary_size: int) -> in
 
 
 def choose_step(spec: ArmSpec) -> int:
-    """What the width must be a multiple of: whole heads, and of an even width where positions rotate pairs."""
+    """What the width must be a multiple of: whole heads, and of an even width where positions come in pairs."""
     body = spec.architecture
     heads = getattr(body, "heads", 1)
-    return 2 * heads if isinstance(body, LlamaConfig) else heads
+    return 2 * heads if isinstance(body, LlamaConfig | EncoderDecoderConfig) else heads
 
 
 def resize(spec: ArmSpec, key: str, value: int) -> ArmSpec:

@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from tiebench.experiment.architecture_config import LSTMConfig
+from tiebench.experiment.architecture_config import EncoderDecoderConfig, LSTMConfig
 from tiebench.experiment.schema import ArmSpec
 from tiebench.losses.tiles import BUFFER_BYTES
 
@@ -47,4 +47,7 @@ def _count_activations(spec: ArmSpec) -> int:
     inner = body.mlp_width or (8 * body.width // 3 if gated else 4 * body.width)
     drops_attention = body.dropout if body.dropout_attention is None else body.dropout_attention
     matrix = 3 * body.heads * spec.training.window if drops_attention else 0  # attention weights are not kept otherwise
-    return ends + body.layers * (14 * body.width + (4 if gated else 2) * inner + matrix)
+    block = 14 * body.width + (4 if gated else 2) * inner + matrix
+    if isinstance(body, EncoderDecoderConfig):  # a block of either stack, and the decoder's attention to the source
+        block = 2 * block + 10 * body.width + matrix
+    return ends + body.layers * block

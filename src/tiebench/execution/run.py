@@ -3,9 +3,11 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from tiebench.corpora.frequencies import find_target_decades
+from tiebench.corpora.reading import read_lines
 from tiebench.corpora.vocabulary import save_vocabulary
 from tiebench.errors import Diverged, TiebenchError
 from tiebench.execution import environment
@@ -21,7 +23,9 @@ from tiebench.execution.run_folder import (
     remove_leftovers,
 )
 from tiebench.execution.settings import Settings
+from tiebench.execution.translating import check_sacrebleu, choose_search, score_translations, translate_lines
 from tiebench.experiment.run_spec import RunSpec
+from tiebench.experiment.schema import TRANSLATED
 from tiebench.files import compute_digest
 from tiebench.models.language_model import (
     LanguageModel,
@@ -34,6 +38,7 @@ from tiebench.results import record as records
 from tiebench.results.record import VOCABULARY_FILE, WEIGHTS_FILE, Record
 from tiebench.results.target_decades import write_target_decades
 from tiebench.results.token_nll import write_token_nll
+from tiebench.results.translation import Translation, write_bleu_counts, write_translations
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import CHECKPOINT_FILE, read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
@@ -54,6 +59,8 @@ def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None =
         if found is not None:
             callback.finish_run(found, reused=True)
             return found
+        if not run.is_trial:
+            check_sacrebleu(run.spec)
         folder = settings.store.folder(run.experiment, run.arm, run.seed)
         with (
             explain_failures(run, data_dir=settings.data_dir),
@@ -108,6 +115,10 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         decades = find_target_decades(data.streams, vocabulary_size=data.vocabulary.size)
         files += [write_token_nll(scores["test"].token_nll, folder), write_target_decades(decades, folder)]
         files.append(folder / WEIGHTS_FILE)
+    translation = None
+    if isinstance(run.spec.corpus, TRANSLATED) and not run.is_trial:
+        translation, lines, counts = _translate_test(trainer, data)
+        files += [write_translations(lines, folder), write_bleu_counts(counts, folder)]
     provenance = environment.describe_provenance(started=started, device=device, precision=state.precision)
     digests = {file.name: compute_digest(file) for file in files}
     record = Record(
@@ -128,6 +139,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
             split: describe_score(score, split=split, stream=data.streams[split]) for split, score in scores.items()
         },
         training_perplexity=state.kept_training_perplexity,
+        translation=translation,
         checkpoint=records.ScoredCheckpoint(
             step=state.kept_step, epoch=state.kept_step / trainer.batches.steps_per_epoch
         ),
@@ -189,6 +201,22 @@ def _score_splits(trainer: Trainer, data: RunData) -> dict[str, Score]:
         callback.start_stage(split, total_tokens=stream.num_tokens)
         scores[split] = score_stream(trainer.model, stream, spec=run.spec.for_split(split), advance=advance)
     return scores
+
+
+def _translate_test(trainer: Trainer, data: RunData) -> tuple[Translation, list[str], np.ndarray]:
+    """The test split as the kept weights translate it, once: scores, translations, and what BLEU counts in each."""
+    callback, search = trainer.callback, choose_search(trainer.run.spec)
+
+    def advance(num_lines: int) -> None:
+        callback.advance(num_lines)
+        trainer.stop_if_interrupted()
+
+    references = list(data.corpus.lines("test"))
+    callback.start_stage("translate", total_tokens=len(references))
+    sources = read_lines(data.corpus.source_files["test"])
+    lines = translate_lines(trainer.model, sources, vocabulary=data.vocabulary, search=search, advance=advance)
+    translation, counts = score_translations(lines, references, search=search)
+    return translation, lines, counts
 
 
 def list_warnings(state: TrainState, *, vocabulary_size: int) -> list[str]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from tiebench.corpora.vocabulary import load_vocabulary
 from tiebench.errors import UsageError
 from tiebench.execution.run import open_model
+from tiebench.experiment.schema import TRANSLATED
 from tiebench.models.language_model import LanguageModel
 from tiebench.results.record import VOCABULARY_FILE, read_record
 
@@ -20,6 +21,8 @@ def sample_text(folder: Path, *, prompt: str, num_tokens: int, temperature: floa
     whose words the model does not know at all.
     """
     record = read_record(folder)
+    if isinstance(record.spec.corpus, TRANSLATED):
+        raise UsageError(f"{folder} translates, and writes no text of its own", f"tiebench translate {folder} FILE")
     model = open_model(record, folder)
     vocabulary = load_vocabulary(folder / VOCABULARY_FILE, identity=record.vocabulary.identity)
     ids = [vocabulary.boundary, *encode_prompt(vocabulary, prompt)]

@@ -13,7 +13,7 @@ from tiebench.execution.finished import find_finished
 from tiebench.execution.plan import Plan, plan_runs
 from tiebench.execution.settings import Settings
 from tiebench.experiment.candidates import Candidate, shorten_paths, write_plainly
-from tiebench.experiment.corpus_config import TextConfig
+from tiebench.experiment.corpus_config import ParallelConfig, TextConfig
 from tiebench.experiment.loading import Experiment
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.tuning_config import TunedValues
@@ -180,7 +180,7 @@ def _describe_trial(experiment: Experiment, arm: str, candidate: Candidate, seed
 def _is_same_text(run: RunSpec, result: TrialResult, *, settings: Settings) -> bool:
     """A user's own files have no place in the signature, so their content is compared."""
     corpus = run.spec.corpus
-    if not isinstance(corpus, TextConfig):
+    if not isinstance(corpus, TextConfig | ParallelConfig):
         return True
     return open_corpus(corpus, data_dir=settings.data_dir, near=run.folder).checksum == result.corpus
 

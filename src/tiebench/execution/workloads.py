@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tiebench.corpora.stream import TokenStream
+from tiebench.corpora.stream import ParallelStream, TokenStream
 from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment.bundled import list_configs
 from tiebench.experiment.loading import load_experiment, resolve_document
@@ -126,12 +126,18 @@ def describe_workload(name: str, *, arm: str, device: str = "cpu") -> RunSpec:
     return resolve_document(Document(f"workload {name}", data)).list_runs(arms=[arm])[0]
 
 
-def draw_stream(num_tokens: int, *, vocabulary_size: int) -> TokenStream:
-    """Independent ids, the small ones frequent; equal arguments give equal ids."""
+def draw_stream(num_tokens: int, *, vocabulary_size: int, sentence: int | None = None) -> TokenStream:
+    """Independent ids, the small ones frequent; equal arguments give equal ids.
+
+    With `sentence`, a text of sentences of so many tokens each, which translates itself.
+    """
     weights = 1.0 / (np.arange(vocabulary_size) + 1 + ZIPF_SHIFT)
     draws = np.random.default_rng(num_tokens).random(num_tokens + 1)
     ids = np.searchsorted(np.cumsum(weights / weights.sum())[:-1], draws)
-    return TokenStream(ids.astype(np.int32), num_tokens, num_tokens, num_bytes=0, num_unknown=0)
+    if sentence is not None:
+        ids = np.where(np.arange(len(ids)) % sentence, ids.clip(min=1), 0)
+    stream = TokenStream(ids.astype(np.int32), num_tokens, num_tokens, num_bytes=0, num_unknown=0)
+    return stream if sentence is None else ParallelStream(**vars(stream), source=stream)
 
 
 def _list_arms(name: str) -> list[str]:

@@ -198,6 +198,45 @@ class LlamaConfig(Block):
         return self
 
 
+class EncoderDecoderConfig(Block):
+    """The encoder-decoder transformer, for translation: sinusoidal positions, ReLU, post-norm (Vaswani et al. 2017).
+
+    `layers` is the number of encoder blocks, and that of decoder blocks. `dropout` holds for the sums of embeddings
+    and positions and for what each sub-layer adds (section 5.4); attention weights are dropped where
+    `dropout_attention` asks for it. `norm: pre` normalises what goes into a sub-layer, and the last sum of each stack.
+    Weights start as U(-a, a) with a = sqrt(6 / (inputs + outputs)) of each map (Glorot & Bengio 2010), biases at 0. The
+    factor sqrt(width) of section 3.4 is `embedding.input_scale: sqrt_width`.
+    """
+
+    type: Literal["encoder_decoder"] = Field(description="Names the architecture.")
+    layers: Layers = Field(description="How many blocks the encoder has, and how many the decoder.")
+    width: Width = Field(description="Numbers in a hidden vector; even.")
+    heads: Width = Field(description="Attention heads; they divide the width.")
+    mlp_width: Width | None = Field(
+        default=None, description="Inner width of the feed-forward nets; 4 * width unless given."
+    )
+    norm: Literal["post", "pre"] = Field(
+        default="post", description="Where a sub-layer's norm stands: after its sum, or before it."
+    )
+    norm_epsilon: PositiveFloat = Field(default=1e-5, description="Added to the variance in each norm.")
+    dropout: Probability = Field(
+        default=0.0, description="Probability that a number is dropped, but for attention weights."
+    )
+    dropout_attention: Probability = Field(default=0.0, description="The same for attention weights.")
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "EncoderDecoderConfig":
+        if self.width % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide width ({self.width})")
+        return self
+
+    @model_validator(mode="after")
+    def _width_is_even(self) -> "EncoderDecoderConfig":
+        if self.width % 2:
+            raise ValueError(f"width ({self.width}) must be even: positions are pairs of sine and cosine")
+        return self
+
+
 def _check_sharing(config: LSTMConfig | GPT2Config | LlamaConfig) -> None:
     """Raises ValueError for options of sharing that would change nothing."""
     asked = [key for key in ("groups", "order", "share_norms") if getattr(config, key, None)]
@@ -209,4 +248,6 @@ def _check_sharing(config: LSTMConfig | GPT2Config | LlamaConfig) -> None:
         raise ValueError("order means nothing with one set of weights; write groups: 2 or more, or remove order")
 
 
-ArchitectureConfig = Annotated[GPT2Config | LlamaConfig | LSTMConfig, Field(discriminator="type")]
+ArchitectureConfig = Annotated[
+    EncoderDecoderConfig | GPT2Config | LlamaConfig | LSTMConfig, Field(discriminator="type")
+]

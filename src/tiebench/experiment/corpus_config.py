@@ -118,8 +118,38 @@ class TextConfig(Block):
         return self
 
 
+class Multi30kConfig(Block):
+    """29,000 captions of photographs, in English and German, for translation; scored on the test set of 2016."""
+
+    type: Literal["multi30k"] = Field(description="Names the corpus.")
+    direction: Literal["en-de", "de-en"] = Field(
+        default="en-de", description="From which language into which: English (en), German (de)."
+    )
+
+
+class SplitFilesConfig(Block):
+    """Three files of one language."""
+
+    train: str = Field(description="File with the training text.")
+    valid: str = Field(description="File with the validation text.")
+    test: str = Field(description="File with the test text.")
+
+
+class ParallelConfig(Block):
+    """Your own translated text, UTF-8: line by line, each file of `target` translates that of `source`.
+
+    A relative path starts at the folder of the experiment file, else at the current folder, else at the data folder.
+    """
+
+    type: Literal["parallel"] = Field(description="Names the corpus.")
+    source: SplitFilesConfig = Field(description="The files that are translated: train, valid and test.")
+    target: SplitFilesConfig = Field(description="The files with their translations: train, valid and test.")
+
+
 CorpusConfig = Annotated[
-    PTBConfig
+    Multi30kConfig
+    | ParallelConfig
+    | PTBConfig
     | PydocsConfig
     | SyntheticConfig
     | TextConfig
@@ -142,7 +172,10 @@ class WordsConfig(Block):
 
 
 class BPEConfig(Block):
-    """Byte-level byte pair encoding, trained on the training split (Sennrich et al. 2016)."""
+    """Byte-level byte pair encoding, trained on the training split (Sennrich et al. 2016).
+
+    For translation it is one vocabulary, trained on both languages together.
+    """
 
     type: Literal["bpe"] = Field(description="Names the vocabulary.")
     size: Annotated[int, Field(ge=257, le=1_000_000)] = Field(

@@ -70,16 +70,31 @@ class EmbeddingConfig(Block):
         return self
 
 
+class ThreeWayConfig(Block):
+    """One matrix at three places, in translation: it embeds source and target, and scores (Press & Wolf 2017, sec. 4).
+
+    Both languages have one vocabulary, so that one row can stand for a token in either (Vaswani et al. 2017, 3.4).
+    """
+
+    type: Literal["three-way"] = Field(description="Names the tie.")
+
+
 class TiedConfig(Block):
-    """One matrix at both ends: the vector of a token is also what scores it (Press & Wolf 2017; Inan et al. 2017)."""
+    """One matrix at both ends: the vector of a token is also what scores it (Press & Wolf 2017; Inan et al. 2017).
+
+    In translation the ends are the target language's, and the source has a matrix of its own ("decoder weight tying").
+    """
 
     type: Literal["tied"] = Field(description="Names the tie.")
 
 
 class UntiedConfig(Block):
-    """Two matrices: one turns tokens into vectors, the other scores them (the baseline; Zaremba et al. 2014)."""
+    """Two matrices: one turns tokens into vectors, the other scores them (the baseline; Zaremba et al. 2014).
+
+    In translation there is a third, which turns the source's tokens into vectors.
+    """
 
     type: Literal["untied"] = Field(description="Names the tie.")
 
 
-TieConfig = Annotated[TiedConfig | UntiedConfig, Field(discriminator="type")]
+TieConfig = Annotated[TiedConfig | UntiedConfig | ThreeWayConfig, Field(discriminator="type")]

@@ -1,6 +1,6 @@
 """How a split is scored, and which checkpoint."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,7 +16,8 @@ class EvaluationConfig(Block):
     full pass over the training split. `valid_batch_size` is the number of rows of the validation split where it is to
     be another one. What is scored is the best checkpoint by validation, with `checkpoint: last` the one at the end of
     the budget. Scores are float32 whatever the precision of training, so that a perplexity measures the weights alone;
-    `precision: bf16` is another protocol, and the record says so.
+    `precision: bf16` is another protocol, and the record says so. A translation is looked for with `beam` hypotheses at
+    a time, whose logarithmic probabilities are divided by their number of tokens to the power of `length_penalty`.
     """
 
     batch_size: Length | None = Field(
@@ -35,6 +36,13 @@ class EvaluationConfig(Block):
     )
     precision: Literal["bf16"] | None = Field(
         default=None, description="bf16: matrix products in bfloat16; float32 unless given."
+    )
+
+    beam: Annotated[int, Field(gt=0, le=1000)] | None = Field(
+        default=None, description="Hypotheses at a time, in translation; 5 unless given."
+    )
+    length_penalty: Annotated[float, Field(ge=-10, le=10)] | None = Field(
+        default=None, description="Power of the length that a translation's score is divided by; 1 unless given."
     )
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from tiebench.experiment.matching_config import Match
 from tiebench.experiment.schema import ArmSpec
 from tiebench.experiment.tuning_config import TunedValues
 
-PATH_KEYS = ("train", "valid", "test", "file")
+PATH_KEYS = ("train", "valid", "test", "file", "source", "target")
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,23 @@
 import re
 from typing import Any, get_args
 
-from tiebench.experiment.architecture_config import ArchitectureConfig
+from pydantic import model_validator
+
+from tiebench.experiment.architecture_config import ArchitectureConfig, EncoderDecoderConfig
 from tiebench.experiment.block import Block
-from tiebench.experiment.corpus_config import CorpusConfig, VocabularyConfig, WordsConfig
-from tiebench.experiment.embedding_config import EmbeddingConfig, TieConfig
+from tiebench.experiment.corpus_config import (
+    CorpusConfig,
+    Multi30kConfig,
+    ParallelConfig,
+    VocabularyConfig,
+    WordsConfig,
+)
+from tiebench.experiment.embedding_config import EmbeddingConfig, ThreeWayConfig, TieConfig
 from tiebench.experiment.evaluation_config import EvaluationConfig
 from tiebench.experiment.training_config import TrainingConfig
 
+TRANSLATED = (Multi30kConfig, ParallelConfig)
+OF_UNBROKEN_TEXT = ("batch_size", "valid_batch_size", "context", "stride")
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 
 
@@ -23,6 +33,58 @@ class ArmSpec(Block):
     tie: TieConfig
     training: TrainingConfig
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _translation_needs_both(self) -> "ArmSpec":
+        translated, translates = (
+            isinstance(self.corpus, TRANSLATED),
+            isinstance(self.architecture, EncoderDecoderConfig),
+        )
+        if translates and not translated:
+            raise ValueError(
+                f"architecture encoder_decoder translates, and {self.corpus.type} has no translation: "
+                "take corpus: multi30k or parallel, or another architecture"
+            )
+        if translated and not translates:
+            raise ValueError(
+                f"corpus {self.corpus.type} is for translation, and a {self.architecture.type} reads one text: "
+                "take architecture: encoder_decoder, or another corpus"
+            )
+        for key in ("beam", "length_penalty"):
+            if getattr(self.evaluation, key) is not None and not translated:
+                raise ValueError(f"evaluation.{key} is for translation, and {self.corpus.type} is no such corpus")
+        return self
+
+    @model_validator(mode="after")
+    def _three_places_are_there(self) -> "ArmSpec":
+        if isinstance(self.tie, ThreeWayConfig) and not isinstance(self.architecture, EncoderDecoderConfig):
+            raise ValueError(
+                f"tie three-way is for translation: a {self.architecture.type} has no source; write tie: true"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_word_is_lost_in_translation(self) -> "ArmSpec":
+        if isinstance(self.corpus, TRANSLATED) and isinstance(self.vocabulary, WordsConfig):
+            raise ValueError(
+                "vocabulary words would lose words in translation; write vocabulary: {type: bpe, size: 8000}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_asked_for_in_vain(self) -> "ArmSpec":
+        """What has no meaning where each pair of sentences stands by itself."""
+        if isinstance(self.corpus, TRANSLATED):
+            given = {
+                **{f"evaluation.{key}": getattr(self.evaluation, key) is not None for key in OF_UNBROKEN_TEXT},
+                "training.drop_partial_window": self.training.drop_partial_window,
+                "training.reduction": self.training.reduction == "window_sum",
+                "training.compile": self.training.compile,
+                "training.tokens": self.training.tokens is not None,
+            }
+            for name in (name for name, is_given in given.items() if is_given):
+                raise ValueError(f"{name} has no meaning in translation, where each sentence stands by itself")
+        return self
 
     def for_split(self, split: str) -> "ArmSpec":
         """The spec by which a split is scored: that of the validation split may have rows of its own."""

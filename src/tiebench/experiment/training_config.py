@@ -195,10 +195,27 @@ class CosineConfig(Block):
     )
 
 
+class InverseSqrtConfig(Block):
+    """Linear warm-up over `warmup_steps`, then down with the square root of the step (Vaswani et al. 2017, 5.3).
+
+    The learning rate is the one at the top; theirs is 1 / sqrt(width * warmup_steps).
+    """
+
+    type: Literal["inverse_sqrt"] = Field(description="Names the schedule.")
+    warmup_steps: Positive = Field(default=4000, description="Steps over which the learning rate rises from zero.")
+
+
 class CrossEntropyConfig(Block):
-    """The negative log likelihood of the next token."""
+    """The negative log likelihood of the next token.
+
+    With `label_smoothing` e, each token's target is 1 - e at itself and e spread evenly over the whole vocabulary
+    (Szegedy et al. 2016, section 7). It is for training: what is scored and reported are the nats of the token itself.
+    """
 
     type: Literal["cross_entropy"] = Field(description="Names the objective.")
+    label_smoothing: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="Share of the target that is spread over the vocabulary; none unless given."
+    )
 
 
 class AugmentedConfig(Block):
@@ -212,6 +229,11 @@ class AugmentedConfig(Block):
         default=20.0, description="By which scores are divided before they are compared."
     )
     gamma: NonNegative = Field(default=0.5, description="Weight of the added term, times the temperature.")
+
+
+ScheduleConfig = Annotated[
+    ConstantConfig | StepConfig | PlateauConfig | CosineConfig | InverseSqrtConfig, Field(discriminator="type")
+]
 
 
 class EarlyStoppingConfig(Block):
@@ -229,7 +251,9 @@ class TrainingConfig(Block):
     seed begin the training text of a recurrent model at a place of its own; a file that does not say has it on, and the
     papers had it off. `drop_partial_window` leaves out a recurrent model's last window where it is shorter.
     `precision: bf16` makes the matrix products in bfloat16, with sums and parameters in float32; `auto` does so where
-    the processor has units for it, and the record says which it was.
+    the processor has units for it, and the record says which it was. In translation a batch is as many pairs of
+    sentences of about one length as fit into `batch_size` rows of `window` tokens, padding included; `window` is also
+    the longest sentence that there may be, and an epoch reads every pair once.
     """
 
     epochs: Positive | None = Field(default=None, description="Budget: passes over the training text.")
@@ -238,9 +262,7 @@ class TrainingConfig(Block):
     batch_size: Length = Field(description="Rows that are read side by side.")
     window: Length = Field(description="Tokens of a row in one update.")
     optimizer: OptimizerConfig = Field(description="How a gradient becomes an update.")
-    schedule: Annotated[ConstantConfig | StepConfig | PlateauConfig | CosineConfig, Field(discriminator="type")] = (
-        Field(ConstantConfig(type="constant"), description="How the learning rate changes.")
-    )
+    schedule: ScheduleConfig = Field(ConstantConfig(type="constant"), description="How the learning rate changes.")
     objective: Annotated[CrossEntropyConfig | AugmentedConfig, Field(discriminator="type")] = Field(
         default=CrossEntropyConfig(type="cross_entropy"), description="What is made small."
     )

@@ -1,20 +1,33 @@
 """What every architecture promises: vectors to vectors, and what must be known to train, count and fill it."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 
+@dataclass(frozen=True)
+class SourceVectors:
+    """What is translated: vectors `(batch, time, width)`, and `(batch, time)` bool, where they stand for tokens and not
+    for padding.
+    """
+
+    vectors: torch.Tensor
+    is_token: torch.Tensor
+
+
 class Architecture(nn.Module, ABC):
     """What lies between the two ends of a model. It maps vectors to vectors and knows no tokens.
 
     `recurrent` models carry a state from window to window; the others see at most `max_context` tokens at once (None:
-    as many as there are). `width` is that of the vectors on both sides.
+    as many as there are). `width` is that of the vectors on both sides. One that `reads_source` translates: its state
+    is a `SourceVectors`, and it carries none on.
     """
 
     recurrent: ClassVar[bool]
+    reads_source: ClassVar[bool] = False
     width: int
     max_context: int | None
 

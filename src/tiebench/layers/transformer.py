@@ -146,17 +146,27 @@ class Transformer(Architecture):
             )
 
 
-def attend(queries: torch.Tensor, *, keys: torch.Tensor, values: torch.Tensor, dropout: Dropout) -> torch.Tensor:
-    """Causal scaled dot-product attention (Vaswani et al. 2017, equation 1); all (batch, heads, time, head width).
+def attend(
+    queries: torch.Tensor,
+    *,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    dropout: Dropout,
+    visible: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Scaled dot-product attention (Vaswani et al. 2017, equation 1); all (batch, heads, time, head width).
 
-    Torch's fused kernel draws its own masks, so the attention is spelled out where its weights are to be dropped.
+    To the keys where `visible` (batch, 1, 1, keys) is True; where it is not given, causal: to no later ones. Torch's
+    fused kernel draws its own masks, so the attention is spelled out where its weights are to be dropped.
     """
     if not dropout.active:
-        return functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        causal = visible is None
+        return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=visible, is_causal=causal)
     time = queries.shape[-2]
-    future = torch.ones(time, time, dtype=torch.bool, device=queries.device).triu(diagonal=1)
+    if visible is None:
+        visible = torch.ones(time, time, dtype=torch.bool, device=queries.device).tril()
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
-    weights = torch.softmax(scores.masked_fill(future, float("-inf")), dim=-1)
+    weights = torch.softmax(scores.masked_fill(~visible, float("-inf")), dim=-1)
     return dropout(weights) @ values
 
 

@@ -14,15 +14,16 @@ from tiebench.experiment.architecture_config import ArchitectureConfig
 from tiebench.experiment.embedding_config import EmbeddingConfig, TieConfig
 from tiebench.experiment.schema import ArmSpec
 from tiebench.experiment.training_config import AugmentedConfig, CrossEntropyConfig
-from tiebench.layers.architecture import Architecture
+from tiebench.layers.architecture import Architecture, SourceVectors
 from tiebench.layers.dropout import set_generator
 from tiebench.models.generators import open_generator
+from tiebench.models.sentence_pairs import PADDING, SentencePairs
 from tiebench.results.record import Parameters
 from tiebench.tying.token_embedding import TokenEmbedding
 
 
 class LanguageModel(nn.Module):
-    """Tokens `(batch, time)` to next-token scores `(batch, time, vocabulary)`."""
+    """Tokens `(batch, time)` to next-token scores `(batch, time, vocabulary)`; in translation, of the target's."""
 
     embedding: TokenEmbedding
     architecture: Architecture
@@ -37,11 +38,20 @@ class LanguageModel(nn.Module):
         self.embedding.dropout_generator = generator
         set_generator(self.architecture, generator)
 
-    def encode(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Tokens `(batch, time)` to hidden vectors `(batch, time, width)` and the state after them."""
+    def encode(self, tokens: Tensor | SentencePairs, state: Any = None) -> tuple[Tensor, Any]:
+        """Tokens `(batch, time)` to hidden vectors `(batch, time, width)` and the state after them.
+
+        Of pairs of sentences, the hidden vectors are those of the target.
+        """
+        if isinstance(tokens, SentencePairs):
+            tokens, state = tokens.target, self.embed_source(tokens.source)
         return self.architecture(self.embedding.embed(tokens), state)
 
-    def forward(self, tokens: Tensor, state: Any = None) -> Tensor:
+    def embed_source(self, source: Tensor) -> SourceVectors:
+        """What is translated, `(batch, time)` with padding, as the architecture reads it."""
+        return SourceVectors(self.embedding.embed_source(source.clamp(min=0)), source != PADDING)
+
+    def forward(self, tokens: Tensor | SentencePairs, state: Any = None) -> Tensor:
         hidden, _ = self.encode(tokens, state)
         return self.embedding.logits(hidden)
 
@@ -50,7 +60,11 @@ def build_model(spec: ArmSpec, *, vocabulary_size: int) -> LanguageModel:
     """An uninitialised model on the current default device. Raises UsageError for options that do not go together."""
     architecture = build_architecture(spec.architecture)
     embedding = build_embedding(
-        spec.tie, config=spec.embedding, vocabulary_size=vocabulary_size, width=architecture.width
+        spec.tie,
+        config=spec.embedding,
+        vocabulary_size=vocabulary_size,
+        width=architecture.width,
+        has_source=architecture.reads_source,
     )
     _check_lengths(spec, architecture)
     _check_roles(spec, embedding)
@@ -62,9 +76,12 @@ def build_architecture(config: ArchitectureConfig) -> Architecture:
     return _import_type("architectures", config.type).build(config)
 
 
-def build_embedding(tie: TieConfig, *, config: EmbeddingConfig, vocabulary_size: int, width: int) -> TokenEmbedding:
+def build_embedding(
+    tie: TieConfig, *, config: EmbeddingConfig, vocabulary_size: int, width: int, has_source: bool = False
+) -> TokenEmbedding:
     """An uninitialised token embedding. Raises UsageError for options that mean nothing under this tie."""
-    return _import_type("tying", tie.type).build(tie, config, vocabulary_size=vocabulary_size, width=width)
+    sizes = {"vocabulary_size": vocabulary_size, "width": width, "has_source": has_source}
+    return _import_type("tying", tie.type).build(tie, config, **sizes)
 
 
 def _import_type(room: str, name: str) -> ModuleType:

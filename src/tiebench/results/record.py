@@ -16,6 +16,7 @@ from tiebench.experiment.block import Block
 from tiebench.experiment.schema import ArmSpec
 from tiebench.experiment.tuning_config import TunedValues
 from tiebench.files import compute_digest, write_text
+from tiebench.results.translation import Translation
 
 if TYPE_CHECKING:
     pass
@@ -167,7 +168,7 @@ class Record(Block):
 
     `training_perplexity` is the running one, over the epoch that ended at the scored checkpoint. `tuned` says what
     trials chose for the arm (None: its values were written). A trial has no test split among its `evaluations`, and
-    none at all where its loss became no number.
+    none at all where its loss became no number. `translation` is there where the run translates.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -184,6 +185,7 @@ class Record(Block):
     parameters: Parameters
     evaluations: dict[str, Evaluation]
     training_perplexity: Amount | None = None
+    translation: Translation | None = None
     checkpoint: ScoredCheckpoint
     usage: ResourceUsage
     warnings: list[str] = []

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tiebench.corpora.stream import TokenStream
+from tiebench.corpora.stream import ParallelStream, TokenStream
 from tiebench.errors import TiebenchError
 from tiebench.experiment.training_config import TrainingConfig
 from tiebench.models.generators import derive_seed
+from tiebench.training.sentence_batches import SentenceBatches
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,14 @@ class Batches:
                 f"{self.batch_size} x {self.window}",
                 "lower training.batch_size or training.window",
             )
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_size * self.window
+
+    def count_targets(self, targets: Tensor) -> int:
+        """How many tokens a batch asks for."""
+        return targets.numel()
 
     @property
     def columns(self) -> int:
@@ -110,8 +119,12 @@ def build_batches(
     recurrent: bool,
     seed: int,
     device: torch.device = torch.device("cpu"),
-) -> Batches:
-    """The batches of a run. Raises TiebenchError for a stream too short for one batch."""
+) -> Batches | SentenceBatches:
+    """The batches of a run. Raises TiebenchError for a stream too short for one batch, or a sentence too long."""
+    if isinstance(stream, ParallelStream):
+        return SentenceBatches(
+            stream=stream, batch_size=training.batch_size, window=training.window, seed=seed, device=device
+        )
     return Batches(
         stream=stream,
         batch_size=training.batch_size,

@@ -3,7 +3,7 @@
 The first token of a split is predicted from the boundary token before it. Scores are float32, sums are float64, unless
 `evaluation.precision: bf16` asks for products in bfloat16; the protocol then says so, and the sums are as before.
 A recurrent model carries its state from the first token to the last. A transformer sees overlapping windows and
-scores in each only what no earlier window has scored.
+scores in each only what no earlier window has scored. A translation's sentences stand each by itself.
 """
 
 import math
@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tiebench.corpora.stream import TokenStream
+from tiebench.corpora.stream import ParallelStream, TokenStream
 from tiebench.experiment.schema import ArmSpec
 from tiebench.losses.linear_cross_entropy import IGNORED
 from tiebench.models.language_model import LanguageModel
 from tiebench.results import record
+from tiebench.training.pair_scoring import PAIRS_PROTOCOL, score_pairs
 
 TOKENS_AT_ONCE = 2048
 WINDOWS_AT_ONCE = 8
@@ -68,7 +69,8 @@ def score_stream(
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    read = _read_rows if model.architecture.recurrent else _read_windows
+    read = _read_pairs if model.architecture.reads_source else _read_windows
+    read = _read_rows if model.architecture.recurrent else read
     half = spec.evaluation.precision == "bf16"
     try:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
@@ -76,6 +78,15 @@ def score_stream(
         return Score(score.token_nll, score.protocol | {"precision": "bf16"}) if half else score
     finally:
         model.train(was_training)
+
+
+def _read_pairs(
+    model: LanguageModel, stream: TokenStream, spec: ArmSpec, device: torch.device, advance: Advance
+) -> Score:
+    """Each sentence by itself."""
+    assert isinstance(stream, ParallelStream)
+    nats = score_pairs(model, stream, device=device, advance=advance)
+    return Score(nats, {"context": PAIRS_PROTOCOL})
 
 
 def _read_rows(

@@ -32,6 +32,8 @@ def compute_loss(
     if isinstance(objective, schema.AugmentedConfig):
         options = {"temperature": objective.temperature, "gamma": objective.gamma}
         return model.embedding.augmented_loss(hidden, targets, scale=scale, **options)
+    if objective.label_smoothing is not None:
+        return model.embedding.smoothed_loss(hidden, targets, smoothing=objective.label_smoothing, scale=scale)
     loss = model.embedding.loss(hidden, targets, scale=scale)
     return loss, loss.detach() / scale
 

@@ -36,7 +36,7 @@ class Setting:
 def build_optimizer(model: LanguageModel, options: schema.OptimizerConfig) -> "Optimizer":
     """The optimizer of a model; also settles which gradient its embedding's lookup produces.
 
-    Raises UsageError where `clip_lookups` has no embedding of parameters to look at.
+    Raises UsageError where `clip_lookups` has no embedding of parameters to look at, or two.
     """
     classes = {"sgd": SGD, "adamw": AdamW, "muon": Muon}
     optimizer = classes[options.type](model, options)
@@ -47,6 +47,11 @@ def build_optimizer(model: LanguageModel, options: schema.OptimizerConfig) -> "O
     if options.clip_lookups and not matrix.is_leaf:
         raise UsageError(
             "training.optimizer.clip_lookups: the input embedding of this tie is computed, so no rows of it are summed",
+            "remove training.optimizer.clip_lookups",
+        )
+    if options.clip_lookups and model.embedding.has_source:
+        raise UsageError(
+            "training.optimizer.clip_lookups: in translation two texts are looked up, and it knows of one",
             "remove training.optimizer.clip_lookups",
         )
     model.embedding.lookups = [] if options.clip_lookups else None

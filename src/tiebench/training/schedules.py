@@ -6,7 +6,7 @@ from tiebench.experiment import training_config as schema
 
 
 def scale_learning_rate(
-    schedule: schema.ConstantConfig | schema.StepConfig | schema.PlateauConfig | schema.CosineConfig,
+    schedule: schema.ScheduleConfig,
     *,
     step: int,
     num_steps: int,
@@ -21,6 +21,8 @@ def scale_learning_rate(
         return schedule.factor**num_plateaus
     if isinstance(schedule, schema.CosineConfig):
         return _follow_cosine(schedule, step=step, num_steps=num_steps)
+    if isinstance(schedule, schema.InverseSqrtConfig):
+        return min((step + 1) / schedule.warmup_steps, math.sqrt(schedule.warmup_steps / (step + 1)))
     return 1.0
 
 

@@ -12,6 +12,7 @@ from tiebench.errors import Diverged
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.generators import open_generator
 from tiebench.models.language_model import LanguageModel, compile_encode
+from tiebench.models.sentence_pairs import SentencePairs
 from tiebench.results.record import CurvePoint, write_curve
 from tiebench.training.batches import build_batches
 from tiebench.training.callbacks import Callback
@@ -109,16 +110,17 @@ class Trainer:
         step = self.state.step
         if self.model.architecture.recurrent and self.batches.starts_epoch(step):
             self.recurrent_states = [None] * self.training.accumulate
-        inputs, targets = (part.to(self.device) for part in self.batches.read(step))
+        inputs, targets = self.batches.read(step)
+        inputs, targets = inputs.to(self.device), targets.to(self.device)
         self.optimizer.zero_grad()
         nll = self._accumulate_gradients(inputs, targets)
         self.optimizer.step(self._choose_learning_rate(step))
-        self._count(nll, num_tokens=targets.numel())
+        self._count(nll, num_tokens=self.batches.count_targets(targets))
         return nll
 
-    def _accumulate_gradients(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def _accumulate_gradients(self, inputs: Tensor | SentencePairs, targets: Tensor) -> Tensor:
         """Leave the batch's gradient in the parameters; returns its summed nats."""
-        scale = choose_scale(self.training, num_tokens=targets.numel())
+        scale = choose_scale(self.training, num_tokens=self.batches.count_targets(targets))
         parts = zip(inputs.chunk(self.training.accumulate), targets.chunk(self.training.accumulate), strict=True)
         total = torch.zeros((), device=self.device)
         for index, (part, wanted) in enumerate(parts):
@@ -245,8 +247,7 @@ class Trainer:
             self.stop_if_interrupted()
 
     def _announce(self) -> None:
-        per_step = self.training.batch_size * self.training.window
-        total = self.state.tokens + (self.num_steps - self.state.step) * per_step
+        total = self.state.tokens + (self.num_steps - self.state.step) * self.batches.tokens_per_step
         self.callback.start_stage("train", total_tokens=total, done_tokens=self.state.tokens)
 
     def save(self) -> None:

@@ -28,11 +28,18 @@ class Tied(TokenEmbedding):
         fill_from(self.shared, self.config.init, generator=open_generator("embedding/input"))
 
 
-def build(tie: TiedConfig, config: EmbeddingConfig, *, vocabulary_size: int, width: int) -> Tied:
+def build(
+    tie: TiedConfig, config: EmbeddingConfig, *, vocabulary_size: int, width: int, has_source: bool = False
+) -> Tied:
     """Raises UsageError for an `output_init`, which would fill nothing."""
+    check_output_init(config)
+    return Tied(config, vocabulary_size=vocabulary_size, width=width, has_source=has_source)
+
+
+def check_output_init(config: EmbeddingConfig) -> None:
+    """Raises UsageError where an embedding without an output matrix of its own is to fill one."""
     if config.output_init is not None:
         raise UsageError(
             "embedding.output_init: a tied embedding has no output embedding of its own to fill",
             "write it into the untied arm, such as `untied: {tie: false, embedding: {output_init: {normal: 0.02}}}`",
         )
-    return Tied(config, vocabulary_size=vocabulary_size, width=width)

@@ -21,6 +21,7 @@ from tiebench.experiment.embedding_config import EmbeddingConfig, ProjectionConf
 from tiebench.layers.initialisation import fill_from
 from tiebench.layers.word_dropout import draw_word_mask
 from tiebench.losses.augmented_loss import augmented_cross_entropy
+from tiebench.losses.label_smoothing import spread_labels
 from tiebench.losses.linear_cross_entropy import linear_cross_entropy, token_nll
 from tiebench.losses.workspace import Workspace
 
@@ -32,14 +33,16 @@ class TokenEmbedding(nn.Module, ABC):
 
     `vocabulary_size` ids; `width` is that of the architecture's vectors. The matrices have the width `config.width`,
     by default the same; where they differ, a linear map without bias leads in, and a projection leads out.
+    With `has_source`, the source of a translation is embedded too, by a matrix of its own unless the tie shares one.
     `sparse_lookup` makes the gradient of the input lookup a sparse tensor; the optimizer must be able to read it.
     Where `lookups` is a list, each training step appends (tokens, gradients of their looked-up vectors) to it.
     Dropped words are drawn from `dropout_generator`, or from torch's default generator where that is None.
     """
 
-    roles: ClassVar[dict[str, str]]
+    roles: dict[str, str]
+    shares_source: ClassVar[bool] = False
 
-    def __init__(self, config: EmbeddingConfig, *, vocabulary_size: int, width: int) -> None:
+    def __init__(self, config: EmbeddingConfig, *, vocabulary_size: int, width: int, has_source: bool = False) -> None:
         super().__init__()
         self.config = config
         self.vocabulary_size = vocabulary_size
@@ -49,7 +52,11 @@ class TokenEmbedding(nn.Module, ABC):
         self.lookups: list[tuple[Tensor, Tensor]] | None = None
         self.dropout_generator: torch.Generator | None = None
         self.workspace = Workspace()
+        self.has_source = has_source
         self.make_embeddings()
+        self.source = self.new_embedding() if has_source and not self.shares_source else None
+        if self.source is not None:
+            self.roles = {**self.roles, "source": "input"}
         self.output_bias = nn.Parameter(torch.empty(vocabulary_size)) if config.output_bias else None
         resized = self.embedding_width != width
         self.input_projection = nn.Linear(self.embedding_width, width, bias=False) if resized else None
@@ -70,6 +77,11 @@ class TokenEmbedding(nn.Module, ABC):
     def output_embedding(self) -> Tensor:
         """`(vocabulary, embedding width)`: row i scores token i."""
 
+    @property
+    def source_embedding(self) -> Tensor:
+        """`(vocabulary, embedding width)`: row i is the vector of token i in the source of a translation."""
+        return self.input_embedding if self.source is None else self.source
+
     @abstractmethod
     def initialise_embeddings(self, open_generator: OpenGenerator) -> None:
         """Fill the embeddings; the one that embeds takes the generator "embedding/input" under every tie."""
@@ -81,6 +93,8 @@ class TokenEmbedding(nn.Module, ABC):
     def initialise(self, open_generator: OpenGenerator) -> None:
         """Fill every parameter; `open_generator(name)` gives the random generator of that name."""
         self.initialise_embeddings(open_generator)
+        if self.source is not None:
+            fill_from(self.source, self.config.init, generator=open_generator("embedding/source"))
         if self.output_bias is not None:
             self._initialise_bias(
                 self.output_bias, self.config.output_bias_init, open_generator("embedding/output_bias")
@@ -117,7 +131,14 @@ class TokenEmbedding(nn.Module, ABC):
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Token ids `(batch, time)` to vectors `(batch, time, width)`; in training, some words may be dropped."""
-        vectors = F.embedding(tokens, self.input_embedding, sparse=self.sparse_lookup)
+        return self._look_up(tokens, self.input_embedding, sparse=self.sparse_lookup)
+
+    def embed_source(self, tokens: Tensor) -> Tensor:
+        """The same for the source of a translation."""
+        return self._look_up(tokens, self.source_embedding, sparse=self.sparse_lookup and self.source is None)
+
+    def _look_up(self, tokens: Tensor, matrix: Tensor, *, sparse: bool) -> Tensor:
+        vectors = F.embedding(tokens, matrix, sparse=sparse)
         if self.lookups is not None and vectors.requires_grad:
             vectors.register_hook(partial(self._note_lookup, tokens))
         probability = self.config.word_dropout
@@ -162,6 +183,18 @@ class TokenEmbedding(nn.Module, ABC):
             workspace=self.workspace,
         )
 
+    def smoothed_loss(
+        self, hidden: Tensor, targets: Tensor, *, smoothing: float, scale: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """The loss with smoothed labels, and the summed nats (detached); arguments as of `loss`.
+
+        See `spread_labels` (Szegedy et al. 2016, section 7).
+        """
+        loss = self.loss(hidden, targets, scale=scale)
+        projected, flat = self.project_hidden(hidden).flatten(0, -2), targets.flatten()
+        added = spread_labels(projected, self.output_embedding, self.output_bias, flat, smoothing=smoothing)
+        return loss + scale * added, loss.detach() / scale
+
     def augmented_loss(
         self, hidden: Tensor, targets: Tensor, *, temperature: float, gamma: float, scale: float = 1.0
     ) -> tuple[Tensor, Tensor]:
@@ -203,5 +236,6 @@ class TokenEmbedding(nn.Module, ABC):
 
     def count_flops(self) -> int:
         """Forward floating point operations per token: two per multiply-add of the matrix products."""
-        maps = [module for module in (self.input_projection, self.output_projection) if module is not None]
+        sides = [self.input_projection] * (2 if self.has_source else 1)
+        maps = [module for module in (*sides, self.output_projection) if module is not None]
         return 2 * (self.vocabulary_size * self.embedding_width + sum(module.weight.numel() for module in maps))

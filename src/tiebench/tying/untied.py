@@ -30,5 +30,7 @@ class Untied(TokenEmbedding):
         fill_from(self.output, output_init, generator=open_generator("embedding/output"))
 
 
-def build(tie: UntiedConfig, config: EmbeddingConfig, *, vocabulary_size: int, width: int) -> Untied:
-    return Untied(config, vocabulary_size=vocabulary_size, width=width)
+def build(
+    tie: UntiedConfig, config: EmbeddingConfig, *, vocabulary_size: int, width: int, has_source: bool = False
+) -> Untied:
+    return Untied(config, vocabulary_size=vocabulary_size, width=width, has_source=has_source)
