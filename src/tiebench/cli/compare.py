@@ -16,6 +16,7 @@ from tiebench.cli.options import (
     AsJson,
     DataDir,
     Device,
+    EngineName,
     Force,
     Format,
     Jobs,
@@ -61,6 +62,7 @@ def compare(
     data_dir: DataDir = None,
     force: Force = False,
     jobs: Jobs = "auto",
+    engine: EngineName = None,
     wait: Wait = False,
     track: Track = NO_LIST,
     no_train: Annotated[bool, typer.Option("--no-train", help="Compare the runs that are finished.")] = False,
@@ -87,7 +89,9 @@ def compare(
     check_output(format, plot=plot)
     percent = read_margin(margin)
     check_rule(seeds_as, until_decided=until_decided)
-    settings = gather_settings(results, device=device, data_dir=data_dir, force=force, wait=wait, track=track)
+    settings = gather_settings(
+        results, device=device, data_dir=data_dir, force=force, wait=wait, track=track, engine=engine
+    )
     if len(names) < 2 and (names or config is None):
         named = f"only '{names[0]}' was named" if names else "no arm was named"
         raise UsageError(named, "name at least two arms (tiebench compare tied untied), or --config CONFIG")

@@ -11,6 +11,7 @@ from tiebench.cli.options import (
     Config,
     DataDir,
     Device,
+    EngineName,
     Format,
     Jobs,
     Overrides,
@@ -39,6 +40,7 @@ def grid(
     data_dir: DataDir = None,
     no_train: Annotated[bool, typer.Option("--no-train", help="Compare the runs that are finished.")] = False,
     jobs: Jobs = "auto",
+    engine: EngineName = None,
     wait: Wait = False,
     track: Track = NO_LIST,
     format: Format = "text",
@@ -54,7 +56,9 @@ def grid(
     format = choose_format(format, as_json=as_json)
     check_output(format)
     found = load_grid(config, overrides=overrides)
-    settings = gather_settings(results, device=device, data_dir=data_dir, force=False, wait=wait, track=track)
+    settings = gather_settings(
+        results, device=device, data_dir=data_dir, force=False, wait=wait, track=track, engine=engine
+    )
     failures = [] if no_train else train_cells(found, seeds, settings=settings, jobs=jobs, quiet=quiet)
     records = [find_cell_records(cell, seeds, settings=settings) for cell in found.cells]
     store = settings.store

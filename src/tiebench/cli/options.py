@@ -20,6 +20,7 @@ Results = Annotated[Path, typer.Option(help="The folder of runs and tables.")]
 DataDir = Annotated[Path | None, typer.Option(help="The folder with downloaded corpora (or TIEBENCH_DATA).")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Jobs = Annotated[str, typer.Option(help="Runs at once: a number or auto.")]
+EngineName = Annotated[str | None, typer.Option(help="Where runs are executed: local, slurm or ray (tiebench.toml).")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for runs that another process trains.")]
 Track = Annotated[
     list[str], typer.Option("--track", help="Follow the runs in tensorboard, trackio or wandb; may be repeated.")

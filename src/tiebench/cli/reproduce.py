@@ -11,6 +11,7 @@ from tiebench.cli.options import (
     AsJson,
     DataDir,
     Device,
+    EngineName,
     Format,
     Jobs,
     Overrides,
@@ -35,6 +36,7 @@ def reproduce(
     results: Results = RESULTS,
     data_dir: DataDir = None,
     jobs: Jobs = "auto",
+    engine: EngineName = None,
     wait: Wait = False,
     track: Track = NO_LIST,
     no_train: Annotated[bool, typer.Option("--no-train", help="Judge what is there already.")] = False,
@@ -51,7 +53,9 @@ def reproduce(
 
     format = choose_format(format, as_json=as_json)
     check_output(format)
-    settings = gather_settings(results, device=device, data_dir=data_dir, force=False, wait=wait, track=track)
+    settings = gather_settings(
+        results, device=device, data_dir=data_dir, force=False, wait=wait, track=track, engine=engine
+    )
     papers = load_papers(paper, only=only)
     plans = plan_papers(papers, only=only, seeds=seeds, overrides=overrides)
     evidence = Evidence(settings.store, plans, tuple(seeds))

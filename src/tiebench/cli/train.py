@@ -8,6 +8,7 @@ from tiebench.cli.options import (
     Config,
     DataDir,
     Device,
+    EngineName,
     Force,
     Jobs,
     Overrides,
@@ -31,6 +32,7 @@ def train(
     data_dir: DataDir = None,
     force: Force = False,
     jobs: Jobs = "auto",
+    engine: EngineName = None,
     wait: Wait = False,
     track: Track = NO_LIST,
     as_json: AsJson = False,
@@ -41,7 +43,9 @@ def train(
 
     experiment = load_experiment(config, overrides=overrides)
     experiment.list_runs(arms=arms, seeds=seeds)
-    settings = gather_settings(results, device=device, data_dir=data_dir, force=force, wait=wait, track=track)
+    settings = gather_settings(
+        results, device=device, data_dir=data_dir, force=force, wait=wait, track=track, engine=engine
+    )
     experiment = tune_experiment(experiment, arms, settings=settings, jobs=jobs, quiet=quiet)
     runs = experiment.list_runs(arms=arms, seeds=seeds)
     records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)

@@ -26,7 +26,9 @@ def gather_settings(
     force: bool,
     wait: bool = False,
     track: list[str] = NO_LIST,
+    engine: str | None = None,
 ) -> "Settings":
+    from tiebench.execution.engine_config import choose_engine
     from tiebench.execution.settings import Settings
     from tiebench.results.store import Store
     from tiebench.tracking.following import check_trackers
@@ -35,7 +37,15 @@ def gather_settings(
         raise UsageError(f"--results {results} is a file", "name a folder")
     check_trackers(track)
     store = Store(results)
-    return Settings(store=store, device=device, data_dir=data_dir, force=force, wait=wait, track=tuple(track))
+    return Settings(
+        store=store,
+        device=device,
+        data_dir=data_dir,
+        force=force,
+        wait=wait,
+        track=tuple(track),
+        engine=choose_engine(engine),
+    )
 
 
 def check_jobs(jobs: str) -> None:

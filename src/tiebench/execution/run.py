@@ -13,6 +13,7 @@ from tiebench.errors import Diverged, TiebenchError
 from tiebench.execution import environment
 from tiebench.execution.failures import explain_failures
 from tiebench.execution.finished import find_finished
+from tiebench.execution.heartbeat import keep_heartbeat
 from tiebench.execution.matching import match_runs
 from tiebench.execution.run_data import RunData, load_data
 from tiebench.execution.run_folder import (
@@ -65,10 +66,11 @@ def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None =
         with (
             explain_failures(run, data_dir=settings.data_dir),
             lock_run_dir(folder, run=run, wait=settings.wait, say=callback.say),
+            keep_heartbeat(folder, run=run, callback=callback) as told,
         ):
             finish_replacing(folder)
             found = find_finished(run, settings=settings)  # by another process, in the meantime
-            record = found or _make_record(run, folder=folder, settings=settings, callback=callback)
+            record = found or _make_record(run, folder=folder, settings=settings, callback=told)
         callback.finish_run(record, reused=found is not None)
         return record
 

@@ -1,7 +1,6 @@
 """The folder of a run: one process at a time, the old record until the new one is there, nothing left behind."""
 
 import os
-import platform
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -10,11 +9,13 @@ from pathlib import Path
 import yaml
 
 from tiebench.errors import TiebenchError, UsageError
+from tiebench.execution.heartbeat import begin_heartbeat
 from tiebench.experiment.bundled import SPEC_FILE
 from tiebench.experiment.run_file import describe_run
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.files import WRITTEN_ASIDE, make_folder, sweep_folder, sync, write_text
 from tiebench.locks import hold_lock
+from tiebench.results.heartbeat_file import HEARTBEAT_FILE, read_heartbeat, write_heartbeat
 from tiebench.results.record import CURVE_FILE, RECORD_FILE, VOCABULARY_FILE, WEIGHTS_FILE
 from tiebench.results.store import (
     CHECKPOINT_PATTERN,
@@ -25,7 +26,6 @@ from tiebench.results.target_decades import TARGET_DECADES_FILE
 from tiebench.results.token_nll import TOKEN_NLL_FILE
 from tiebench.results.translation import BLEU_COUNTS_FILE, TRANSLATIONS_FILE
 
-OWNER_FILE = ".owner"
 OF_A_FAILED_RUN = (SPEC_FILE, VOCABULARY_FILE, CURVE_FILE, TOKEN_NLL_FILE, TARGET_DECADES_FILE, WEIGHTS_FILE)
 OF_A_FAILED_RUN += (TRANSLATIONS_FILE, BLEU_COUNTS_FILE)
 
@@ -40,21 +40,21 @@ def lock_run_dir(
     """
     from filelock import Timeout
 
-    lock, owner = folder / LOCK_FILE, folder / OWNER_FILE
+    lock = folder / LOCK_FILE
     with ExitStack() as held:
         try:
             held.enter_context(hold_lock(lock))
         except Timeout:
-            who = _read_owner(owner)
+            who = _name_owner(folder)
             if not wait:
                 hint = "wait for it with --wait, or use --results DIR"
                 raise TiebenchError(f"{run.name} is being trained by {who}", hint) from None
             say(f"{run.name} is being trained by {who}: waiting")
             held.enter_context(hold_lock(lock, timeout_s=-1))
         held.callback(_remove_empty, folder)
-        held.callback(owner.unlink, missing_ok=True)
+        held.callback((folder / HEARTBEAT_FILE).unlink, missing_ok=True)
         sweep_folder(folder)
-        write_text(f"process {os.getpid()} on {platform.node()}\n", file=owner)
+        write_heartbeat(begin_heartbeat(run), folder=folder)
         yield
 
 
@@ -116,14 +116,14 @@ def tidy_finished(folder: Path, *, is_finished: Callable[[], bool]) -> None:
     """
     from filelock import Timeout
 
-    left = (OWNER_FILE, REPLACEMENT_FOLDER)
+    left = (HEARTBEAT_FILE, REPLACEMENT_FOLDER)
     names = [file.name for file in folder.iterdir()] if (folder / RECORD_FILE).exists() else []
     if not (any(name in left or WRITTEN_ASIDE.fullmatch(name) for name in names) or _has_own_checkpoint(folder, names)):
         return
     with suppress(Timeout, OSError, TiebenchError), hold_lock(folder / LOCK_FILE):
         finish_replacing(folder)
         sweep_folder(folder)
-        (folder / OWNER_FILE).unlink(missing_ok=True)
+        (folder / HEARTBEAT_FILE).unlink(missing_ok=True)
         if is_finished():
             remove_leftovers(folder)
 
@@ -132,10 +132,9 @@ def _has_own_checkpoint(folder: Path, names: list[str]) -> bool:
     return bool(names) and any(folder.glob(CHECKPOINT_PATTERN))
 
 
-def _read_owner(file: Path) -> str:
-    with suppress(OSError):
-        return file.read_text("utf-8", "replace").strip() or "another process"
-    return "another process"
+def _name_owner(folder: Path) -> str:
+    heartbeat = read_heartbeat(folder)
+    return "another process" if heartbeat is None else heartbeat.owner
 
 
 def _read_signature(folder: Path) -> str | None:

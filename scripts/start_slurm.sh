@@ -1,0 +1,82 @@
+#!/bin/sh
+# A Slurm of one node with two task slots on this machine, for tests: munge, slurmctld and slurmd, without systemd.
+#   scripts/start_slurm.sh start FOLDER    writes FOLDER/slurm.conf and starts it; then: export SLURM_CONF=FOLDER/slurm.conf
+#   scripts/start_slurm.sh stop FOLDER     stops what was started there
+# Needs root and Debian's packages slurm-wlm and munge. Listens on loopback addresses only.
+set -eu
+
+action=${1:-}
+[ "$action" = start ] || [ "$action" = stop ] || { echo "usage: $0 start|stop FOLDER" >&2; exit 2; }
+mkdir -p "${2:?name a folder}"
+folder=$(cd "$2" && pwd)
+export SLURM_CONF="$folder/slurm.conf"
+
+stop_one() { # $1: name of the process whose number stands in $1.pid
+    [ -s "$folder/$1.pid" ] || return 0
+    number=$(cat "$folder/$1.pid")
+    kill "$number" 2>/dev/null || true
+    for _ in $(seq 50); do
+        kill -0 "$number" 2>/dev/null || break
+        sleep 0.2
+    done
+    kill -9 "$number" 2>/dev/null || true
+    rm -f "$folder/$1.pid"
+}
+
+if [ "$action" = stop ]; then
+    scancel --full --user=root 2>/dev/null || true
+    for name in slurmd slurmctld munged; do stop_one "$name"; done
+    exit 0
+fi
+
+for program in munged slurmctld slurmd sbatch; do
+    command -v "$program" >/dev/null || { echo "no $program: apt-get install slurm-wlm munge" >&2; exit 1; }
+done
+host=$(hostname -s)
+mkdir -p "$folder/state" "$folder/spool"
+cat >"$folder/slurm.conf" <<END
+ClusterName=tiebench
+SlurmctldHost=$host(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+SlurmctldPort=16817
+SlurmdPort=16818
+SlurmctldAddr=127.0.0.1
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+AuthType=auth/munge
+AuthInfo=socket=$folder/munge.socket
+CredType=cred/munge
+StateSaveLocation=$folder/state
+SlurmdSpoolDir=$folder/spool
+SlurmctldPidFile=$folder/slurmctld.pid
+SlurmdPidFile=$folder/slurmd.pid
+SlurmctldLogFile=$folder/slurmctld.log
+SlurmdLogFile=$folder/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SlurmdParameters=config_overrides
+MpiDefault=none
+ReturnToService=2
+KillWait=30
+MinJobAge=300
+NodeName=$host NodeAddr=127.0.0.1 CPUs=2 Boards=1 SocketsPerBoard=1 CoresPerSocket=2 ThreadsPerCore=1 State=UNKNOWN
+PartitionName=all Nodes=$host Default=YES MaxTime=INFINITE State=UP
+END
+
+# munge wants folders that nobody else may write to; its key is made here, and is this cluster's alone
+umask 077
+[ -s "$folder/munge.key" ] || dd if=/dev/urandom of="$folder/munge.key" bs=128 count=1 2>/dev/null
+munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munged.pid" \
+    --log-file="$folder/munged.log" --seed-file="$folder/munge.seed"
+slurmctld
+slurmd -N "$host"
+for _ in $(seq 60); do
+    state=$(sinfo --noheader --format=%T 2>/dev/null || true)
+    [ "$state" = idle ] && exit 0
+    sleep 0.5
+done
+echo "Slurm did not start: its node is '${state:-not answering}'; see $folder/slurmctld.log and $folder/slurmd.log" >&2
+"$0" stop "$folder"
+exit 1
