@@ -30,7 +30,7 @@ from tiebench.results.record import DIGEST_KEY, read_record, write_record
 from tiebench.results.store import Store
 
 RUNNING = {"--set", "--seed", "--device", "--results", "--data-dir", "--jobs", "--json", "--quiet", "-q"}
-RUNNING |= {"--wait", "--track"}
+RUNNING |= {"--wait", "--track", "--engine"}
 OPTIONS = {
     "train": RUNNING | {"--arm", "--force"},
     "compare": RUNNING
@@ -51,6 +51,7 @@ OPTIONS = {
     "inspect": {"--data-dir", "--plot", "--json"},
     "sample": {"--prompt", "--tokens", "--temperature", "--seed", "--json"},
     "translate": {"--json"},
+    "watch": {"--once", "--json"},
 }
 
 

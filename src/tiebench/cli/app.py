@@ -25,6 +25,7 @@ from tiebench.cli.schema import schema
 from tiebench.cli.show import show
 from tiebench.cli.train import train
 from tiebench.cli.translate import translate
+from tiebench.cli.watch import watch
 
 app = typer.Typer(
     help="Should I tie my embeddings? Controlled experiments on weight tying in language models.",
@@ -37,6 +38,7 @@ COMMAND_NAMES = {list_things: "list", inspect_embeddings: "inspect"}  # where th
 
 for command in (
     train,
+    watch,
     compare,
     grid,
     report,

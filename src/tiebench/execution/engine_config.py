@@ -63,10 +63,10 @@ def choose_engine(asked: str | None = None, *, file: Path = SETTINGS_FILE) -> En
     the package of the engine is not installed.
     """
     block = _read_block(file)
-    kind = asked or block.get("type", "local")
+    kind = asked or str(block.get("type", "local"))
     if kind not in ENGINES:
         where = f"--engine {kind}" if asked else f"{file}: engine.type '{kind}'"
-        raise UsageError(f"{where} is no engine", did_you_mean(str(kind), ENGINES))
+        raise UsageError(f"{where} is no engine", did_you_mean(kind, ENGINES))
     described = _validate(block, file=file) if block else None
     chosen = described if described is not None and described.type == kind else ENGINES[kind]()
     _check_installed(kind)

@@ -14,12 +14,7 @@ from tiebench.execution.worker_pool import Watch
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import Record
 
-HANDED_ON = (
-    "PYTHONPATH",
-    "OMP_NUM_THREADS",
-    "TIEBENCH_DATA",
-    "TIEBENCH_CACHE",
-)  # nodes have an environment of their own
+HANDED_ON = ("PYTHONPATH", "OMP_NUM_THREADS", "TIEBENCH_DATA", "TIEBENCH_CACHE")  # a node has its own
 
 
 class RayRuns(RemoteEngine):

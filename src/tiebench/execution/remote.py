@@ -87,6 +87,7 @@ class RemoteEngine(ABC):
     def submit(self, run: RunSpec) -> RemoteJob:
         """Hand a run to the cluster. Raises TiebenchError where the cluster refuses it."""
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of the cluster."""
 

@@ -77,6 +77,9 @@ class SlurmRuns(RemoteEngine):
             raise TiebenchError(f"Slurm refuses {run.name}: {error}", hint) from error
         return _SlurmJob(job, self.queue)
 
+    def close(self) -> None:
+        """Every run's script, result and output stay: Slurm may still be writing."""
+
 
 class _SlurmJob(RemoteJob):
     def __init__(self, job: Any, queue: SlurmQueue) -> None:

@@ -69,7 +69,7 @@ def write_heartbeat(heartbeat: Heartbeat, *, folder: Path) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         temporary.write_text(heartbeat.model_dump_json(), "utf-8", newline="\n")
-        os.replace(temporary, file)
+        temporary.rename(file)
     finally:
         temporary.unlink(missing_ok=True)
 
