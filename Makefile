@@ -20,7 +20,9 @@ test: .venv/installed-dev ## run the tests (CPU, offline); PYTEST_ARGS adds opti
 test-numeric-default: .venv/installed-dev ## run the numeric tests without the processor's vector instructions
 	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -m numeric $(PYTEST_ARGS)
 
-test-services: .venv/installed-services ## run the tests that need a browser; Debian's Chromium is installed where there is none (as root)
+test-services: .venv/installed-services ## run the tests that need a browser or Slurm; installs Debian's where there are none (as root)
+	(command -v slurmctld && command -v munged) || \
+		(apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends slurm-wlm munge)
 	command -v chromium || (apt-get update -q && apt-get install -y -q --no-install-recommends chromium)
 	TIEBENCH_SERVICES=required $(BIN)/python -m pytest -m services $(PYTEST_ARGS)
 
@@ -72,7 +74,7 @@ endef
 	touch $@ .venv/installed
 
 .venv/installed-services: .venv/installed-dev
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt playwright
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt playwright submitit
 	touch $@
 
 .venv-lowest/installed: pyproject.toml constraints-lowest.txt | .venv-lowest/bin/python

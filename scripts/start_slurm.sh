@@ -24,7 +24,7 @@ stop_one() { # $1: name of the process whose number stands in $1.pid
 }
 
 if [ "$action" = stop ]; then
-    scancel --full --user=root 2>/dev/null || true
+    timeout 10 scancel --full --user=root 2>/dev/null || true
     for name in slurmd slurmctld munged; do stop_one "$name"; done
     exit 0
 fi
@@ -73,7 +73,7 @@ munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --
 slurmctld
 slurmd -N "$host"
 for _ in $(seq 60); do
-    state=$(sinfo --noheader --format=%T 2>/dev/null || true)
+    state=$(timeout 5 sinfo --noheader --format=%T 2>/dev/null || true)
     [ "$state" = idle ] && exit 0
     sleep 0.5
 done

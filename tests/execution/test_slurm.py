@@ -1,4 +1,4 @@
-"""Runs on a real Slurm and on a real Ray cluster of two nodes, both on this machine: the records are the local ones.
+"""Runs on a real Slurm of one node with two slots, on this machine: the records are the local ones.
 
 The command line is the user's, in a process of its own. Where the tests are required (`make test-services`), what is
 absent fails; else it skips.
@@ -21,7 +21,7 @@ from tiebench.results.store import Store
 pytestmark = pytest.mark.services
 SCRIPT = Path(__file__).parents[2] / "scripts" / "start_slurm.sh"
 ADAMW = {"type": "adamw", "learning_rate": 0.01}
-LONG = {"epochs": 400, "batch_size": 4, "window": 10, "optimizer": ADAMW}
+LONG = {"epochs": 100, "batch_size": 4, "window": 10, "optimizer": ADAMW}
 SHORT = {**LONG, "epochs": 3}
 COMMAND_SECONDS = 240
 
@@ -105,9 +105,11 @@ def slurm(tmp_path_factory):
     require(None if find_spec("submitit") else "needs submitit (make test-services installs it)")
     require(None if os.getuid() == 0 else "needs root to start Slurm")
     folder = tmp_path_factory.mktemp("slurm")
-    subprocess.run([SCRIPT, "start", folder], check=True, timeout=60)
-    yield {"SLURM_CONF": str(folder / "slurm.conf")}
-    subprocess.run([SCRIPT, "stop", folder], check=True, timeout=60)
+    try:
+        subprocess.run([SCRIPT, "start", folder], check=True, timeout=90)
+        yield {"SLURM_CONF": str(folder / "slurm.conf")}
+    finally:
+        subprocess.run([SCRIPT, "stop", folder], check=True, timeout=90)
 
 
 def test_slurm_finds_what_this_machine_finds(slurm, start, write_experiment, tmp_path):
