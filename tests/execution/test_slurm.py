@@ -153,5 +153,7 @@ def test_ctrl_c_checkpoints_what_slurm_trains(slurm, start, write_experiment, tm
     code, said = command.wait()
     assert code == 130 and "all runs were checkpointed" in said, said
     assert all(list(folder.glob("checkpoint*")) for folder in folders)
-    jobs = subprocess.run(["squeue", "-h"], env={**os.environ, **slurm}, capture_output=True, text=True, check=True)
+    jobs = subprocess.run(
+        ["squeue", "-h", "-t", "PD,R"], env={**os.environ, **slurm}, capture_output=True, text=True, check=True
+    )
     assert jobs.stdout == ""

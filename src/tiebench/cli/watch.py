@@ -33,7 +33,7 @@ def watch(
             print_json([describe_sighting(sighting) for sighting in sightings])
             return
         if sys.stdout.isatty() and not once:
-            typer.clear()
+            typer.echo("\x1b[2J\x1b[H", nl=False)  # an empty screen, from its top
         for line in list_lines(sightings):
             print_line(line, indent=4)
         if once or not any(sighting.age_seconds < SILENT_SECONDS for sighting in sightings):

@@ -1,5 +1,6 @@
 """Runs as tasks of Ray. A task whose node dies is submitted again, to whatever node is left."""
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -73,7 +74,7 @@ def _join_cluster(address: str) -> Any:
         ray.init(
             address=address,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             runtime_env={"env_vars": handed_on},
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
