@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tiebench.comparison.bounds import sample_deviation
-from tiebench.comparison.captions import describe_checkpoints, describe_common, describe_method, describe_versions
+from tiebench.comparison.captions import (
+    describe_checkpoints,
+    describe_common,
+    describe_method,
+    describe_untying,
+    describe_versions,
+)
 from tiebench.comparison.checks import check_comparable, find_common_seeds, find_split_names, has_other_vocabularies
 from tiebench.comparison.contrast import Contrast
 from tiebench.comparison.difference import TokenNLL, Unit, estimate_differences, stack_token_nll
@@ -133,6 +139,7 @@ def compare_arms(
             *(describe_excess(arms) if unit == "token" else []),
             *notes,
             *describe_checkpoints(arms, curve=curve),
+            *describe_untying(arms),
             *describe_versions(everything),
         ],
     )

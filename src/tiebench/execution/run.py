@@ -109,7 +109,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     save_vocabulary(data.vocabulary, folder / VOCABULARY_FILE)
     trainer = _open_trainer(run, model, data=data, folder=folder, settings=settings, callback=callback)
     scores = _fit_and_score(trainer, data)
-    state = trainer.state
+    state, scored = trainer.state, count_parameters(model)
     files = [records.write_curve(state.curve, folder)]
     if not run.is_trial:
         decades = find_target_decades(data.streams, vocabulary_size=data.vocabulary.size)
@@ -134,7 +134,8 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         vocabulary=records.VocabularyFacts(
             type=run.spec.vocabulary.type, size=data.vocabulary.size, identity=data.vocabulary.identity
         ),
-        parameters=parameters,
+        parameters=scored,
+        parameters_before=parameters if parameters != scored else None,
         evaluations={
             split: describe_score(score, split=split, stream=data.streams[split]) for split, score in scores.items()
         },
