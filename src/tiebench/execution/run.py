@@ -38,7 +38,8 @@ from tiebench.results import record as records
 from tiebench.results.record import VOCABULARY_FILE, WEIGHTS_FILE, Record
 from tiebench.results.target_decades import write_target_decades
 from tiebench.results.token_nll import write_token_nll
-from tiebench.results.translation import Translation, write_bleu_counts, write_translations
+from tiebench.results.translation import Translation
+from tiebench.results.translation_files import write_bleu_counts, write_translations
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import CHECKPOINT_FILE, read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
