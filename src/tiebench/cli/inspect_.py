@@ -36,9 +36,9 @@ def inspect_embeddings(
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
-        print_table(_measures_table(found))
+        print_table(measures_table(found))
         if any(matrix.norms for matrix in found.matrices.values()):
-            print_table(_norms_table(found))
+            print_table(norms_table(found))
     if plot is not None:
         from tiebench.reporting.embedding_plot import plot_embeddings
 
@@ -51,7 +51,8 @@ def inspect_embeddings(
         print_note(f"drew {plot_embeddings(norms, spectra, file=plot, title=title)}")
 
 
-def _measures_table(found: "Inspection") -> "Table":
+def measures_table(found: "Inspection") -> "Table":
+    """A row for each embedding of the run: how long its rows are, how alike its directions, its rank."""
     from tiebench.reporting.tables import Column, Table
 
     columns = (
@@ -79,7 +80,7 @@ def _measures_table(found: "Inspection") -> "Table":
     return Table(title, columns, rows, caption=MEANINGS, notes=tuple(_describe_rest(found)))
 
 
-def _norms_table(found: "Inspection") -> "Table":
+def norms_table(found: "Inspection") -> "Table":
     """A row for each decade of training counts: how many words, and the mean norm in each embedding."""
     from tiebench.comparison.frequency import name_decade
     from tiebench.reporting.tables import Column, Table

@@ -1,7 +1,7 @@
 """`tiebench quantise`: the embeddings of finished runs rounded to few bits, and what that costs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,10 @@ from tiebench.cli.options import NO_LIST, AsJson, DataDir, Quiet
 from tiebench.cli.output import print_json, print_note, print_table
 from tiebench.cli.workflow import find_run_folder
 from tiebench.errors import UsageError
+
+if TYPE_CHECKING:
+    from tiebench.analysis.quantisation import QuantisedScore
+    from tiebench.reporting.tables import Table
 
 
 def quantise(
@@ -21,7 +25,6 @@ def quantise(
     """Round the embeddings of finished runs to few bits and score them on the validation split."""
     folders = [find_run_folder(run) for run in runs]
     from tiebench.analysis.quantisation import BITS, quantise_run
-    from tiebench.reporting.tables import Column, Table
 
     if odd := [number for number in bits if number not in BITS]:
         raise UsageError(f"--bits {odd[0]} is not among them", f"choose {', '.join(map(str, BITS))}, or several")
@@ -31,6 +34,13 @@ def quantise(
     if as_json:
         print_json([score.model_dump(mode="json") for score in found])
         return
+    print_table(quantised_table(found))
+
+
+def quantised_table(found: "list[QuantisedScore]") -> "Table":
+    """A row for each run as trained and for each rounding of it. `found` is not empty."""
+    from tiebench.reporting.tables import Column, Table
+
     several = len({score.experiment for score in found}) > 1
     columns = (
         Column("run"),
@@ -57,4 +67,4 @@ def quantise(
         "a float32 scale for each rounded row; the change is per token, with 95 % intervals over blocks of the text."
     )
     title = "quantised embeddings" if several else f"{found[0].experiment}: quantised embeddings"
-    print_table(Table(title, columns, rows, caption=caption, num_keys=2))
+    return Table(title, columns, rows, caption=caption, num_keys=2)

@@ -90,7 +90,8 @@ def complete_runs(
     with keep_tables(settings):
         if not plan.pending:
             if not quiet:
-                print_note(f"all {len(runs)} runs of {experiment.name} are there already")
+                found = f"all {len(runs)} runs of {experiment.name} are" if len(runs) > 1 else f"{runs[0].name} is"
+                print_note(f"{found} there already")
             return [plan.finished[run.name] for run in runs]
         if not quiet:
             print_counts(plan.counts, title=experiment.name, caption=experiment.description, to_stderr=True)

@@ -147,7 +147,7 @@ def _describe_interval(difference: "Difference", while_looking: bool) -> str:
             f"One seed per arm: intervals (95 %) cover only how the test text varies ({text}). Two runs of one and the "
             "same arm differ by more than that, so there is no p."
         )
-    return "One seed and no per-token nats of both arms: no interval can be given."
+    return "One seed, and no text of two blocks with the nats of every token in both arms: no interval can be given."
 
 
 def _describe_sources(arm: str, difference: "Difference") -> str:
