@@ -36,6 +36,7 @@ def show(
     for name, block in (
         ("spec", record.spec.model_dump(mode="json")),
         ("evaluations", evaluations),
+        *([("translation", record.translation.model_dump())] if record.translation else []),
         ("checkpoint", record.checkpoint.model_dump()),
         ("usage", record.usage.model_dump()),
         ("corpus", record.corpus.model_dump()),

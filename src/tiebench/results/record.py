@@ -273,8 +273,12 @@ def read_record(folder: Path) -> Record:
 def write_curve(points: list[CurvePoint], folder: Path) -> Path:
     """Write the whole learning curve, one JSON object per line. Returns the file."""
     file = folder / CURVE_FILE
-    write_text("".join(point.model_dump_json(exclude_none=True) + "\n" for point in points), file=file)
+    write_text("".join(_render_point(point) for point in points), file=file)
     return file
+
+
+def _render_point(point: CurvePoint) -> str:
+    return point.model_dump_json(exclude=None if point.gradient else {"gradient"}) + "\n"
 
 
 def read_curve(folder: Path, *, record: Record | None = None) -> list[CurvePoint]:
