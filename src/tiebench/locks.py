@@ -1,4 +1,4 @@
-"""Locks between processes, held by the operating system: a lock ends with the process that holds it, even after a crash."""
+"""Locks between processes, held by the system: a lock ends with the process that holds it, even after a crash."""
 
 import errno
 import os

@@ -50,7 +50,7 @@ def compare(
         list[str],
         typer.Argument(
             metavar="[ARM ARM...]",
-            help="Arms or run folders; by default all arms of --config. The first is the baseline; of two, the untied one.",
+            help="Arms or run folders; by default all of --config. The first is the baseline; of two, the untied one.",
         ),
     ] = NO_LIST,
     config: Annotated[str | None, typer.Option(help="The experiment; its missing runs are trained.")] = None,
