@@ -168,7 +168,8 @@ def _judge_and_print(
     groups = [put_baseline_first(group) for group in groups]
     single = any(len(records) == 1 for group in groups for records in group.values())
     others = store.records() if single else ()
-    read = {"token_nll": store.token_nll, "curve": store.curve, "decades": partial(_find_decades, settings=settings)}
+    decades = partial(_find_decades, settings=settings)
+    read = {"token_nll": store.token_nll, "curve": store.curve, "decades": decades, "bleu_counts": store.bleu_counts}
     comparisons = [compare_arms(group, **read, others=others, **judging) for group in groups]
     print_comparisons(comparisons, groups, settings=settings, format=format, plot=plot)
 
