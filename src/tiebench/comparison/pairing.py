@@ -15,7 +15,6 @@ from tiebench.comparison.bleu import (
     estimate_bleu,
     summarise_translations,
 )
-from tiebench.comparison.bounds import sample_deviation
 from tiebench.comparison.captions import (
     describe_checkpoints,
     describe_common,
