@@ -9,6 +9,7 @@ def plan_steps(training: TrainingConfig, *, steps_per_epoch: int) -> int:
         return training.epochs * steps_per_epoch
     if training.steps is not None:
         return training.steps
+    assert training.tokens is not None, "one of the three is given"
     return -(-training.tokens // (training.batch_size * training.window))
 
 

@@ -78,9 +78,9 @@ def read_weights(
     file = folder / WEIGHTS_FILE
     hint = hint or "train the run again with --force"
     if not file.exists():
-        raise TiebenchError(f"{folder} has no weights", "published records come without them: train the run again")
+        raise TiebenchError(f"{folder} has no weights", "published records come without weights: train the run again")
     if digest is not None and compute_digest(file) != digest:
-        raise TiebenchError(f"{file} is damaged, or of another run: its SHA-256 is not the one that was noted", hint)
+        raise TiebenchError(f"{file} is damaged, or of another run: its SHA-256 is not the one in the record", hint)
     try:
         tensors = load_file(file)
         with safe_open(file, framework="pt") as opened:

@@ -50,7 +50,7 @@ def build_optimizer(model: LanguageModel, options: schema.OptimizerConfig) -> "O
         )
     if options.clip_lookups and model.embedding.has_source:
         raise UsageError(
-            "training.optimizer.clip_lookups: in translation two texts are looked up, and it knows of one",
+            "training.optimizer.clip_lookups: it supports one text, and translation looks up two",
             "remove training.optimizer.clip_lookups",
         )
     model.embedding.lookups = [] if options.clip_lookups else None

@@ -1,5 +1,7 @@
 """The moment at which a late tie becomes two parameters (`tie: {type: untied-late, at: 0.66}`)."""
 
+from torch import nn
+
 from tiebench.experiment.embedding_config import TieConfig, UntiedLateConfig
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.language_model import LanguageModel
@@ -16,9 +18,10 @@ def untie(model: LanguageModel, optimizer: Optimizer, run: RunSpec) -> Optimizer
     """Make two parameters of the shared one. Returns an optimizer that remembers of both what it did of the one."""
     embedding = model.embedding
     assert isinstance(embedding, UntiedLate)
-    shared = embedding.shared
+    shared: nn.Parameter = embedding.shared
     embedding.untie()
     after = build_optimizer(model, run.spec.training.optimizer)
     for parameter in model.parameters():
-        after.remember(parameter, optimizer.recall(shared if parameter is embedding.output else parameter))
+        before = shared if parameter is embedding.output else parameter
+        after.remember(parameter, optimizer.recall(before))
     return after

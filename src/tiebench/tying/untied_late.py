@@ -1,6 +1,7 @@
 """One matrix at both ends for a part of training, then two: each goes on from what the one had learned."""
 
 from collections.abc import Iterable
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -16,15 +17,15 @@ class UntiedLate(Tied):
 
     later_roles = ("input", "output")
 
-    def __init__(self, tie: UntiedLateConfig, config: EmbeddingConfig, **shape: int | bool) -> None:
+    def __init__(self, config: EmbeddingConfig, *, frozen: Literal["input", "output"] | None, **shape: Any) -> None:
         super().__init__(config, **shape)
-        self.frozen = tie.freeze
+        self.frozen = frozen
         self.tied_roles = self.roles
         self.is_untied = False
 
     def untie(self) -> None:
-        self.input = self.shared
-        self.output = nn.Parameter(self.shared.detach().clone())
+        self.input: nn.Parameter = self.shared
+        self.output: nn.Parameter = nn.Parameter(self.shared.detach().clone())
         del self.shared
         self.roles = {**self.tied_roles, "input": "input", "output": "output"}
         self.roles.pop("shared")
@@ -34,7 +35,8 @@ class UntiedLate(Tied):
 
     def tie_again(self) -> None:
         """Back to one parameter, into which weights from before the moment can be read."""
-        self.shared = self.input.requires_grad_(True)
+        self.input.requires_grad_(True)
+        self.shared = self.input
         del self.input, self.output
         self.roles = self.tied_roles
         self.is_untied = False
@@ -61,4 +63,5 @@ def build(
 ) -> UntiedLate:
     """As it starts, tied. Raises UsageError for an `output_init`, which would fill nothing."""
     check_output_init(config)
-    return UntiedLate(tie, config, vocabulary_size=vocabulary_size, width=width, has_source=has_source)
+    shape = {"vocabulary_size": vocabulary_size, "width": width, "has_source": has_source}
+    return UntiedLate(config, frozen=tie.freeze, **shape)
