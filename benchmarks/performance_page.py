@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from replay_decisions import render_decisions
+
 from tiebench.files import write_text
 from tiebench.reporting.render import render_table
 from tiebench.reporting.tables import Column, Table
@@ -32,6 +34,9 @@ def refresh_page(folder: Path) -> None:
         for file in (name_file(kind, device=device, folder=folder) for device in DEVICES):
             if file.exists():
                 parts.append(render(json.loads(file.read_text("utf-8"))))
+    decisions = folder / "decisions.json"
+    if decisions.exists():
+        parts.append(render_decisions(json.loads(decisions.read_text("utf-8"))))
     write_text("\n".join(parts), file=folder / "performance.md")
 
 
