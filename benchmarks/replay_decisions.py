@@ -117,12 +117,13 @@ def _tabulate(found: dict[str, Any]) -> Table:
     caption = (
         f"`compare --until-decided` at 5 % error against {FIXED_SEEDS} seeds per arm, fixed beforehand; saved is what "
         f"the median comparison saves. A run took {found['hours_per_run']:.2f} hours of these machines (the median of "
-        f"the records; some trained beside other work). There are {found['num_seeds']} seeds per arm, with a difference "
-        f"of {found['difference']:+.4f} nats per token and a deviation between seeds of {found['deviation']:.4f}. "
-        f"More seeds than there are cannot be replayed: what is `drawn` are normal figures with this difference (or "
-        "none) and this deviation, taken as known though few seeds estimated it, looked at after every pair up to "
-        f"{FIXED_SEEDS}; an undecided comparison saves nothing. A t test that looks once at {FIXED_SEEDS} seeds would "
-        f"find this difference in {found['fixed_power']:.1%} of such comparisons. Decisions are about this test text."
+        f"the records; some trained beside other work). There are {found['num_seeds']} seeds per arm, with a "
+        f"difference of {found['difference']:+.4f} nats per token and a deviation between seeds of "
+        f"{found['deviation']:.4f}. More seeds than there are cannot be replayed: what is `drawn` are normal figures "
+        "with this difference (or none) and this deviation, taken as known though few seeds estimated it, looked at "
+        f"after every pair up to {FIXED_SEEDS}; an undecided comparison saves nothing. A t test that looks once at "
+        f"{FIXED_SEEDS} seeds would find this difference in {found['fixed_power']:.1%} of such comparisons. Decisions "
+        "are about this test text."
     )
     return Table(f"Less work per answer: {found['experiment']}, {' and '.join(found['arms'])}", columns, rows, caption)
 
