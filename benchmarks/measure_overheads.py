@@ -102,9 +102,9 @@ def render_overheads(content: dict[str, Any]) -> str:
     columns = (Column("what"), Column("CPU seconds", "number"), Column("wall seconds", "number"))
     rows = tuple((what, found["cpu_seconds"], found["seconds"]) for what, found in content["commands"].items())
     caption = (
-        f"{content['setting']} The least of {ROUNDS} rounds with warm caches; beside other work wall time says how long "
-        "this process waited for a core, so read the seconds of the processor there. Many runs are copies of published "
-        "records under new seeds, with their own nats of 82,430 test tokens."
+        f"{content['setting']} Each is the quickest of some rounds with warm caches. Beside other work, wall time says "
+        "how long a process waited for a core: read the seconds of the processor there. Many runs are copies of "
+        "published records under new seeds, with their own nats of 82,430 test tokens."
     )
     commands = Table("What an answer costs beside training", columns, rows, caption)
     columns = (Column("experiment"), Column("runs", "count"), Column("evaluation, % of time"))
