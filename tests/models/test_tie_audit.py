@@ -199,7 +199,7 @@ def test_a_pickle_is_not_read(save, tmp_path):
     (folder / MODEL).rename(folder / "pytorch_model.bin")
     with pytest.raises(UsageError, match=r"pytorch_model\.bin is a pickle: to read it could run code"):
         audit_checkpoint(folder)
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         audit_checkpoint(tmp_path / "nowhere")
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(TiebenchError, match=r"model\.safetensors is missing"):
