@@ -43,6 +43,8 @@ PARTS = {
 """Parts in the order in which they are looked for in the name of an operator; what fits none is `the rest`."""
 REST = "the rest"
 WARM_UP_STEPS = 2
+LEAST_SHARE = 0.0005
+"""Of a part in some program; less than that is no row."""
 
 
 def find_part(operator: str) -> str:
@@ -106,7 +108,7 @@ def _tabulate(found: dict[str, Any], content: dict[str, Any]) -> Table:
     rows = [
         (part, *(100 * parts.get(part, 0.0) / totals[program] for program, parts in programs.items()))
         for part in (*PARTS, REST)
-        if any(part in parts for parts in programs.values())
+        if any(parts.get(part, 0.0) / totals[program] > LEAST_SHARE for program, parts in programs.items())
     ]
     share = content["other_work"]
     caption = (
