@@ -36,6 +36,7 @@ def refresh_page(folder: Path) -> None:
     for device in DEVICES:
         file = name_file("performance", device=device, folder=folder)
         parts += [render_peers(found, name=name) for name, found in read_processors(file).items()]
+    parts.append("## Where time goes, and what an answer costs\n")
     for name, render in (
         ("shares", render_shares),
         ("costs", render_costs),

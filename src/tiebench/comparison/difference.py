@@ -192,7 +192,10 @@ def _pool_deviation(arms: Sequence[Sequence[float]], known: SeedDeviation | None
 
 
 def stack_token_nll(records: list[Record], token_nll: TokenNLL) -> "np.ndarray | None":
-    """The nats of every token of the test split, shape (seeds, tokens); None when a run did not keep them."""
+    """The nats of every token of the test split, shape (seeds, tokens); None when a run did not keep them.
+
+    Each is written into its row as it is read, so that many runs are not in memory twice.
+    """
     import numpy as np
 
     stacked = None
