@@ -1,12 +1,12 @@
 """`tiebench show`: show one finished run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tiebench.cli.options import AsJson
-from tiebench.cli.output import print_json, print_runs, print_table, show_value
+from tiebench.cli.output import find_width, print_json, print_runs, print_table
 from tiebench.cli.workflow import find_run_folder
 from tiebench.reporting.escaping import escape
 
@@ -42,13 +42,28 @@ def show(
         ("corpus", record.corpus.model_dump()),
         ("provenance", record.provenance.model_dump()),
     ):
-        typer.echo(f"{name}:")
-        for key, value in block.items():
-            typer.echo(escape(f"  {key}: {show_value(value)}"))
+        for line in _spell_block(name, block).splitlines():
+            typer.echo(escape(line))
     if shares := [point for point in read_curve(folder, record=record) if point.gradient]:
         print_table(_gradients_table(shares))
     for warning in record.warnings:
         typer.echo(escape(f"warning: {warning}"))
+
+
+def _spell_block(name: str, block: dict[str, Any]) -> str:
+    """As YAML, at most as wide as the terminal, without what is missing."""
+    import yaml
+
+    content = {name: _drop_missing(block)}
+    return yaml.safe_dump(
+        content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=find_width() - 20
+    )
+
+
+def _drop_missing(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: _drop_missing(part) for key, part in value.items() if part is not None}
 
 
 def _gradients_table(points: "list[CurvePoint]") -> "Table":
