@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tiebench.analysis.inspection import count_training
 from tiebench.cli.app import app
+from tiebench.results.record import read_record
 
 pytest.importorskip("sacrebleu", reason="needs the extra: pip install 'tiebench[translation]'")
 BLOCKS = {
@@ -69,3 +71,14 @@ def test_the_other_commands_know_what_to_do_with_a_translating_run(run, folder, 
     assert "three-way" in compared
     assert "encoder_decoder" in run("export", folder, "hf", exit_code=2).output
     run("inspect", folder, "--data-dir", tmp_path)
+
+
+def test_a_row_of_both_languages_is_counted_in_both(folder):
+    counted = {}
+    for arm in ("untied", "three-way"):
+        place = folder.parents[1] / arm / folder.name
+        counts, reason = count_training(read_record(place), place, data_dir=None)
+        assert counts is not None, reason
+        counted[arm] = counts.sum()
+    assert counted["untied"] == read_record(folder).corpus.splits["train"].tokens
+    assert counted["three-way"] > 1.9 * counted["untied"], "the source has as many words as the target here"
