@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from tiebench.corpora.opening import open_corpus
 from tiebench.errors import TiebenchError
 from tiebench.execution.finished import find_finished
+from tiebench.execution.initial_checkpoint import identify_checkpoints
 from tiebench.execution.plan import Plan, plan_runs
 from tiebench.execution.settings import Settings
 from tiebench.experiment.candidates import Candidate, shorten_paths, write_plainly
@@ -151,7 +152,7 @@ def find_results(trials: Sequence[Trial], *, settings: Settings) -> dict[str, Tr
 
 def match_trials(trials: Sequence[Trial], *, settings: Settings) -> list[RunSpec]:
     """The runs of these trials, with the widths of arms that are matched with others."""
-    runs = [trial.run for trial in trials]
+    runs = identify_checkpoints([trial.run for trial in trials], data_dir=settings.data_dir)
     if not any(run.match for run in runs):
         return runs
     from tiebench.execution.matching import match_runs

@@ -63,6 +63,8 @@ class RunSpec:
         """
         content = _drop_unused({**self.resolved, "seed": self.seed})
         content["corpus"] = {key: value for key, value in content["corpus"].items() if key not in PATH_KEYS}
+        if self.spec.initialise_from is not None:
+            content["initialise_from"].pop("folder")  # its digest says which checkpoint it is
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
