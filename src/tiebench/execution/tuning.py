@@ -67,7 +67,7 @@ def tune_arms(
     trials = list_trials(experiment, arms=arms)
     if not trials or experiment.tuning is None:
         return experiment
-    place = replace(settings, store=Store(settings.store.root / experiment.name), track=())  # trackers follow results
+    place = _place_trials(experiment, settings)
     found = find_results(trials, settings=place)
     missing = [trial for trial in trials if trial.run.name not in found]
     if missing and train is not None:
@@ -132,6 +132,17 @@ def list_trials(experiment: Experiment, *, arms: Sequence[str] = ()) -> list[Tri
     ]
 
 
+def list_missing_trials(experiment: Experiment, *, settings: Settings, arms: Sequence[str] = ()) -> list[Trial]:
+    """Of `list_trials`, those of which nothing is known yet. Raises UsageError as `find_results` does."""
+    trials = list_trials(experiment, arms=arms)
+    found = find_results(trials, settings=_place_trials(experiment, settings))
+    return [trial for trial in trials if trial.run.name not in found]
+
+
+def _place_trials(experiment: Experiment, settings: Settings) -> Settings:
+    return replace(settings, store=Store(settings.store.root / experiment.name))
+
+
 def find_results(trials: Sequence[Trial], *, settings: Settings) -> dict[str, TrialResult]:
     """What is known of these trials, by the run's name: from its record, else from `tuning.json`.
 
@@ -174,7 +185,7 @@ def _describe_trial(experiment: Experiment, arm: str, candidate: Candidate, seed
         altered=experiment.altered,
         source=experiment.source,
         match=experiment.find_match(arm),
-        is_trial=True,
+        trial_of=experiment.name,
     )
 
 
