@@ -193,9 +193,9 @@ def test_the_in_table_is_the_one_that_embeds(trained):
 def test_arms_are_tuned_first_where_their_experiment_says_so(write_experiment, write_claims, reproduce, tmp_path):
     tuning = {"grid": {"training.optimizer.learning_rate": [0.5, 2]}, "seeds": [101], "steps": 12}
     file = write_claims(write_experiment(tuning=tuning), size=SIZE)
-    priced = reproduce(file, "--dry-run", "--format", "csv")
-    assert priced.exit_code == 0 and "3 runs to do" in priced.output + priced.stderr
-    assert ",tied\\, trials,2," in priced.stdout or '"tied, trials",2,' in priced.stdout
+    priced = reproduce(file, "--dry-run")
+    assert priced.exit_code == 0 and "3 runs to do" in priced.stdout
+    assert "tied, trials" in priced.stdout and "untied" not in priced.stdout
     early = reproduce(file, "--no-train", "--json")
     assert verdicts(early) == {"size": "not run"} and "nothing was chosen" in early.stderr
     done = reproduce(file, "--json", "--jobs", "1")

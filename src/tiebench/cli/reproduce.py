@@ -68,8 +68,8 @@ def reproduce(
         missing = list_missing_studies(papers, evidence=evidence, only=only)
         studies = [count_study(subject, seed=seed) for _, subject, seed in missing]
         runs = [run for plan in plans.values() for run in plan.runs]
-        experiments = [plan.experiment for plan in plans.values()]
-        others = [*estimate_missing_trials(experiments, settings=settings), *studies]
+        asked = [(plan.experiment, plan.arms) for plan in plans.values()]
+        others = [*estimate_missing_trials(asked, settings=settings), *studies]
         costs = estimate_costs(runs, settings=settings, others=others, timed=dry_run or not quiet)
         if dry_run or (not quiet and any(cost.num_runs for cost in costs)):
             print_costs(costs, device=device, format=format, only_cost=dry_run)

@@ -10,7 +10,7 @@ import math
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -131,11 +131,13 @@ def estimate_arm(runs: list[RunSpec], *, settings: Settings) -> CostEstimate:
     return _count_runs(run, num_runs, settings=settings)
 
 
-def estimate_missing_trials(experiments: Iterable[Experiment], *, settings: Settings) -> list[CostEstimate]:
+def estimate_missing_trials(
+    arms_asked: Iterable[tuple[Experiment, Sequence[str]]], *, settings: Settings
+) -> list[CostEstimate]:
     """What `tuning:` still has to try, an arm each, as costs of its experiment; a trial scores less than is counted."""
     costs = []
-    for experiment in experiments:
-        missing = list_missing_trials(experiment, settings=settings)
+    for experiment, arms in arms_asked:
+        missing = list_missing_trials(experiment, settings=settings, arms=arms)
         number = Counter(trial.arm for trial in missing)
         for arm, run in {trial.arm: trial.run for trial in reversed(missing)}.items():
             named = replace(run, experiment=experiment.name, arm=f"{arm}, trials")
