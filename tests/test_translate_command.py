@@ -63,7 +63,8 @@ def test_it_refuses_what_is_no_text_and_a_model_that_does_not_translate(run, fol
 
 def test_the_other_commands_know_what_to_do_with_a_translating_run(run, folder, parallel_corpus, tmp_path):
     assert "tiny" in run("list", "runs").stdout
-    assert "three-way" in run("show", folder).stdout
+    shown = run("show", folder).stdout
+    assert "translation:" in shown and "nrefs:1" in shown and "beam: 2" in shown
     compared = run("compare", "untied", "three-way", "--no-train").stdout
     assert "three-way" in compared
     assert "encoder_decoder" in run("export", folder, "hf", exit_code=2).output

@@ -97,7 +97,11 @@ def compare(
     by_arm = {name: [record for record in records if record.arm == name] for name in names}
     store = settings.store
     return compare_arms(
-        put_baseline_first(by_arm), token_nll=store.token_nll, curve=store.curve, decades=store.target_decades
+        put_baseline_first(by_arm),
+        token_nll=store.token_nll,
+        curve=store.curve,
+        decades=store.target_decades,
+        bleu_counts=store.bleu_counts,
     )
 
 

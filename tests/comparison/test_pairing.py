@@ -5,7 +5,8 @@ import pytest
 from records import describe_evaluation
 from scipy import stats
 
-from tiebench.comparison.pairing import compare_arms, difference_table, group_by_arm, measure_spread
+from tiebench.comparison.pairing import compare_arms, difference_table, group_by_arm
+from tiebench.comparison.spread import measure_spread
 from tiebench.errors import UsageError
 from tiebench.results.record import CurvePoint
 

@@ -22,7 +22,7 @@ def check(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Validate an experiment: count every arm, show in what the arms differ, and say what will surprise."""
+    """Validate an experiment: count the parameters of every arm, show how the arms differ, and warn of surprises."""
     from tiebench.comparison.pairing import difference_table
     from tiebench.execution.counting import count_arms
     from tiebench.execution.forecast import estimate_times, estimate_trials, list_surprises

@@ -38,13 +38,13 @@ def reproduce(
     jobs: Jobs = "auto",
     wait: Wait = False,
     track: Track = NO_LIST,
-    no_train: Annotated[bool, typer.Option("--no-train", help="Judge what is there already.")] = False,
+    no_train: Annotated[bool, typer.Option("--no-train", help="Judge by the finished runs; train none.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost on this machine.")] = False,
     format: Format = "text",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check a paper's claims: run what is missing, then print published beside measured, with a verdict on each."""
+    """Check a paper's claims: train missing runs, then print published beside measured, with a verdict on each."""
     from tiebench.analysis.measuring import complete_measurements, list_missing_studies
     from tiebench.claims.evidence import Evidence, plan_papers
     from tiebench.claims.papers import load_papers

@@ -242,6 +242,9 @@ def load_vocabulary(file: Path, *, identity: str | None = None) -> Vocabulary:
         if identity is not None and vocabulary.identity != identity:
             raise ValueError(f"its identity is {vocabulary.identity}, not {identity}")
         return vocabulary
+    except FileNotFoundError as error:
+        hint = "published records come without vocabulary and weights: train the run again"
+        raise TiebenchError(f"{file} is missing", hint) from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TiebenchError(
             f"{file} is not a vocabulary ({error!r})",

@@ -33,7 +33,8 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.language_model import build_on_meta, count_flops_per_token
 from tiebench.results.record import RECORD_FILE
 from tiebench.training.batches import build_batches
-from tiebench.training.trainer import Trainer, plan_evaluations, plan_steps
+from tiebench.training.budget import plan_evaluations, plan_steps
+from tiebench.training.trainer import Trainer
 
 TIMING_SECONDS = 60.0
 STEP_SECONDS = 1.0

@@ -12,7 +12,7 @@ from tiebench.experiment.architecture_config import EncoderDecoderConfig, LlamaC
 from tiebench.experiment.matching_config import Match, Quantity
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.schema import ArmSpec
-from tiebench.models.language_model import build_on_meta, count_flops_per_token, count_parameters
+from tiebench.models.language_model import build_to_count, count_flops_per_token, count_parameters
 
 LARGEST = {"width": 2**17, "layers": 1_000}  # what is beyond is a mistake
 UNITS = {"parameters": "parameters", "flops": "FLOPs per token", "bytes": "bytes"}
@@ -60,7 +60,7 @@ def _count_run(run: RunSpec, amount: Quantity, *, data_dir: Path | None) -> int:
 
 def count_amount(spec: ArmSpec, amount: Quantity, *, vocabulary_size: int) -> int:
     """Parameters, FLOPs of training on a token, or bytes of the parameters in the precision they are stored in."""
-    model = build_on_meta(spec, vocabulary_size=vocabulary_size)
+    model = build_to_count(spec, vocabulary_size=vocabulary_size)
     if amount == "flops":
         return count_flops_per_token(model, context=spec.training.window)
     if amount == "bytes":

@@ -8,6 +8,7 @@ import torch
 
 from tiebench.corpora.frequencies import find_target_decades
 from tiebench.corpora.reading import read_lines
+from tiebench.corpora.stream import ParallelStream
 from tiebench.corpora.vocabulary import save_vocabulary
 from tiebench.errors import Diverged, TiebenchError
 from tiebench.execution import environment
@@ -40,7 +41,8 @@ from tiebench.results import record as records
 from tiebench.results.record import VOCABULARY_FILE, WEIGHTS_FILE, Record
 from tiebench.results.target_decades import write_target_decades
 from tiebench.results.token_nll import write_token_nll
-from tiebench.results.translation import Translation, write_bleu_counts, write_translations
+from tiebench.results.translation import Translation
+from tiebench.results.translation_files import write_bleu_counts, write_translations
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import CHECKPOINT_FILE, read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
@@ -121,7 +123,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     save_vocabulary(data.vocabulary, folder / VOCABULARY_FILE)
     trainer = _open_trainer(run, model, data=data, folder=folder, settings=settings, callback=callback)
     scores = _fit_and_score(trainer, data)
-    state = trainer.state
+    state, scored = trainer.state, count_parameters(model)
     files = [records.write_curve(state.curve, folder)]
     if not run.is_trial:
         decades = find_target_decades(data.streams, vocabulary_size=data.vocabulary.size)
@@ -146,7 +148,8 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         vocabulary=records.VocabularyFacts(
             type=data.vocabulary.describe()["type"], size=data.vocabulary.size, identity=data.vocabulary.identity
         ),
-        parameters=parameters,
+        parameters=scored,
+        parameters_before=parameters if parameters != scored else None,
         evaluations={
             split: describe_score(score, split=split, stream=data.streams[split]) for split, score in scores.items()
         },
@@ -219,12 +222,14 @@ def _translate_test(trainer: Trainer, data: RunData) -> tuple[Translation, list[
     """The test split as the kept weights translate it, once: scores, translations, and what BLEU counts in each."""
     callback, search = trainer.callback, choose_search(trainer.run.spec)
 
-    def advance(num_lines: int) -> None:
-        callback.advance(num_lines)
+    def advance(num_tokens: int) -> None:
+        callback.advance(num_tokens)
         trainer.stop_if_interrupted()
 
+    stream = data.streams["test"]
+    assert isinstance(stream, ParallelStream)
     references = list(data.corpus.lines("test"))
-    callback.start_stage("translate", total_tokens=len(references))
+    callback.start_stage("translate", total_tokens=stream.source.num_tokens)
     sources = read_lines(data.corpus.source_files["test"])
     lines = translate_lines(trainer.model, sources, vocabulary=data.vocabulary, search=search, advance=advance)
     translation, counts = score_translations(lines, references, search=search)

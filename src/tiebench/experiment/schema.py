@@ -56,7 +56,7 @@ class ArmSpec(Block):
             )
         for key in ("beam", "length_penalty"):
             if getattr(self.evaluation, key) is not None and not translated:
-                raise ValueError(f"evaluation.{key} is for translation, and {self.corpus.type} is no such corpus")
+                raise ValueError(f"evaluation.{key} is for translation, and {self.corpus.type} has no translation")
         return self
 
     @model_validator(mode="after")

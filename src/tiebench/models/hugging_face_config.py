@@ -89,7 +89,7 @@ def _is_one(key: str, value: Any) -> bool:
 def _refuse(key: str, value: Any) -> None:
     said = str(value).lower() if isinstance(value, bool) else str(value)
     raise UsageError(
-        f"{key}: {said[:80]} cannot be said in the Hugging Face format, and the model would not be the same without",
+        f"{key}: {said[:80]} has no equivalent in the Hugging Face format, and without it the model would differ",
         "it holds gpt2 and llama, tied or untied, without projection, scales and output bias",
     )
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from tiebench.claims.papers import PaperClaims
 from tiebench.claims.verdicts import VERDICTS, ClaimResult
 from tiebench.comparison.captions import format_p
-from tiebench.comparison.pairing import Spread
+from tiebench.comparison.spread import Spread
 from tiebench.reporting.render import MISSING, format_cell, format_number, measure_cell, render_table
 from tiebench.reporting.tables import Column, Table
 

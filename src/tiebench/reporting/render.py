@@ -57,7 +57,7 @@ def cell_figures(cell: Any, column: Column) -> dict[str, Any]:
         low, high = (cell and cell.percent_interval) or (None, None)
         percent = f"{name}_percent"
         return {percent: cell and cell.percent, f"{percent}_low": low, f"{percent}_high": high}
-    if column.kind == "nats":
+    if column.kind in ("nats", "points"):
         return {name: cell and cell.difference, f"{name}_low": cell and cell.low, f"{name}_high": cell and cell.high}
     return {name: cell}
 
@@ -217,6 +217,11 @@ def _nats_text(found: Any) -> str:
     return text if found.low is None else f"{text} [{found.low:+.4f}, {found.high:+.4f}]"
 
 
+def _points_text(found: Any) -> str:
+    """A difference in points of 100 and its interval."""
+    return f"{found.difference:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
 _CELL_TEXTS: dict[str, Callable[[Any], str]] = {
     "text": str,
     "count": "{:,}".format,
@@ -226,6 +231,7 @@ _CELL_TEXTS: dict[str, Callable[[Any], str]] = {
     "spread": _spread_text,
     "change": _change_text,
     "nats": _nats_text,
+    "points": _points_text,
 }
 
 _RENDERERS: dict[str, Callable[[Table], str]] = {
