@@ -263,21 +263,19 @@ def test_another_type_is_refused(checkpoints, write):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [("activation_function", "relu"), ("scale_attn_weights", False), ("scale_attn_by_inverse_layer_idx", True)],
+    ("kind", "change", "message"),
+    [
+        ("gpt2", {"activation_function": "relu"}, "activation_function is relu"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
+        ("llama", {"attention_bias": True}, "attention_bias is True"),
+        ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, r"rope_parameters\.rope_type is yarn"),
+    ],
 )
-def test_what_it_computes_and_we_do_not_is_refused_by_its_key(key, value, checkpoints, write, tmp_path):
-    folder = shutil.copytree(checkpoints["gpt2-tied"], tmp_path / "other")
-    edit_config(folder, **{key: value})
-    with pytest.raises(UsageError, match=rf"config\.json: {key} is {value}, and a model here computes with"):
-        begin(write(folder), arm="tied")
-
-
-def test_llama_with_stretched_positions_is_refused(checkpoints, write, tmp_path):
-    folder = shutil.copytree(checkpoints["llama-tied"], tmp_path / "other")
-    edit_config(folder, rope_parameters={"rope_type": "yarn", "factor": 4.0})
-    with pytest.raises(UsageError, match=r"rope_parameters\.rope_type is yarn"):
-        begin(write(folder, kind="llama"), arm="tied")
+def test_what_it_computes_and_we_do_not_is_refused_by_its_key(kind, change, message, checkpoints, write, tmp_path):
+    folder = shutil.copytree(checkpoints[f"{kind}-tied"], tmp_path / "other")
+    edit_config(folder, **change)
+    with pytest.raises(UsageError, match=rf"config\.json: {message}, and a model here computes with"):
+        begin(write(folder, kind=kind), arm="tied")
 
 
 def edit_config(folder, **changes):
@@ -350,3 +348,7 @@ def test_check_and_train_and_compare_on_the_command_line(checkpoints, write, tmp
     record = read_record(tmp_path / "results" / "tiny" / "tied" / "seed-1")
     spec = yaml.safe_load((tmp_path / "results" / "tiny" / "tied" / "seed-1" / "spec.yaml").read_text("utf-8"))["spec"]
     assert spec["initialise_from"]["digest"] == record.spec.initialise_from.digest
+    options = ["--results", str(tmp_path / "results"), "--jobs", "1"]
+    assert invoke(app, ["train", str(config), "--seed", "2", *options]).exit_code == 0
+    again = invoke(app, ["compare", "--config", str(config), "--no-train", "--results", str(tmp_path / "results")])
+    assert again.exit_code == 0 and "seeds 1, 2" in again.output, again.output

@@ -208,13 +208,16 @@ def find_other_seeds(
     experiment: "Experiment", records: list["Record"], *, names: list[str], settings: "Settings"
 ) -> list["Record"]:
     """Finished runs of these arms at seeds that are not among `records`; only those of the very same spec."""
+    from tiebench.execution.initial_checkpoint import identify_checkpoints
+
     known = {(record.arm, record.seed) for record in records}
     found = []
     for record in settings.store.records():
         if record.experiment != experiment.name or record.arm not in names or record.seed in experiment.tuning_seeds:
             continue
         if (record.arm, record.seed) not in known:
-            (run,) = experiment.list_runs(arms=[record.arm], seeds=[record.seed])
+            asked = experiment.list_runs(arms=[record.arm], seeds=[record.seed])
+            (run,) = identify_checkpoints(asked, data_dir=settings.data_dir)
             if run.signature == record.signature and not run.is_untuned:
                 found.append(record)
     return found
