@@ -248,7 +248,7 @@ def test_an_interrupted_run_goes_on_to_the_same_record(trained_arms, tmp_path):
         ({"positions": 25}, r"architecture\.positions is 25, but the checkpoint has n_positions 24"),
         ({"mlp_width": 32}, r"architecture\.mlp_width is 32, but the checkpoint has n_inner 64"),
         ({"norm_epsilon": 0.1}, r"architecture\.norm_epsilon is 0\.1, but the checkpoint has layer_norm_epsilon 1e-05"),
-        ({"share": "all"}, r"architecture\.share: all cannot be said"),
+        ({"share": "all"}, r"architecture\.share: all has no equivalent in the Hugging Face format"),
     ],
 )
 def test_another_architecture_is_refused_by_its_key_and_both_values(change, message, checkpoints, write):
