@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tiebench.comparison.bleu import compute_bleu, estimate_bleu, summarise_translations
+from tiebench.comparison.bounds import adjust_holm
 from tiebench.comparison.pairing import compare_arms
 from tiebench.errors import TiebenchError
 from tiebench.reporting.render import render_table
@@ -126,6 +127,15 @@ def test_more_seeds_bring_their_own_variation_in(make_arms):
     assert alike.p is not None and apart.high - apart.low > 3 * (alike.high - alike.low)
     paired = estimate(*make_arms(untied=[0.5, 0.6, 0.7], tied=[0.5, 0.6, 0.7]), seed_rule="paired")
     assert paired.high - paired.low < apart.high - apart.low, "where seeds are alike, pairing helps"
+
+
+def test_p_is_of_one_family_of_arms(make_arms):
+    qualities = {"untied": [0.6, 0.61], "tied": [0.63, 0.64], "tied-b": [0.66, 0.67]}
+    arms, counts = make_arms(**qualities)
+    together = estimate_bleu(arms, counts=counts, seed_rule="welch")
+    alone = [estimate({"untied": arms["untied"], each.arm: arms[each.arm]}, counts) for each in together]
+    assert [each.p for each in together] == pytest.approx(adjust_holm([each.p for each in alone]))
+    assert together[0].p > alone[0].p or together[1].p > alone[1].p
 
 
 def test_arms_scored_otherwise_or_without_counts_are_not_compared(make_arms):

@@ -95,7 +95,7 @@ def compare(
         raise UsageError(f"{what}, and no experiment was named", "say which: --config CONFIG")
     if no_train and force:
         raise UsageError("--no-train and --force exclude each other", "choose one")
-    if config is None and not no_train and not settings.store.records():
+    if config is None and not no_train and not settings.store.has_records():
         config = announce_quickstart(names, quiet=quiet)
     judging: dict[str, Any] = {"seed_rule": seeds_as, "margin": percent, "allow": allow}
     if config is not None and until_decided:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tiebench.comparison.bounds import adjust_holm
 from tiebench.comparison.sources import SeedRule, combine_sources, vary_seeds
 from tiebench.comparison.spread import Spread, measure_spread
 from tiebench.comparison.variance import VariationSource, describe_error
@@ -38,7 +39,8 @@ class BleuDifference(Block):
     """The mean BLEU of an arm minus that of the baseline, in points of 100.
 
     `low` to `high` is the 95 % interval. From one run per arm it covers the text alone: the middle 95 % of what
-    resampled sentences give, and there is no p. From more it covers the seeds too, and `p` is two-sided.
+    resampled sentences give, and there is no p. From more it covers the seeds too, and `p` is two-sided, adjusted over
+    the arms compared with the baseline (Holm 1979).
     """
 
     arm: str
@@ -95,7 +97,7 @@ def estimate_bleu(
             drawn[arm][place] = np.mean([compute_bleu(weights @ part) for part in parts])
     baseline, *names = arms
     own = {arm: np.array([[compute_bleu(part.sum(axis=0))] for part in parts]) for arm, parts in stacked.items()}
-    return [
+    differences = [
         _describe_arm(
             arm,
             own[arm],
@@ -106,6 +108,14 @@ def estimate_bleu(
         )
         for arm in names
     ]
+    return _adjust_p(differences)
+
+
+def _adjust_p(differences: list[BleuDifference]) -> list[BleuDifference]:
+    """With p values of one family, those that there are."""
+    known = {each.arm: each.p for each in differences if each.p is not None}
+    adjusted = dict(zip(known, adjust_holm(list(known.values())), strict=True))
+    return [each.model_copy(update={"p": adjusted.get(each.arm)}) for each in differences]
 
 
 def compute_bleu(counts: "np.ndarray") -> float:

@@ -24,7 +24,7 @@ from tiebench.comparison.captions import (
 )
 from tiebench.comparison.checks import check_comparable, find_common_seeds, find_split_names, has_other_vocabularies
 from tiebench.comparison.contrast import Contrast
-from tiebench.comparison.difference import TokenNLL, Unit, estimate_differences, stack_token_nll
+from tiebench.comparison.difference import ArmNLL, TokenNLL, Unit, estimate_differences, stack_token_nll
 from tiebench.comparison.excess import describe_excess, measure_excess
 from tiebench.comparison.frequency import estimate_by_frequency
 from tiebench.comparison.planning import SeedPlan, plan_seeds
@@ -117,11 +117,13 @@ def compare_arms(
     left_out = {arm: missing for arm, missing in left_out.items() if missing}
     everything = [record for records in arms.values() for record in records]
     unit: Unit = "byte" if has_other_vocabularies(everything) else "token"
+    has_text = unit == "token" and "test" in find_split_names(everything)
+    arm_nll = {arm: stack_token_nll(records, token_nll) if has_text else None for arm, records in arms.items()}
     contrasts = _contrast(
-        arms, unit=unit, token_nll=token_nll, seed_rule=seed_rule, margin=margin, others=others, decision=decision
+        arms, unit=unit, arm_nll=arm_nll, seed_rule=seed_rule, margin=margin, others=others, decision=decision
     )
-    if unit == "token" and "test" in find_split_names(everything):
-        contrasts = _split_by_frequency(contrasts, arms, token_nll=token_nll, decades=decades)
+    if has_text:
+        contrasts = _split_by_frequency(contrasts, arms, arm_nll=arm_nll, decades=decades)
     headlines = {contrast.arm: contrast.headline for contrast in contrasts if contrast.headline}
     notes = describe_tuning(arms)
     notes += describe_method(
@@ -208,7 +210,7 @@ def _contrast(
     arms: Arms,
     *,
     unit: Unit,
-    token_nll: TokenNLL,
+    arm_nll: ArmNLL,
     seed_rule: SeedRule,
     margin: float | None,
     others: Iterable[Record],
@@ -218,9 +220,7 @@ def _contrast(
     others = list(others)
     splits = find_split_names(record for records in arms.values() for record in records)
     by_split = {
-        split: estimate_differences(
-            arms, split=split, unit=unit, token_nll=token_nll, seed_rule=seed_rule, others=others
-        )
+        split: estimate_differences(arms, split=split, unit=unit, arm_nll=arm_nll, seed_rule=seed_rule, others=others)
         for split in splits
         if split != "train"
     }
@@ -240,17 +240,16 @@ def _contrast(
 
 
 def _split_by_frequency(
-    contrasts: list[Contrast], arms: Arms, *, token_nll: TokenNLL, decades: TokenDecades
+    contrasts: list[Contrast], arms: Arms, *, arm_nll: ArmNLL, decades: TokenDecades
 ) -> list[Contrast]:
     """The contrasts with their bins, where the nats of both arms and the frequencies are known."""
-    nats = {arm: stack_token_nll(records, token_nll) for arm, records in arms.items()}
-    baseline = nats[contrasts[0].baseline]
-    if baseline is None or all(nats[contrast.arm] is None for contrast in contrasts):
+    baseline = arm_nll[contrasts[0].baseline]
+    if baseline is None or all(arm_nll[contrast.arm] is None for contrast in contrasts):
         return contrasts
     known = decades(arms[contrasts[0].baseline][0])
     found = []
     for contrast in contrasts:
-        ours, headline = nats[contrast.arm], contrast.headline
+        ours, headline = arm_nll[contrast.arm], contrast.headline
         if known is not None and ours is not None and headline is not None:
             bins = estimate_by_frequency(ours, baseline, decades=known, seed_rule=headline.seed_rule)
             contrast = contrast.model_copy(update={"by_frequency": bins})

@@ -58,6 +58,10 @@ class Store:
         """All finished runs, by experiment, arm and seed; without those whose record cannot be read (see `read`)."""
         return self.read_all(self.folders())
 
+    def has_records(self) -> bool:
+        """Whether there is a finished run; it reads no more than the first."""
+        return any(self.read(folder) is not None for folder in self.folders())
+
     def read_all(self, folders: Iterable[Path]) -> list[Record]:
         """The records in these folders; a folder without a good one is left out (see `read`)."""
         return [record for folder in folders if (record := self.read(folder)) is not None]
