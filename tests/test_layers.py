@@ -54,7 +54,7 @@ TORCH_FREE = [
     "api",
 ]
 TORCH_FREE_FILES = ["execution.settings", "execution.finished", "execution.plan", "training.callbacks", "cli.app"]
-TORCH_FREE_FILES += ["models.checkpoint_files", "models.tie_audit"]
+TORCH_FREE_FILES += ["execution.initial_checkpoint", "models.checkpoint_files", "models.tie_audit"]
 PRINTING = {"cli"}
 MOST_LINES = 350
 

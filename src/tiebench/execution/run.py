@@ -14,6 +14,7 @@ from tiebench.errors import Diverged, TiebenchError
 from tiebench.execution import environment
 from tiebench.execution.failures import explain_failures
 from tiebench.execution.finished import find_finished
+from tiebench.execution.initial_checkpoint import open_checkpoint
 from tiebench.execution.matching import match_runs
 from tiebench.execution.run_data import RunData, load_data
 from tiebench.execution.run_folder import (
@@ -35,6 +36,7 @@ from tiebench.models.language_model import (
     count_parameters,
     initialise_model,
 )
+from tiebench.models.pretrained import load_pretrained
 from tiebench.results import record as records
 from tiebench.results.record import VOCABULARY_FILE, WEIGHTS_FILE, Record
 from tiebench.results.target_decades import write_target_decades
@@ -82,6 +84,18 @@ def open_model(run_record: Record, folder: Path) -> LanguageModel:
     return model.eval()
 
 
+def begin_model(run: RunSpec, *, vocabulary_size: int, data_dir: Path | None = None) -> LanguageModel:
+    """The model before its first step, on the CPU: filled at random, or from the checkpoint that the run goes on from.
+
+    Raises TiebenchError where that is not there, or not one for this model.
+    """
+    model = build_model(run.spec, vocabulary_size=vocabulary_size)
+    initialise_model(model, seed=run.seed)
+    if run.spec.initialise_from is not None:
+        load_pretrained(model, run.spec, open_checkpoint(run, data_dir=data_dir))
+    return model
+
+
 def _make_record(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback) -> Record:
     """Train in the run's folder, or aside while an old record stands there."""
     try:
@@ -103,9 +117,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     device = environment.choose_device(settings.device)
     data = load_data(run, data_dir=settings.data_dir)
     environment.restart_peak_memory(device)
-    model = build_model(run.spec, vocabulary_size=data.vocabulary.size)
-    initialise_model(model, seed=run.seed)
-    model.to(device)
+    model = begin_model(run, vocabulary_size=data.vocabulary.size, data_dir=settings.data_dir).to(device)
     parameters = count_parameters(model)
     callback.start_run(run, parameters=parameters)
     save_vocabulary(data.vocabulary, folder / VOCABULARY_FILE)
@@ -134,7 +146,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         tuned=run.tuned,
         corpus=_describe_corpus(data),
         vocabulary=records.VocabularyFacts(
-            type=run.spec.vocabulary.type, size=data.vocabulary.size, identity=data.vocabulary.identity
+            type=data.vocabulary.describe()["type"], size=data.vocabulary.size, identity=data.vocabulary.identity
         ),
         parameters=scored,
         parameters_before=parameters if parameters != scored else None,

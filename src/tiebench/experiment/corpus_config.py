@@ -189,4 +189,12 @@ class BytesConfig(Block):
     type: Literal["bytes"] = Field(description="Names the vocabulary.")
 
 
-VocabularyConfig = Annotated[WordsConfig | BPEConfig | BytesConfig, Field(discriminator="type")]
+class CheckpointVocabularyConfig(Block):
+    """The vocabulary of the checkpoint that `initialise_from` names; it need not be written."""
+
+    type: Literal["checkpoint"] = Field(description="Names the vocabulary.")
+
+
+VocabularyConfig = Annotated[
+    WordsConfig | BPEConfig | BytesConfig | CheckpointVocabularyConfig, Field(discriminator="type")
+]

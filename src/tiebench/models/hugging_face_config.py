@@ -24,7 +24,7 @@ def describe_config(spec: ArmSpec, *, vocabulary_size: int, boundary: int) -> di
 
     Raises UsageError that names the key which the format cannot say: a model that is read back must compute the same.
     """
-    _refuse_unsaid(spec)
+    refuse_unsaid(spec)
     common = {
         "tie_word_embeddings": spec.tie.type == "tied",
         "vocab_size": vocabulary_size,
@@ -65,7 +65,8 @@ def list_dropout_unsaid(spec: ArmSpec) -> list[str]:
     return unsaid
 
 
-def _refuse_unsaid(spec: ArmSpec) -> None:
+def refuse_unsaid(spec: ArmSpec) -> None:
+    """Raises UsageError that names the first key which the format cannot say."""
     architecture, embedding = spec.architecture, spec.embedding
     if architecture.type not in SAID:
         _refuse("architecture.type", architecture.type)

@@ -82,15 +82,20 @@ def _render_text(table: Table, *, width: int, colour: bool) -> str:
 
 def _fit_columns(table: Table, cells: list[list[str]], *, width: int) -> list[list[int]]:
     """The places of the columns of each piece; the key columns stand in every one, and no cell is cut."""
-    widths = [max(map(len, column)) + _GAP for column in zip(_headings(table), *cells, strict=True)]
+    widths = [max(map(measure_cell, column)) + _GAP for column in zip(_headings(table), *cells, strict=True)]
     num_keys = table.num_keys
     keys = list(range(num_keys))
     pieces = [list(keys)]
     for place in range(num_keys, len(widths)):
-        if len(pieces[-1]) > num_keys and sum(widths[i] for i in (*pieces[-1], place)) > width:
+        if len(pieces[-1]) > num_keys and sum(widths[i] for i in (*pieces[-1], place)) - _GAP > width:
             pieces.append(list(keys))
         pieces[-1].append(place)
     return pieces
+
+
+def measure_cell(text: str) -> int:
+    """The width of a cell in characters; it may have several lines."""
+    return max(map(len, text.split("\n")))
 
 
 def _draw_piece(table: Table, cells: list[list[str]], places: list[int]) -> Any:
