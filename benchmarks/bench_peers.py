@@ -5,7 +5,9 @@
 DIR is the folder with the program's model.py. Every process gets the same number of threads. On a CPU a peer runs as
 shipped, and once more with the settings of allocator and OpenMP that tiebench makes for itself; on CUDA it runs as
 shipped, in the workload's precision, nanoGPT with its own compilation. Every round begins with another program.
-Writes performance.json, or performance-cuda.json (every sample), and performance.md into --results.
+Refused where other work takes more than 5 % of the machine, unless --busy says that it is known, and then the page
+says it. Writes performance.json, or performance-cuda.json (every sample, by processor: those of other processors stay),
+and performance.md into --results.
 """
 
 import argparse
@@ -20,6 +22,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from quiet_machine import check_quiet, describe_processor, look_at_machine, measure_other_work, read_other_work
 
 from tiebench.cli.app import SPINS
 
@@ -245,26 +249,6 @@ def spawn_sample(program: str, allocator: str, workload: str, arm: str, *, asked
     return {**names, "other_work": others, **figures}
 
 
-def read_other_work() -> tuple[float, float] | None:
-    """Seconds of all cores in which this machine worked for others, and in all; None where the kernel does not say."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return None
-    seconds = [int(field) / os.sysconf("SC_CLK_TCK") for field in stat.read_text("ascii").split("\n")[0].split()[1:9]]
-    user, nice, system, _idle, _waiting, *rest = seconds
-    own = os.times()
-    own_seconds = own.user + own.system + own.children_user + own.children_system
-    return user + nice + system + sum(rest) - own_seconds, sum(seconds)
-
-
-def measure_other_work(before: tuple[float, float] | None) -> float | None:
-    """The share of the machine that others took since `before`."""
-    if before is None:
-        return None
-    busy, total = (now - then for now, then in zip(read_other_work(), before, strict=True))
-    return max(0.0, busy / total) if total else 0.0
-
-
 def take_round(number: int, workload: str, *, asked: argparse.Namespace) -> list[dict]:
     """One sample of every program and allocator on every arm of a workload, in turn; who begins changes by round."""
     folders = {"word_language_model": asked.word_language_model, "nanoGPT": asked.nano_gpt}
@@ -287,7 +271,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--add", action="store_true", help="add rounds to what is in performance.json")
+    parser.add_argument("--add", action="store_true", help="add rounds to what this processor has in performance.json")
+    parser.add_argument("--busy", action="store_true", help="measure beside other work; the page says so")
     parser.add_argument("--sample", nargs=3, metavar=("PROGRAM", "WORKLOAD", "ARM"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -295,18 +280,23 @@ def main() -> None:
         options = {"folder": asked.folder, "seconds": asked.seconds, "threads": asked.threads, "device": asked.device}
         print(json.dumps(take_sample(*asked.sample, **options)))
         return
-    from performance_page import keep_samples, name_file
+    from performance_page import keep_samples, name_file, read_processors
+    from quiet_machine import name_processor
 
     from tiebench.execution.bench import describe_setting
 
+    quiet = check_quiet(look_at_machine(), busy=asked.busy)
     file = name_file("performance", device=asked.device, folder=asked.results)
     setting, samples = describe_setting(asked.device, num_threads=asked.threads), []
     setting["hardware"]["openmp_spins"] = SPINS
-    if asked.add:
-        before = json.loads(file.read_text("utf-8"))
+    setting["processor"] = describe_processor()
+    before = read_processors(file).get(name_processor(setting))
+    if asked.add and before:
         samples = before["samples"]
-        if before["setting"] != setting:
+        if {**before["setting"], "at_start": None} != {**setting, "at_start": None}:
             raise SystemExit(f"{file} was measured in another setting: leave out --add, or choose another --results")
+        quiet["busy"] |= before["setting"].get("at_start", {}).get("busy", False)
+    setting["at_start"] = quiet
     begin = 1 + max((sample["round"] for sample in samples), default=-1)
     for number in range(begin, begin + asked.rounds):
         for workload in asked.workload or (WORKLOADS if asked.device == "cpu" else ON_CUDA):

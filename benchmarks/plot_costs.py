@@ -19,6 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from quiet_machine import check_quiet, describe_start, look_at_machine
+
 ROOT = Path(__file__).parents[1]
 MB = 2**20
 VOCABULARIES = (10_000, 33_278, 100_000, 250_000)
@@ -110,7 +112,7 @@ def _train(*, vocabulary_size: int, width: int, megabytes: float | None = None) 
         costs = []
         for _ in range(NUM_STEPS):
             started = time.process_time()
-            trainer._step()
+            trainer.train_step()
             costs.append(time.process_time() - started)
     return environment.measure_peak_memory(torch.device("cpu")) / MB, 1e6 * min(costs) / 700
 
@@ -159,15 +161,15 @@ def collect_curves(points: dict[str, tuple[float, ...]], *, text: Path) -> list[
     return curves
 
 
-def describe_setting() -> str:
-    """The machine and the versions, in a sentence."""
+def describe_setting(start: dict[str, Any]) -> str:
+    """The machine, the versions and other work at the start, in a sentence or two."""
     import torch
 
     from tiebench.execution.environment import describe_hardware
 
     hardware = describe_hardware(torch.device("cpu"))
     where = f"{hardware['cpu']}, one thread of {hardware['cores']} cores"
-    return f"{where}; torch {torch.__version__}. Each point is a process."
+    return f"{where}; torch {torch.__version__}. Each point is a process.{describe_start(start)}"
 
 
 def draw_curves(curves: list[dict[str, Any]], *, file: Path) -> None:
@@ -192,6 +194,7 @@ def main() -> None:
     parser.add_argument("--largest-mb", type=float, default=1000.0, help="of text")
     parser.add_argument("--text", type=Path, default=ROOT.parent / "shared/data/wikitext-2/wiki.train.tokens")
     parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--busy", action="store_true", help="measure beside other work; the page says so")
     parser.add_argument("--point", nargs=2, metavar=("KIND", "VALUE"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.point:
@@ -202,6 +205,7 @@ def main() -> None:
 
     from tiebench.files import write_text
 
+    start = check_quiet(look_at_machine(), busy=asked.busy)
     sizes = tuple(size for size in CORPUS_MB if size <= asked.largest_mb)
     points = {"vocabulary": VOCABULARIES, "width": WIDTHS, "corpus": sizes, "tokenising": (10, 100)}
     curves = collect_curves(points, text=asked.text)
@@ -209,7 +213,7 @@ def main() -> None:
     if any(asked.results.glob("*/*/*/record.json")):
         commands.append(f"compare tied untied --results {asked.results}")
     starts = {command.split(" --results")[0]: measure_start(command) for command in commands}
-    content = {"setting": describe_setting(), "curves": curves, "start_seconds": starts}
+    content = {"setting": describe_setting(start), "curves": curves, "start_seconds": starts}
     write_text(json.dumps(content, indent=1) + "\n", file=asked.results / "costs.json")
     draw_curves(curves, file=asked.results / "costs.svg")
     refresh_page(asked.results)

@@ -91,7 +91,7 @@ def render_results(results: Path) -> str:
     pages = [f"Grids have pages of their own: {', '.join(f'[{name}]({name}.md)' for name in grids)}."] if grids else []
     opening = "\n\n".join([*pages, render_claims(outcomes, papers=papers)])
     read = {"token_nll": store.token_nll, "curve": store.curve, "decades": store.target_decades}
-    return render_results_readme(records, **read, opening=opening)
+    return render_results_readme(records, **read, bleu_counts=store.bleu_counts, opening=opening)
 
 
 def list_outside_grids(store: Store) -> list[Record]:

@@ -39,7 +39,7 @@ OPTIONS = {
     "grid": RUNNING | {"--format", "--no-train"},
     "report": {"--output", "-o", "--results"},
     "reproduce": RUNNING | {"--only", "--no-train", "--dry-run", "--format"},
-    "check": {"--set", "--arm", "--data-dir", "--json"},
+    "check": {"--set", "--arm", "--results", "--data-dir", "--json"},
     "list": {"--results", "--json"},
     "show": {"--json"},
     "bench": {"--seconds", "--threads", "--device", "--data-dir", "--json"},
@@ -566,7 +566,7 @@ def test_a_run_is_repeated_from_its_record(run, trained, tmp_path):
     folder = trained / "results" / "tiny" / "tied" / "seed-2"
     for place in (folder, folder / "spec.yaml"):
         answer = run("train", place, "--results", trained / "results")
-        assert "all 1 run" in answer.stderr, "the record is found: it is the same run"
+        assert "is there already" in answer.stderr, "the record is found: it is the same run"
     run("train", folder, "--results", tmp_path / "again", "-q")
     (again,) = Store(tmp_path / "again").records()
     record = read_record(folder)
@@ -587,7 +587,7 @@ def test_one_text_is_split_by_its_lines_and_trained(run, write_experiment, tiny_
     run("train", config, "--arm", "tied", "-q")
     (record,) = Store(tmp_path / "results").records()
     assert record.corpus.facts["split"].startswith("train lines 1 to ")
-    assert "all 1 run" in run("train", config, "--arm", "tied").stderr
+    assert "is there already" in run("train", config, "--arm", "tied").stderr
     (tmp_path / "all.txt").write_text("another text\n" * 100, "utf-8")
     assert "was trained on other text than all.txt has now" in run("train", config, "--arm", "tied", exit_code=2).output
 

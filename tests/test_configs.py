@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tiebench.comparison.checks import check_specs
 from tiebench.errors import UsageError
 from tiebench.experiment.bundled import bundled_folder, find_config, list_claim_files, list_configs
 from tiebench.experiment.differences import find_differences
@@ -70,7 +71,8 @@ def check_arms(experiment):
         model = build_on_meta(spec, vocabulary_size=size)
         counts = count_parameters(model)
         table = size * (spec.embedding.width or model.architecture.width)
-        expected = {"tied": (0, 0, table), "untied": (table, table, 0), "three-way": (0, 0, table)}[spec.tie.type]
+        expected = {"tied": (0, 0, table), "untied": (table, table, 0), "three-way": (0, 0, table)}
+        expected = (expected | {"untied-late": expected["tied"]})[spec.tie.type]
         if model.architecture.reads_source and spec.tie.type != "three-way":
             expected = (expected[0] + table, *expected[1:])  # the source's own
         assert (counts.input, counts.output, counts.shared) == expected, arm
@@ -102,6 +104,16 @@ def test_the_quickstart_compares_tied_with_untied_at_several_seeds():
     assert experiment.arms["tied"].corpus.type == "pydocs", "what every machine has"
     assert experiment.declared == ("tie", "training.optimizer.learning_rate")
     assert experiment.untuned == ["untied", "tied"], "each gets its own"
+
+
+@pytest.mark.parametrize("name", ["precision-ptb", "precision-gpt2-ptb"])
+def test_precision_is_all_that_its_experiments_differ_in(name):
+    """Both arms are scored in fp32, so that the comparison is of what was trained and not of how it was scored."""
+    experiment = load(CONFIGS / f"{name}.yaml")
+    specs = {arm: spec.model_dump() for arm, spec in experiment.arms.items()}
+    assert find_differences(specs, spell_out=True) == [("training.precision", {"fp32": "fp32", "bf16": "bf16"})]
+    assert experiment.declared == ("training.precision",)
+    check_specs(experiment.arms)
 
 
 def test_the_authors_program_of_2017_is_the_text_with_their_switches():

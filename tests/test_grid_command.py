@@ -8,6 +8,7 @@ import yaml
 from typer.testing import CliRunner
 
 from tiebench.cli.app import app
+from tiebench.execution import forecast
 from tiebench.results.store import Store
 
 GRID = {"architecture.width": [8, 16]}
@@ -151,6 +152,27 @@ def test_text_that_is_not_there_is_said_once_and_before_any_training(run, folder
 
 def test_check_counts_the_cells_and_trains_nothing(run, folder):
     answer = run("check", folder / "tiny.yaml")
-    assert answer.stdout.startswith("architecture.width: 8, 16\n2 cells x 2 arms x 2 seeds. Nothing is wrong with ")
+    assert answer.stdout.startswith("architecture.width: 8, 16\nAll of it takes, on one core of this machine, about ")
+    assert "\n2 cells x 2 arms x 2 seeds. Nothing is wrong with " in answer.stdout
     found = json.loads(run("check", folder / "tiny.yaml", "--json").stdout)
     assert found["cells"] == ["tiny-width8", "tiny-width16"] and found["axes"] == {"architecture.width": ["8", "16"]}
+    assert found["time"]["timed"] and found["time"]["seconds"] > 0
+
+
+def test_check_counts_every_run_and_every_trial_of_a_grid(run, folder, monkeypatch):
+    monkeypatch.setattr(forecast, "time_step", lambda cost, **options: cost.flops_per_step)  # a second an operation
+    once = json.loads(run("check", folder / "tiny.yaml", "--set", "seeds=[1]", "--json").stdout)["time"]["seconds"]
+    twice = json.loads(run("check", folder / "tiny.yaml", "--json").stdout)["time"]["seconds"]
+    wide = ("--set", "grid.architecture.width=[16]", "--set", "seeds=[1]")
+    one_cell = json.loads(run("check", folder / "tiny.yaml", *wide, "--json").stdout)["time"]["seconds"]
+    assert twice == pytest.approx(2 * once) and once / 2 < one_cell < once
+    tuning = "tuning={grid: {training.optimizer.learning_rate: [0.5, 1, 2]}, seeds: [9]}"
+    tuned = json.loads(run("check", folder / "tiny.yaml", "--set", tuning, "--json").stdout)["time"]["seconds"]
+    assert tuned == pytest.approx(5 * once), "three trials for each arm of each cell, as long as a run, and two runs"
+
+
+def test_check_of_a_grid_whose_text_is_not_there_says_so_and_is_fine(run, folder):
+    answer = run("check", folder / "tiny.yaml", "--set", "corpus={type: ptb}", "--data-dir", folder)
+    assert "How long it takes cannot be said: " in answer.stdout and "Nothing is wrong with" in answer.stdout
+    found = json.loads(run("check", folder / "tiny.yaml", "--set", "corpus=ptb", "--data-dir", folder, "--json").stdout)
+    assert found["time"] is None

@@ -53,6 +53,7 @@ def list_bodies() -> list[str]:
 
 BODIES = list_bodies()
 PLACES = {"untied": (), "tied": ("input", "output"), "three-way": ("source", "input", "output")}  # of one matrix
+PLACES["untied-late"] = PLACES["tied"]  # as it starts
 GRID = [(tie, body) for tie, body in product(list(TIES), BODIES) if tie != "three-way" or body == "encoder_decoder"]
 SHARED = [(tie, body) for tie, body in GRID if PLACES[tie]]
 SWITCHES = {
@@ -288,6 +289,8 @@ def test_the_weights_file_brings_back_the_same_model(tie, body, make_arm_of, tmp
 
 OTHERS = [("tied", "untied", "lstm"), ("untied", "tied", "lstm")]
 OTHERS += [(ours, theirs, "encoder_decoder") for ours, theirs in product(PLACES, PLACES) if ours != theirs]
+# a late tie reads what it is before its moment and what it is after it, and a tied model reads what it is before
+OTHERS = [names for names in OTHERS if "untied-late" not in names[:2] or "three-way" in names[:2]]
 
 
 @pytest.mark.parametrize(("ours", "theirs", "body"), OTHERS)

@@ -53,15 +53,9 @@ TORCH_FREE = [
     "reporting",
     "api",
 ]
-TORCH_FREE_FILES = [
-    "execution.settings",
-    "execution.engine_config",
-    "execution.finished",
-    "execution.plan",
-    "training.callbacks",
-    "cli.app",
-]
-TORCH_FREE_FILES += ["execution.engine_config", "models.checkpoint_files", "models.tie_audit"]
+TORCH_FREE_FILES = ["execution.settings", "execution.finished", "execution.plan", "training.callbacks", "cli.app"]
+TORCH_FREE_FILES += ["execution.initial_checkpoint", "models.checkpoint_files", "models.tie_audit"]
+TORCH_FREE_FILES += ["execution.engine_config"]
 PRINTING = {"cli"}
 MOST_LINES = 350
 

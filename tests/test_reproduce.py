@@ -6,6 +6,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+import tiebench
 from tiebench.cli.app import app
 from tiebench.execution import costs
 from tiebench.results.measurements import name_sampling_error, read_measurements
@@ -187,3 +188,22 @@ def test_the_in_table_is_the_one_that_embeds(trained):
     assert (tables["in"] == written["untied"]["embedding.input"]).all()
     assert (tables["out"] == written["untied"]["embedding.output"]).all()
     assert (tables["tied"] == written["tied"]["embedding.shared"]).all()
+
+
+def test_arms_are_tuned_first_where_their_experiment_says_so(write_experiment, write_claims, reproduce, tmp_path):
+    tuning = {"grid": {"training.optimizer.learning_rate": [0.5, 2]}, "seeds": [101], "steps": 12}
+    file = write_claims(write_experiment(tuning=tuning), size=SIZE)
+    priced = reproduce(file, "--dry-run")
+    assert priced.exit_code == 0 and "3 runs to do" in priced.stdout
+    assert "tied, trials" in priced.stdout and "untied" not in priced.stdout
+    early = reproduce(file, "--no-train", "--json")
+    assert verdicts(early) == {"size": "not run"} and "nothing was chosen" in early.stderr
+    done = reproduce(file, "--json", "--jobs", "1")
+    assert done.exit_code == 0, done.output
+    assert verdicts(done) == {"size": "reproduced"} and "tiny: 2 trials first" in done.stderr
+    (record,) = Store(tmp_path / "results").records()
+    assert record.tuned is not None and record.tuned.num_trials == 2
+    later = reproduce(file, "--no-train", "--json")
+    assert verdicts(later) == {"size": "reproduced"}, "the run of the chosen value is the claim's"
+    (outcome,) = tiebench.reproduce(str(file), results=tmp_path / "results")
+    assert outcome.verdict == "reproduced"

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tiebench.analysis.inspection import count_training
 from tiebench.cli.app import app
+from tiebench.results.record import read_record
 
 pytest.importorskip("sacrebleu", reason="needs the extra: pip install 'tiebench[translation]'")
 BLOCKS = {
@@ -63,8 +65,20 @@ def test_it_refuses_what_is_no_text_and_a_model_that_does_not_translate(run, fol
 
 def test_the_other_commands_know_what_to_do_with_a_translating_run(run, folder, parallel_corpus, tmp_path):
     assert "tiny" in run("list", "runs").stdout
-    assert "three-way" in run("show", folder).stdout
+    shown = run("show", folder).stdout
+    assert "translation:" in shown and "nrefs:1" in shown and "beam: 2" in shown
     compared = run("compare", "untied", "three-way", "--no-train").stdout
     assert "three-way" in compared
     assert "encoder_decoder" in run("export", folder, "hf", exit_code=2).output
     run("inspect", folder, "--data-dir", tmp_path)
+
+
+def test_a_row_of_both_languages_is_counted_in_both(folder):
+    counted = {}
+    for arm in ("untied", "three-way"):
+        place = folder.parents[1] / arm / folder.name
+        counts, reason = count_training(read_record(place), place, data_dir=None)
+        assert counts is not None, reason
+        counted[arm] = counts.sum()
+    assert counted["untied"] == read_record(folder).corpus.splits["train"].tokens
+    assert counted["three-way"] > 1.9 * counted["untied"], "the source has as many words as the target here"

@@ -5,6 +5,7 @@ Settings are those of the command line. Nothing is printed; progress goes to a `
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -96,7 +97,11 @@ def compare(
     by_arm = {name: [record for record in records if record.arm == name] for name in names}
     store = settings.store
     return compare_arms(
-        put_baseline_first(by_arm), token_nll=store.token_nll, curve=store.curve, decades=store.target_decades
+        put_baseline_first(by_arm),
+        token_nll=store.token_nll,
+        curve=store.curve,
+        decades=store.target_decades,
+        bleu_counts=store.bleu_counts,
     )
 
 
@@ -109,7 +114,12 @@ def reproduce(
     """
     papers = load_papers(paper, only=list(only))
     plans = plan_papers(papers, only=list(only), seeds=list(seeds), overrides=[])
-    evidence = Evidence(Store(Path(results)), plans, tuple(seeds))
+    settings = _settings(results, data_dir=None, device="cpu")
+    plans = {
+        name: replace(plan, experiment=tune_arms(plan.experiment, settings=settings, arms=plan.arms))
+        for name, plan in plans.items()
+    }
+    evidence = Evidence(settings.store, plans, tuple(seeds))
     return judge_papers(papers, evidence=evidence, only=list(only))
 
 

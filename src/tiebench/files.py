@@ -1,4 +1,4 @@
-"""Files are there whole or not at all, and stay there: written aside, synced to the disk, renamed into place."""
+"""Atomic, durable writes: a file is written beside its place, synced to the disk, then renamed into place."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Locks between processes, kept by the system: they end with the process that holds them, however it ends."""
+"""Locks between processes, held by the system: a lock ends with the process that holds it, even after a crash."""
 
 import errno
 import os

@@ -127,6 +127,21 @@ def test_in_a_narrow_window_the_verdict_stands_beside_the_name(outcomes):
     assert "A wider window shows also: interval, p, measure, source." in " ".join(text.split())
 
 
+def test_in_a_narrow_window_claims_of_several_papers_stand_below_the_name_of_each_and_nothing_is_cut(outcomes):
+    papers, found = outcomes
+    other = [outcome.model_copy(update={"paper": "another-long-paper-2026"}) for outcome in found]
+    text = render_table(claims_table([*found, *other], papers=papers, width=60), width=60)
+    lines = text.splitlines()
+    assert lines.count("a-paper:") == lines.count("another-long-paper-2026:") == 1
+    rows = [line for line in lines if re.match(r"lower +reproduced +110.1 <", line)]
+    assert len(rows) == 2 and sum(line.startswith("claim") for line in lines) == 1, "one table, in one piece"
+    assert lines.index("a-paper:") < lines.index(rows[0]) < lines.index("another-long-paper-2026:")
+    folded = render_table(claims_table(found, papers=papers, width=34), width=34)
+    assert re.search(r"lower +reproduced +110.1 < 115.0\n +\(2, 3\)\n", folded), "in two lines beside the verdict"
+    wide = claims_table([*found, *other], papers=papers)
+    assert wide.columns[0].name == "paper" and wide.rows[0][0] == "a-paper", "for programs and pages"
+
+
 def test_verdicts_are_counted_by_paper_and_kind_each_measurement_once(outcomes):
     _, found = outcomes
     table = verdicts_table(found)

@@ -38,3 +38,9 @@ def test_blocks_are_averaged_in_float64():
     means = average_blocks(nats, starts=np.array([0, 2]))
     assert means.dtype == np.float64
     assert means.tolist() == [[0.5, 3.5], [6.5, 9.5]]
+
+
+def test_blocks_of_some_tokens_are_those_of_the_text_without_the_others():
+    nats, places = np.arange(12.0).reshape(2, 6), np.array([0, 2, 5])
+    means = average_blocks(nats, starts=np.array([0, 2]), places=places)
+    assert means.tolist() == average_blocks(nats[:, places], starts=np.array([0, 2])).tolist() == [[1, 5], [7, 11]]

@@ -5,7 +5,8 @@ import pytest
 from records import describe_evaluation
 from scipy import stats
 
-from tiebench.comparison.pairing import compare_arms, difference_table, group_by_arm, measure_spread
+from tiebench.comparison.pairing import compare_arms, difference_table, group_by_arm
+from tiebench.comparison.spread import measure_spread
 from tiebench.errors import UsageError
 from tiebench.results.record import CurvePoint
 
@@ -382,3 +383,16 @@ def test_auto_precision_is_compared_as_what_it_was(make_record):
         compare_arms(arms, token_nll=no_nats)
     same = {arm: [make_record(arm, changes=[auto, ("provenance.precision", "bf16")])] for arm in arms}
     assert len(compare_arms(same, token_nll=no_nats).contrasts) == 1
+
+
+def test_the_nats_of_a_run_are_read_once(three_seeds):
+    """They are most of what a comparison of many runs reads: whole text and frequencies share them."""
+    nats, read = make_nats(noise=1.0), []
+
+    def count(record):
+        read.append((record.arm, record.seed))
+        return nats(record)
+
+    found = compare_arms(three_seeds, token_nll=count, decades=lambda record: np.ones(82_430, np.uint8))
+    assert found.contrasts[0].by_frequency
+    assert len(read) == len(set(read)) == sum(map(len, three_seeds.values()))

@@ -47,7 +47,7 @@ def test_a_word_that_could_not_be_learned_is_refused():
 
 
 def test_more_states_than_words_are_refused():
-    with pytest.raises(ValidationError, match="40 states need as many words"):
+    with pytest.raises(ValidationError, match=r"states \(40\) must not be more than words"):
         open_block(BLOCK | {"states": 40})
 
 

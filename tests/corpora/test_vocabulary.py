@@ -87,7 +87,6 @@ def test_damaged_cache_is_fitted_again(write_corpus, cache):
 @pytest.mark.parametrize(
     "content",
     [
-        None,
         "",
         "[]",
         json.dumps({"type": "runes"}),
@@ -96,7 +95,13 @@ def test_damaged_cache_is_fitted_again(write_corpus, cache):
     ],
 )
 def test_file_that_is_no_vocabulary_is_an_error(content, tmp_path):
-    if content is not None:
-        (tmp_path / "vocabulary.json").write_text(content, "utf-8")
+    (tmp_path / "vocabulary.json").write_text(content, "utf-8")
     with pytest.raises(TiebenchError, match=r"vocabulary\.json is not a vocabulary"):
         load_vocabulary(tmp_path / "vocabulary.json")
+
+
+def test_a_missing_vocabulary_is_said_to_be_missing_and_its_run_is_not_to_be_deleted(tmp_path):
+    with pytest.raises(TiebenchError, match=r"vocabulary\.json is missing") as raised:
+        load_vocabulary(tmp_path / "vocabulary.json")
+    assert "published records" in (raised.value.hint or "")
+    assert "delete" not in (raised.value.hint or "")

@@ -178,10 +178,16 @@ def test_ratios_are_of_one_round_and_above_one_when_ours_is_faster(monkeypatch, 
             names = {"program": program, "workload": "w", "arm": "tied"}
             samples += [{"round": number, **names, "allocator": kind, **figures} for kind in ("shipped", "tuned")]
     content = {"setting": setting | {"versions": {"torch": "2"}}, "samples": samples}
-    (tmp_path / "performance.json").write_text(json.dumps(content), "utf-8")
+    busy = content["setting"] | {"hardware": setting["hardware"] | {"cpu": "another cpu"}}
+    busy |= {"processor": {"model": "family 6", "flags": ["avx2"]}, "at_start": {"busy": True, "other_work": 0.5}}
+    for each in (content["setting"], busy):
+        page.keep_samples(each, samples, file=tmp_path / "performance.json")
     page.refresh_page(tmp_path)
     text = (tmp_path / "performance.md").read_text("utf-8")
-    assert text.count("1.50 (1.00 to 2.00)") == 4 and "50.00" in text and "a cpu, 1 of 2 cores" in text
+    assert text.count("1.50 (1.00 to 2.00)") == 8 and "50.00" in text and "a cpu, 1 of 2 cores" in text
+    assert "## a cpu, 1 threads" in text and "## another cpu, family 6, 1 threads" in text
+    assert "another cpu (family 6; avx2), 1 of 2 cores" in text
+    assert text.count("beside other work (50% of the machine at the start)") == 1
     assert "Other work took 2.0% of the machine (the median over the processes; at most 4.0%)" in text
 
 
@@ -221,6 +227,7 @@ def test_on_a_gpu_peers_run_as_shipped_and_stand_below(monkeypatch, tmp_path):
     ]
     hardware = {"cpu": "a cpu", "gpu": "a gpu", "cores": 2, "threads": 2, "allocator": "as it is"}
     content = {"setting": {"hardware": hardware, "versions": {"torch": "2"}}, "samples": samples}
+    content = {"processors": {"a gpu": content}}
     (tmp_path / "performance-cuda.json").write_text(json.dumps(content), "utf-8")
     page.refresh_page(tmp_path)
     text = (tmp_path / "performance.md").read_text("utf-8")
@@ -230,15 +237,31 @@ def test_on_a_gpu_peers_run_as_shipped_and_stand_below(monkeypatch, tmp_path):
 
 
 def test_other_work_is_that_of_neither_this_process_nor_its_children(monkeypatch):
-    peers = load_script("bench_peers", monkeypatch)
-    before = peers.read_other_work()
+    machine = load_script("quiet_machine", monkeypatch)
+    before = machine.read_other_work()
     if before is None:
         pytest.skip("this system has no /proc/stat")
     subprocess.run([sys.executable, "-c", "sum(range(20_000_000))"], check=True)
-    share = peers.measure_other_work(before)
+    share = machine.measure_other_work(before)
     assert 0.0 <= share <= 1.0
-    monkeypatch.setattr(peers, "read_other_work", lambda: (before[0] + 3.0, before[1] + 10.0))
-    assert peers.measure_other_work(before) == pytest.approx(0.3)
+    monkeypatch.setattr(machine, "read_other_work", lambda: (before[0] + 3.0, before[1] + 10.0))
+    assert machine.measure_other_work(before) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("share", [0.06, None])
+def test_a_busy_machine_is_refused_unless_that_is_known(share, monkeypatch):
+    machine = load_script("quiet_machine", monkeypatch)
+    with pytest.raises(SystemExit, match="--busy"):
+        machine.check_quiet(share, busy=False)
+    assert machine.check_quiet(share, busy=True) == {"other_work": share, "busy": True}
+    assert machine.check_quiet(0.04, busy=False) == {"other_work": 0.04, "busy": False}
+
+
+def test_a_processor_is_known_by_its_model_and_units(monkeypatch):
+    machine = load_script("quiet_machine", monkeypatch)
+    text = "cpu family\t: 25\nmodel\t\t: 17\nstepping : 1\nflags : fpu avx2 avx512_bf16\n\ncpu family : 6\n"
+    found = machine.describe_processor(text)
+    assert found == {"model": "family 25, model 17, stepping 1", "flags": ["avx2", "avx512_bf16"]}
 
 
 def test_the_page_shows_how_cost_grows_and_only_what_was_measured(monkeypatch, tmp_path):

@@ -135,7 +135,7 @@ def test_the_card_has_the_figures_of_the_record_and_no_path(exported, trained_ar
 )
 def test_what_the_format_cannot_say_is_refused_by_the_name_of_its_key(key, block, change, make_arm):
     spec = make_arm("tied", **{"architecture": "gpt2", block: change})
-    with pytest.raises(UsageError, match=rf"^{key}: .* cannot be said in the Hugging Face format"):
+    with pytest.raises(UsageError, match=rf"^{key}: .* has no equivalent in the Hugging Face format"):
         describe_config(spec, vocabulary_size=5, boundary=0)
 
 
@@ -149,7 +149,7 @@ def test_a_key_that_did_not_exist_when_this_was_written_is_refused_too(make_arm)
     old = spec.architecture.model_dump()
     assert describe_config(spec.model_copy(update={"architecture": Newer(**old)}), vocabulary_size=5, boundary=0)
     newer = spec.model_copy(update={"architecture": Newer(**old, shared_layers=True)})
-    with pytest.raises(UsageError, match="^architecture.shared_layers: true cannot be said"):
+    with pytest.raises(UsageError, match="^architecture.shared_layers: true has no equivalent"):
         describe_config(newer, vocabulary_size=5, boundary=0)
 
 

@@ -54,6 +54,11 @@ EXPERIMENTS = {
         "embedding": {"init": {"normal": 0.02}},
         "evaluation": {"context": 12, "stride": 5},
     },
+    "lstm, untied late, gradients measured": {
+        "architecture": {"type": "lstm", "layers": 1, "width": 16, "dropout": 0.3},
+        "tie": {"type": "untied-late", "at": 0.4, "freeze": "input"},
+        "training": {**BUDGET, "optimizer": ADAMW, "measure_gradients": True, "evaluate_every": 9},
+    },
     "translation, dropout, smoothed labels": {
         "vocabulary": {"type": "bpe", "size": 300},
         "tie": "three-way",

@@ -1,6 +1,7 @@
 """Trials choose the values of each arm: equal trials, on the validation split, on seeds of their own."""
 
 import json
+import shutil
 import signal
 from collections import Counter
 from dataclasses import replace
@@ -246,12 +247,19 @@ def test_the_commands_tune_first_say_what_was_chosen_and_show_it(write_experimen
     cost = invoke(["check", str(file)])
     assert "4 trials come first, 2 for each of untied, tied: about" in cost.stdout.replace("\n", " ")
     assert json.loads(invoke(["check", str(file), "--json"]).stdout)["tuning"]["trials"] == 4
+    invoke(["train", str(file), "--arm", "tied", "--jobs", "1"])
+    half = invoke(["check", str(file)]).stdout.replace("\n", " ")
+    assert "2 trials come first (the other 2 of 4 are finished): about" in half
+    shutil.rmtree(tmp_path / "results")
     nothing = invoke(["compare", "--config", str(file), "--no-train"])
     assert nothing.exit_code == 2 and "tied has 0 of its 2 trials, so nothing was chosen" in nothing.stderr
     done = invoke(["compare", "--config", str(file), "--jobs", "1"])
     assert done.exit_code == 0, done.output
     assert "tiny: 4 trials first" in done.stderr and "tied: learning_rate" in done.stderr
     assert "at the edge of its grid: widen it" in done.stderr and "Tuned by 2 trials for each arm" in done.stdout
+    assert "All 4 trials of tuning are finished." in invoke(["check", str(file)]).stdout
+    counted = json.loads(invoke(["check", str(file), "--json"]).stdout)["tuning"]
+    assert counted == {"trials": 4, "finished": 4, "time": None}
     shown = invoke(["show", "results/tiny/tied/seed-1"]).stdout
     assert "tuned by 2 trials for each arm" in shown and "tied: learning_rate" in shown
     listed = invoke(["list", "runs"]).stdout

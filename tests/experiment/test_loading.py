@@ -192,7 +192,7 @@ def test_a_typo_at_the_top_is_compared_with_all_keys_that_stand_there():
 
 def test_a_shorthand_that_is_wrong_in_an_arm_has_its_line():
     assert explain(TEXT.replace("untied: {tie: false}", "untied: {tie: flase}")) == [
-        "x.yaml:13: arms.untied.tie.type: found 'flase'; allowed: three-way, tied, untied"
+        "x.yaml:13: arms.untied.tie.type: found 'flase'; allowed: three-way, tied, untied, untied-late"
     ]
 
 

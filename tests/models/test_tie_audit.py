@@ -197,9 +197,9 @@ def test_where_nothing_is_written_the_default_counts_and_an_unknown_class_is_not
 def test_a_pickle_is_not_read(save, tmp_path):
     _, folder = save(True)
     (folder / MODEL).rename(folder / "pytorch_model.bin")
-    with pytest.raises(UsageError, match=r"pytorch_model\.bin is a pickle: to read it could run code"):
+    with pytest.raises(UsageError, match=r"pytorch_model\.bin is a pickle: reading it could run code"):
         audit_checkpoint(folder)
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         audit_checkpoint(tmp_path / "nowhere")
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(TiebenchError, match=r"model\.safetensors is missing"):

@@ -2,7 +2,7 @@ import pytest
 from filelock import FileLock
 
 from tiebench.errors import UsageError
-from tiebench.results.record import write_record
+from tiebench.results.record import RECORD_FILE, write_record
 from tiebench.results.store import LOCK_FILE, Store, find_state
 
 
@@ -76,3 +76,10 @@ def test_the_state_of_a_run(make_record, tmp_path):
     assert find_state(folder) == "interrupted"
     write_record(make_record(), folder)
     assert find_state(folder) == "finished"
+
+
+def test_a_store_of_damaged_records_has_none(store):
+    assert store.has_records()
+    for folder in store.folders():
+        (folder / RECORD_FILE).write_text("{", "utf-8")
+    assert not store.has_records() and not Store(store.root / "nothing").has_records()

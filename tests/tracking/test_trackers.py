@@ -4,13 +4,17 @@ import signal
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from tiebench.cli.app import app
 from tiebench.errors import UsageError
 from tiebench.execution.execute import execute
 from tiebench.execution.plan import plan_runs
 from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
+from tiebench.results.record import read_curve
 from tiebench.results.store import Store
+from tiebench.tracking import following, tensorboard
 from tiebench.tracking.following import TRACKERS, Tracking, check_trackers
 from tiebench.tracking.tracker import Tracker
 from tiebench.training.callbacks import Callback
@@ -164,3 +168,44 @@ def test_a_tracker_that_is_not_there_is_refused_before_training(monkeypatch):
         with pytest.raises(UsageError, match=f"'{name}' needs the package") as caught:
             check_trackers([name])
         assert f"pip install 'tiebench[{name}]'" in caught.value.hint
+
+
+def test_trials_are_followed_under_a_tag_beside_the_runs(write_experiment, tmp_path, monkeypatch):
+    tuning = {"grid": {"training.optimizer.learning_rate": [0.5, 2]}, "seeds": [101], "steps": 12}
+    config = write_experiment(tuning=tuning)
+    opened = {}
+
+    class Noting(Tracker):
+        def open(self, config, *, resumed):
+            opened[self.name] = (config["experiment"], config["tags"], self.results)
+
+        def log(self, values, *, step):
+            pass
+
+        def close(self, *, finished):
+            assert finished
+
+    monkeypatch.setattr(tensorboard, "TensorBoardTracker", Noting)
+    monkeypatch.setattr(following, "find_spec", lambda package: True)
+    options = ["--arm", "tied", "--track", "tensorboard", "--results", str(tmp_path / "results"), "--jobs", "1"]
+    answer = CliRunner().invoke(app, ["train", str(config), *options])
+    assert answer.exit_code == 0, answer.output
+    assert opened == {
+        **{
+            f"tiny/tuning/tied+learning_rate-{rate}+steps-12/seed-101": ("tiny", ["trial"], tmp_path / "results")
+            for rate in ("0.5", "2")
+        },
+        "tiny/tied/seed-1": ("tiny", [], tmp_path / "results"),
+    }
+
+
+def test_tensorboard_has_the_curve_of_a_trial(write_experiment, tmp_path):
+    pytest.importorskip("tensorboard", reason="the extra 'tensorboard' is not installed")
+    tuning = {"grid": {"training.optimizer.learning_rate": [2]}, "seeds": [101], "steps": 12}
+    config, results = write_experiment(tuning=tuning), tmp_path / "results"
+    options = ["--arm", "tied", "--track", "tensorboard", "--results", str(results), "--jobs", "1"]
+    assert CliRunner().invoke(app, ["train", str(config), *options]).exit_code == 0
+    trial = "tiny/tuning/tied+learning_rate-2+steps-12/seed-101"
+    events, curve = read_events(results / "tensorboard" / trial), read_curve(results / trial)
+    assert [step for step, _ in events["valid/perplexity"]] == [point.step for point in curve]
+    assert "scored/valid_perplexity" in events and "scored/test_perplexity" not in events

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from tiebench.experiment.training_config import AdamWConfig, SGDConfig
 from tiebench.models.language_model import LanguageModel, build_model, initialise_model
-from tiebench.training.optimizers import NORM_BLOCK, build_optimizer, measure_norm
+from tiebench.training.clipping import NORM_BLOCK, measure_norm
+from tiebench.training.optimizers import build_optimizer
 from tiebench.tying.tied import Tied
 
 pytestmark = pytest.mark.numeric

@@ -21,9 +21,10 @@ from tiebench.models.language_model import build_model, initialise_model
 from tiebench.results.record import read_curve, read_record
 from tiebench.results.store import Store
 from tiebench.training import trainer as trainer_module
+from tiebench.training.budget import plan_steps
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import read_weights
-from tiebench.training.trainer import Trainer, plan_steps
+from tiebench.training.trainer import Trainer
 
 pytestmark = pytest.mark.numeric
 BATCH, WINDOW = 4, 10

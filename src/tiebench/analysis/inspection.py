@@ -14,6 +14,7 @@ from tiebench.analysis.isotropy import measure_isoscore, measure_partition_ratio
 from tiebench.analysis.similarity import measure_linear_cka, measure_procrustes
 from tiebench.analysis.trained_matrices import open_matrices
 from tiebench.corpora.frequencies import count_entries, find_decades
+from tiebench.corpora.stream import ParallelStream
 from tiebench.errors import TiebenchError
 from tiebench.execution.run_data import reload_data
 from tiebench.experiment.block import Block
@@ -62,7 +63,7 @@ def inspect_run(folder: Path, *, data_dir: Path | None = None) -> Inspection:
     """Measure the embeddings of a finished run. Raises TiebenchError where it has no weights."""
     record = read_record(folder)
     matrices = open_matrices(record, folder)
-    counts, remark = _count_training(record, folder, data_dir=data_dir)
+    counts, remark = count_training(record, folder, data_dir=data_dir)
     return inspect_matrices(matrices, counts=counts, record=record, remark=remark)
 
 
@@ -126,10 +127,17 @@ def _describe_norms(decade: int, norms: np.ndarray) -> NormBin:
     )
 
 
-def _count_training(record: Record, folder: Path, *, data_dir: Path | None) -> tuple[np.ndarray | None, str]:
-    """How often each entry of the vocabulary stands in the training split, or why that is not known."""
+def count_training(record: Record, folder: Path, *, data_dir: Path | None) -> tuple[np.ndarray | None, str]:
+    """How often each entry of the vocabulary stands in the training split, or why that is not known.
+
+    In translation that of the target; where one matrix embeds the source too, in both languages together.
+    """
     try:
         data = reload_data(record, folder, data_dir=data_dir)
     except TiebenchError as error:
         return None, f"how often words stand in the training text is not known: {error.message}"
-    return count_entries(data.streams["train"], vocabulary_size=data.vocabulary.size), ""
+    stream, size = data.streams["train"], data.vocabulary.size
+    counts = count_entries(stream, vocabulary_size=size)
+    if isinstance(stream, ParallelStream) and record.spec.tie.type == "three-way":
+        counts += count_entries(stream.source, vocabulary_size=size)
+    return counts, ""

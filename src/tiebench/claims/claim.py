@@ -17,7 +17,7 @@ Measure = Literal[
 PAIR_MEASURES = ("rank correlation", "aligned cosine")
 EMBEDDING_MEASURES = (*PAIR_MEASURES, "simlex-999", "wordsim-353")
 UNMEASURED = (
-    "verb-143", "men", "rare-word", "mturk-771", "valid bleu", "test bleu", "output share of gradient", "average score",
+    "verb-143", "men", "rare-word", "mturk-771", "valid bleu", "output share of gradient", "average score",
 )  # fmt: skip
 EMBEDDINGS = ("in", "out", "tied")
 STUDIES = {"subspace distance": "subspace-alignment"}

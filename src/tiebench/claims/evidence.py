@@ -174,5 +174,6 @@ _RECORD_MEASURES: dict[str, Callable[[Record], float | None]] = {
     "ln test perplexity": lambda record: (
         record.evaluations["test"].nll_per_token if "test" in record.evaluations else None
     ),
+    "test bleu": lambda record: record.translation.bleu if record.translation else None,
     "parameters": lambda record: float(record.parameters.total),
 }

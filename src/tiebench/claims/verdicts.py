@@ -16,7 +16,7 @@ from tiebench.claims.estimates import SumEstimate, estimate_sum
 from tiebench.claims.evidence import BySeed, Evidence
 from tiebench.claims.papers import PaperClaims
 from tiebench.comparison.bounds import CONFIDENCE, adjust_holm, check_order, check_value
-from tiebench.comparison.pairing import Spread, measure_spread
+from tiebench.comparison.spread import Spread, measure_spread
 from tiebench.experiment.block import Block
 
 Verdict = Literal["reproduced", "contradicted", "inconclusive", "not run", "altered"]

@@ -13,8 +13,8 @@ def bench(
     workloads: Annotated[
         list[str], typer.Argument(metavar="[WORKLOAD...]", help="Names such as lstm-200-ptb, or experiments.")
     ] = NO_LIST,
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long to train, and to score, each arm.")] = 10.0,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads on a CPU.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Seconds of training, and of scoring, for each arm.")] = 10.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Number of CPU threads.")] = None,
     device: Device = "auto",
     data_dir: DataDir = None,
     as_json: AsJson = False,

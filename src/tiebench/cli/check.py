@@ -1,33 +1,38 @@
 """`tiebench check`: validate an experiment without training it."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiebench.cli.options import NO_LIST, ArmNames, AsJson, Config, DataDir, Overrides
+from tiebench.cli.options import NO_LIST, RESULTS, ArmNames, AsJson, Config, DataDir, Overrides, Results
 from tiebench.cli.output import print_counts, print_json, print_line, print_table, show_value
 from tiebench.cli.progress import format_duration
+from tiebench.cli.workflow import gather_settings
+from tiebench.errors import TiebenchError, UsageError
 
 if TYPE_CHECKING:
     from tiebench.execution.forecast import RunTime
+    from tiebench.execution.tuning import Trial
 
 
 def check(
     config: Config,
     overrides: Overrides = NO_LIST,
     arms: ArmNames = NO_LIST,
+    results: Results = RESULTS,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Validate an experiment: count every arm, show in what the arms differ, and say what will surprise."""
+    """Validate an experiment: count the parameters of every arm, show how the arms differ, and warn of surprises."""
     from tiebench.comparison.pairing import difference_table
     from tiebench.execution.counting import count_arms
     from tiebench.execution.forecast import estimate_times, estimate_trials, list_surprises
     from tiebench.execution.matching import match_runs
-    from tiebench.execution.tuning import list_trials
+    from tiebench.execution.tuning import list_missing_trials, list_trials
     from tiebench.experiment.grid import is_grid
     from tiebench.experiment.loading import load_experiment
 
     if is_grid(config):
-        check_grid(config, overrides, as_json=as_json)
+        check_grid(config, overrides, data_dir=data_dir, as_json=as_json)
         return
     experiment = load_experiment(config, overrides=overrides)
     runs = match_runs(experiment.list_runs(arms=arms, seeds=[experiment.seeds[0]]), data_dir=data_dir)
@@ -36,12 +41,16 @@ def check(
     trials = list_trials(experiment, arms=arms)
     surprises = list_surprises(runs, counts, data_dir=data_dir)
     times = estimate_times(runs, counts, data_dir=data_dir)
-    tuning = estimate_trials(trials, data_dir=data_dir) if trials else None
+    settings = gather_settings(results, device="cpu", data_dir=data_dir, force=False)
+    missing = list_missing_trials(experiment, settings=settings, arms=arms)
+    tuning = estimate_trials(missing, data_dir=data_dir) if missing else None
     if as_json:
         rows = [{"path": path, **values} for path, values in differences]
         found_arms = [{**vars(found), "time": vars(times[found.arm])} for found in counts]
         content = {"experiment": experiment.name, "arms": found_arms, "differences": rows, "warnings": surprises}
-        content["tuning"] = {"trials": len(trials), "time": vars(tuning)} if tuning else None
+        finished = len(trials) - len(missing)
+        time = vars(tuning) if tuning else None
+        content["tuning"] = {"trials": len(trials), "finished": finished, "time": time} if trials else None
         print_json(content | {"remarks": {run.arm: list(run.remarks) for run in runs if run.remarks}})
         return
     from tiebench.reporting.tables import Column, Table
@@ -56,31 +65,55 @@ def check(
             print_line(f"{run.arm}: {remark}")
     said = ", ".join(f"{arm} {_tell_time(time)}" for arm, time in times.items())
     print_line(f"A run takes, on one core of this machine: {said}.")
-    if tuning:
-        arms_tuned = list(dict.fromkeys(trial.arm for trial in trials))
-        each = f"{len(trials) // len(arms_tuned)} for each of {', '.join(arms_tuned)}"
-        print_line(f"{count_things(len(trials), 'trial')} come first, {each}: {_tell_time(tuning)} in all.")
+    if trials:
+        print_line(_describe_trials(trials, missing, tuning))
     for line in surprises:
         print_line(f"warning: {line}")
     numbers = f"{count_things(len(experiment.arms), 'arm')} x {count_things(len(experiment.seeds), 'seed')}"
     print_line(f"{numbers}. Nothing is wrong with {experiment.source}.")
 
 
+def _describe_trials(trials: list["Trial"], missing: list["Trial"], time: "RunTime | None") -> str:
+    """What `tuning:` still takes before the runs."""
+    if time is None:
+        return f"All {count_things(len(trials), 'trial')} of tuning are finished."
+    arms = list(dict.fromkeys(trial.arm for trial in trials))
+    first = "come" if len(missing) > 1 else "comes"
+    if len(missing) < len(trials):
+        finished = f"the other {len(trials) - len(missing)} of {len(trials)} are finished"
+        return f"{count_things(len(missing), 'trial')} {first} first ({finished}): {_tell_time(time)} in all."
+    each = f"{len(trials) // len(arms)} for each of {', '.join(arms)}"
+    return f"{count_things(len(trials), 'trial')} {first} first, {each}: {_tell_time(time)} in all."
+
+
 def _tell_time(time: "RunTime") -> str:
     return f"{'about' if time.timed else 'at least'} {format_duration(time.seconds)}"
 
 
-def check_grid(config: str, overrides: list[str], *, as_json: bool) -> None:
-    """Resolve every cell, and say how many there are."""
+def check_grid(config: str, overrides: list[str], *, data_dir: Path | None, as_json: bool) -> None:
+    """Resolve every cell, and say how many there are and how long all of them will take."""
+    from tiebench.execution.forecast import estimate_experiments
     from tiebench.experiment.grid import load_grid
 
     grid = load_grid(config, overrides=overrides)
+    time, reason = None, ""
+    try:
+        time = estimate_experiments([cell.experiment for cell in grid.cells], data_dir=data_dir)
+    except UsageError:
+        raise
+    except TiebenchError as error:  # the text is not on this machine
+        reason = error.message
     if as_json:
         axes = {axis.key: [value.shown for value in axis.values] for axis in grid.axes}
-        print_json({"grid": grid.name, "axes": axes, "cells": [cell.experiment.name for cell in grid.cells]})
+        content = {"grid": grid.name, "axes": axes, "cells": [cell.experiment.name for cell in grid.cells]}
+        print_json(content | {"time": vars(time) if time else None})
         return
     for axis in grid.axes:
         print_line(f"{axis.key}: {', '.join(value.shown for value in axis.values)}")
+    if time is None:
+        print_line(f"How long it takes cannot be said: {reason}.")
+    else:
+        print_line(f"All of it takes, on one core of this machine, {_tell_time(time)}.")
     first = grid.cells[0].experiment
     numbers = (count_things(len(found), name) for found, name in ((first.arms, "arm"), (first.seeds, "seed")))
     print_line(f"{count_things(len(grid.cells), 'cell')} x {' x '.join(numbers)}. Nothing is wrong with {grid.source}.")

@@ -51,7 +51,7 @@ def compare(
         list[str],
         typer.Argument(
             metavar="[ARM ARM...]",
-            help="Arms, or folders of runs; none: all of --config. The first is the baseline; of two, the untied one.",
+            help="Arms or run folders; by default all of --config. The first is the baseline; of two, the untied one.",
         ),
     ] = NO_LIST,
     config: Annotated[str | None, typer.Option(help="The experiment; its missing runs are trained.")] = None,
@@ -65,16 +65,15 @@ def compare(
     engine: EngineName = None,
     wait: Wait = False,
     track: Track = NO_LIST,
-    no_train: Annotated[bool, typer.Option("--no-train", help="Compare the runs that are finished.")] = False,
+    no_train: Annotated[bool, typer.Option("--no-train", help="Compare finished runs; train none.")] = False,
     allow: Annotated[
-        list[str], typer.Option("--allow", metavar="KEY", help="Compare across this difference; may be repeated.")
+        list[str], typer.Option("--allow", metavar="KEY", help="Compare although this key differs; may be repeated.")
     ] = NO_LIST,
     seeds_as: Annotated[
-        str, typer.Option("--seeds-as", help="welch, pooled or paired; choose before looking.")
+        str,
+        typer.Option("--seeds-as", help="Test over seeds: welch, pooled or paired; choose before you look."),
     ] = "welch",
-    margin: Annotated[
-        str | None, typer.Option(help="Ask for an equivalence too: within this change, such as 1%.")
-    ] = None,
+    margin: Annotated[str | None, typer.Option(help="Test equivalence too: within this change, such as 1%.")] = None,
     until_decided: Annotated[
         bool, typer.Option("--until-decided", help="Add seeds to two arms until the comparison is decided.")
     ] = False,
@@ -100,7 +99,7 @@ def compare(
         raise UsageError(f"{what}, and no experiment was named", "say which: --config CONFIG")
     if no_train and force:
         raise UsageError("--no-train and --force exclude each other", "choose one")
-    if config is None and not no_train and not settings.store.records():
+    if config is None and not no_train and not settings.store.has_records():
         config = announce_quickstart(names, quiet=quiet)
     judging: dict[str, Any] = {"seed_rule": seeds_as, "margin": percent, "allow": allow}
     if config is not None and until_decided:
@@ -173,7 +172,8 @@ def _judge_and_print(
     groups = [put_baseline_first(group) for group in groups]
     single = any(len(records) == 1 for group in groups for records in group.values())
     others = store.records() if single else ()
-    read = {"token_nll": store.token_nll, "curve": store.curve, "decades": partial(_find_decades, settings=settings)}
+    decades = partial(_find_decades, settings=settings)
+    read = {"token_nll": store.token_nll, "curve": store.curve, "decades": decades, "bleu_counts": store.bleu_counts}
     comparisons = [compare_arms(group, **read, others=others, **judging) for group in groups]
     print_comparisons(comparisons, groups, settings=settings, format=format, plot=plot)
 

@@ -39,7 +39,7 @@ def report_failures(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def keep_streams_open() -> None:
-    """Nobody has to listen: what is written to a closed stream, or to a pipe without a reader, is dropped."""
+    """Output to a closed stream, or to a pipe without a reader, is dropped."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -58,7 +58,7 @@ def keep_streams_open() -> None:
 
 
 class _PatientFile(io.FileIO):
-    """Where the reader of a pipe has gone, nothing is written any more, and nobody is stopped by that."""
+    """When the reader of a pipe has gone, nothing more is written, and the command goes on."""
 
     def write(self, data: Any) -> int:
         try:

@@ -38,7 +38,7 @@ def grid(
     device: Device = "auto",
     results: Results = RESULTS,
     data_dir: DataDir = None,
-    no_train: Annotated[bool, typer.Option("--no-train", help="Compare the runs that are finished.")] = False,
+    no_train: Annotated[bool, typer.Option("--no-train", help="Compare finished runs; train none.")] = False,
     jobs: Jobs = "auto",
     engine: EngineName = None,
     wait: Wait = False,
@@ -76,7 +76,7 @@ def grid(
 
 
 def train_cells(grid: "Grid", seeds: list[int], *, settings: "Settings", jobs: str, quiet: bool) -> list[TiebenchError]:
-    """Train what is missing, cell by cell. A cell that fails does not stop the others; the failures are returned.
+    """Train missing runs, cell by cell. A cell that fails does not stop the others; the failures are returned.
 
     Raises UsageError, and TiebenchError for text that cannot be found, which would stop every cell.
     """

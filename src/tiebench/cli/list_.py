@@ -16,11 +16,11 @@ def list_things(
     kind: Annotated[
         str, typer.Argument(metavar="[TYPE]", help="corpora, architectures, ties, configs, claims, runs, or blocks.")
     ] = "",
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="One of them, with all that can be set.")] = "",
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="One entry of that list; shows all its keys.")] = "",
     results: Results = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """List what there is: corpora, architectures, ties, configs, claims, runs; or the keys of one of them."""
+    """List corpora, architectures, ties, configs, claims or runs; or show the keys of one of them."""
     from tiebench.cli.inventory import LISTED, summarise_runs, take_inventory
     from tiebench.errors import did_you_mean
     from tiebench.experiment.documentation import BLOCKS
@@ -47,7 +47,7 @@ def list_things(
 
 
 def print_one(kind: str, name: str, *, as_json: bool) -> None:
-    """All that can be set in a block, or the text of a bundled file. Raises UsageError for a name that there is not."""
+    """All keys of a block, or the text of a bundled file. Raises UsageError for an unknown name."""
     from tiebench.cli.inventory import FILES
     from tiebench.errors import did_you_mean
     from tiebench.experiment.documentation import BLOCKS, describe_block, list_keys

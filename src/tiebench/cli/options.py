@@ -17,16 +17,16 @@ Seeds = Annotated[list[int], typer.Option("--seed", min=0, max=LARGEST_SEED, hel
 ArmNames = Annotated[list[str], typer.Option("--arm", help="Only this arm; may be repeated.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Results = Annotated[Path, typer.Option(help="The folder of runs and tables.")]
-DataDir = Annotated[Path | None, typer.Option(help="The folder with downloaded corpora (or TIEBENCH_DATA).")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-Jobs = Annotated[str, typer.Option(help="Runs at once: a number or auto.")]
+DataDir = Annotated[Path | None, typer.Option(help="The folder with your corpora; also set by TIEBENCH_DATA.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing results.")]
+Jobs = Annotated[str, typer.Option(help="How many runs at once: a number, or auto (one per core).")]
 EngineName = Annotated[str | None, typer.Option(help="Where runs are executed: local, slurm or ray (tiebench.toml).")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for runs that another process trains.")]
 Track = Annotated[
-    list[str], typer.Option("--track", help="Follow the runs in tensorboard, trackio or wandb; may be repeated.")
+    list[str], typer.Option("--track", help="Show learning curves in tensorboard, trackio or wandb; may be repeated.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Format = Annotated[str, typer.Option(help="text, markdown, csv, latex, html or json.")]
 
 NO_LIST: list[Any] = []

@@ -42,6 +42,7 @@ def print_comparisons(
     from tiebench.reporting.intervals import draw_intervals
     from tiebench.reporting.price_table import draw_prices, has_prices, price_table
     from tiebench.reporting.tables import comparison_table, list_answers, stack_comparisons
+    from tiebench.reporting.translation_table import translation_table
 
     if format == "json":
         print_json([comparison.model_dump(mode="json") for comparison in comparisons])
@@ -51,7 +52,8 @@ def print_comparisons(
         for comparison in comparisons:
             table, further, drawn, answers = comparison_table(comparison), [], "", ""
             if format != "csv":  # which has one heading
-                further = [frequency_table(comparison), price_table(comparison) if has_prices(comparison) else None]
+                further = [translation_table(comparison), frequency_table(comparison)]
+                further += [price_table(comparison)] if has_prices(comparison) else []
             if format == "text":
                 said = list_answers(comparison)
                 table = replace(table, notes=table.notes[: -len(said)])

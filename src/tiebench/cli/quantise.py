@@ -27,7 +27,7 @@ def quantise(
     from tiebench.analysis.quantisation import BITS, quantise_run
 
     if odd := [number for number in bits if number not in BITS]:
-        raise UsageError(f"--bits {odd[0]} is not among them", f"choose {', '.join(map(str, BITS))}, or several")
+        raise UsageError(f"--bits {odd[0]} is not supported", f"choose {', '.join(map(str, BITS))}, or several")
     chosen = list(dict.fromkeys(bits)) or list(BITS)
     say = (lambda message: None) if quiet else print_note
     found = [score for folder in folders for score in quantise_run(folder, bits=chosen, data_dir=data_dir, say=say)]

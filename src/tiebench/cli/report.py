@@ -28,7 +28,9 @@ def report(
     from tiebench.results.store import Store
 
     if output.suffix not in (".html", ".htm"):
-        raise UsageError(f"the report is an HTML page, and {output} is named otherwise", "name it such as report.html")
+        raise UsageError(
+            f"the report is an HTML page, but {output} does not end in .html", "name it such as report.html"
+        )
     load_bundle()  # says what is missing before anything is computed
     store = Store(results)
     records = _select_experiments(experiments, store=store)

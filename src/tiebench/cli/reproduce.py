@@ -1,6 +1,7 @@
 """`tiebench reproduce`: check a paper's claims: published beside measured."""
 
 import functools
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -22,7 +23,7 @@ from tiebench.cli.options import (
     Wait,
 )
 from tiebench.cli.output import print_claims, print_costs, print_note
-from tiebench.cli.workflow import check_output, choose_format, complete_runs, gather_settings
+from tiebench.cli.workflow import check_output, choose_format, complete_runs, gather_settings, tune_experiment
 
 
 def reproduce(
@@ -39,13 +40,13 @@ def reproduce(
     engine: EngineName = None,
     wait: Wait = False,
     track: Track = NO_LIST,
-    no_train: Annotated[bool, typer.Option("--no-train", help="Judge what is there already.")] = False,
+    no_train: Annotated[bool, typer.Option("--no-train", help="Judge by the finished runs; train none.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost on this machine.")] = False,
     format: Format = "text",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check a paper's claims: run what is missing, then print published beside measured, with a verdict on each."""
+    """Check a paper's claims: train missing runs, then print published beside measured, with a verdict on each."""
     from tiebench.analysis.measuring import complete_measurements, list_missing_studies
     from tiebench.claims.evidence import Evidence, plan_papers
     from tiebench.claims.papers import load_papers
@@ -56,24 +57,36 @@ def reproduce(
     settings = gather_settings(
         results, device=device, data_dir=data_dir, force=False, wait=wait, track=track, engine=engine
     )
+    waiting = {"jobs": jobs, "quiet": quiet or not no_train, "train": False}  # what is missing is made further down
     papers = load_papers(paper, only=only)
     plans = plan_papers(papers, only=only, seeds=seeds, overrides=overrides)
+    plans = {
+        name: replace(plan, experiment=tune_experiment(plan.experiment, list(plan.arms), settings=settings, **waiting))
+        for name, plan in plans.items()
+    }
     evidence = Evidence(settings.store, plans, tuple(seeds))
     if dry_run or not no_train:
         from tiebench.analysis.subspace_study import count_study
-        from tiebench.execution.costs import estimate_costs, list_uncountable
+        from tiebench.execution.costs import estimate_costs, estimate_missing_trials, list_uncountable
 
         missing = list_missing_studies(papers, evidence=evidence, only=only)
         studies = [count_study(subject, seed=seed) for _, subject, seed in missing]
         runs = [run for plan in plans.values() for run in plan.runs]
-        costs = estimate_costs(runs, settings=settings, others=studies, timed=dry_run or not quiet)
+        asked = [(plan.experiment, plan.arms) for plan in plans.values()]
+        others = [*estimate_missing_trials(asked, settings=settings), *studies]
+        costs = estimate_costs(runs, settings=settings, others=others, timed=dry_run or not quiet)
         if dry_run or (not quiet and any(cost.num_runs for cost in costs)):
             print_costs(costs, device=device, format=format, only_cost=dry_run)
         if dry_run:
             return
         uncountable = list_uncountable(costs)
-        for plan in (plan for plan in plans.values() if plan.experiment.name not in uncountable):
-            complete_runs(plan.experiment, plan.runs, settings=settings, jobs=jobs, quiet=quiet)
+        for name, plan in list(plans.items()):
+            if plan.experiment.name in uncountable:
+                continue
+            arms = list(plan.arms)
+            experiment = tune_experiment(plan.experiment, arms, settings=settings, jobs=jobs, quiet=quiet)
+            plans[name] = replace(plan, experiment=experiment)  # those of the evidence
+            complete_runs(experiment, plans[name].runs, settings=settings, jobs=jobs, quiet=quiet)
         evidence.kept.clear()
     if overrides and (num_others := evidence.count_others()):
         print_note(

@@ -16,8 +16,10 @@ def sample(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run with its weights.")],
     prompt: Annotated[str, typer.Option(help="The beginning of the text.")] = "",
     num_tokens: Annotated[int, typer.Option("--tokens", min=1, max=1_000_000, help="How many tokens.")] = 100,
-    temperature: Annotated[float, typer.Option(min=0.0, max=1000.0, help="0 takes the likeliest token.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Equal seeds, equal text.")] = 1,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, max=1000.0, help="Divides the scores; 0 always takes the likeliest token.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Equal seeds give equal text.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Write text with a trained model."""

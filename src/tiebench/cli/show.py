@@ -1,14 +1,18 @@
 """`tiebench show`: show one finished run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tiebench.cli.options import AsJson
-from tiebench.cli.output import print_json, print_runs, show_value
+from tiebench.cli.output import find_width, print_json, print_runs, print_table
 from tiebench.cli.workflow import find_run_folder
 from tiebench.reporting.escaping import escape
+
+if TYPE_CHECKING:
+    from tiebench.reporting.tables import Table
+    from tiebench.results.record import CurvePoint
 
 
 def show(
@@ -16,10 +20,11 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show what one finished run found, what it cost and where its figures come from."""
-    from tiebench.results.record import read_record
+    from tiebench.results.record import read_curve, read_record
     from tiebench.results.trials import describe_choice, describe_trials
 
-    record = read_record(find_run_folder(run))
+    folder = find_run_folder(run)
+    record = read_record(folder)
     if as_json:
         print_json(record.model_dump(mode="json"))
         return
@@ -31,13 +36,46 @@ def show(
     for name, block in (
         ("spec", record.spec.model_dump(mode="json")),
         ("evaluations", evaluations),
+        *([("translation", record.translation.model_dump())] if record.translation else []),
         ("checkpoint", record.checkpoint.model_dump()),
         ("usage", record.usage.model_dump()),
         ("corpus", record.corpus.model_dump()),
         ("provenance", record.provenance.model_dump()),
     ):
-        typer.echo(f"{name}:")
-        for key, value in block.items():
-            typer.echo(escape(f"  {key}: {show_value(value)}"))
+        for line in _spell_block(name, block).splitlines():
+            typer.echo(escape(line))
+    if shares := [point for point in read_curve(folder, record=record) if point.gradient]:
+        print_table(_gradients_table(shares))
     for warning in record.warnings:
         typer.echo(escape(f"warning: {warning}"))
+
+
+def _spell_block(name: str, block: dict[str, Any]) -> str:
+    """As YAML, at most as wide as the terminal, without what is missing."""
+    import yaml
+
+    content = {name: _drop_missing(block)}
+    return yaml.safe_dump(
+        content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=find_width() - 20
+    )
+
+
+def _drop_missing(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: _drop_missing(part) for key, part in value.items() if part is not None}
+
+
+def _gradients_table(points: "list[CurvePoint]") -> "Table":
+    """A row for each evaluation before which the gradients of the two ends were measured."""
+    from tiebench.reporting.tables import Column, Table
+
+    names = ("input norm", "output norm", "output share", "cosine")
+    columns = (Column("step", "count"), *(Column(name, "number") for name in names))
+    found = [(point.step, point.gradient) for point in points if point.gradient]
+    rows = tuple((step, share.input_norm, share.output_norm, share.of_output, share.cosine) for step, share in found)
+    caption = (
+        "The gradient that each end of the embedding asks for, as a matrix, before clipping: means over the measured "
+        "steps since the evaluation before. The share is the output's part of both norms together."
+    )
+    return Table("gradient of the embedding by its ends", columns, rows, caption=caption)

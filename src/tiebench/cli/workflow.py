@@ -70,7 +70,8 @@ def tune_experiment(
             known = f" ({number - len(plan.runs)} are finished)" if number > len(plan.runs) else ""
             what = "each arm gets the values with its lowest validation perplexity"
             print_note(f"{experiment.name}: {number} trials first{known}; {what}")
-        return _train_runs(plan, settings=place, jobs=jobs, quiet=quiet, on_record=lambda record: None)
+        tracked = settings.store.root
+        return _train_runs(plan, settings=place, jobs=jobs, quiet=quiet, on_record=lambda record: None, tracked=tracked)
 
     said = {"say": print_note} if not quiet else {}
     experiment = tune_arms(experiment, settings=settings, arms=names, train=train_trials if train else None, **said)
@@ -112,15 +113,23 @@ def complete_runs(
 
 
 def _train_runs(
-    plan: "Plan", *, settings: "Settings", jobs: str, quiet: bool, on_record: Callable[["Record"], None]
+    plan: "Plan",
+    *,
+    settings: "Settings",
+    jobs: str,
+    quiet: bool,
+    on_record: Callable[["Record"], None],
+    tracked: Path | None = None,
 ) -> list["Record"]:
-    """With progress on the screen; `on_record` is called with every new record."""
+    """With progress on the screen; `on_record` is called with every new record. Trackers write below `tracked`, else
+    beside the records.
+    """
     from tiebench.cli.progress import Display
     from tiebench.execution.execute import execute
     from tiebench.tracking.following import Tracking
     from tiebench.training.signals import handle_stopping, raise_interrupted
 
-    tracking = Tracking(settings.track, results=settings.store.root)
+    tracking = Tracking(settings.track, results=tracked or settings.store.root)
     display = Display(plan, quiet=quiet)
     handle_stopping(raise_interrupted)
     try:
@@ -209,13 +218,16 @@ def find_other_seeds(
     experiment: "Experiment", records: list["Record"], *, names: list[str], settings: "Settings"
 ) -> list["Record"]:
     """Finished runs of these arms at seeds that are not among `records`; only those of the very same spec."""
+    from tiebench.execution.initial_checkpoint import identify_checkpoints
+
     known = {(record.arm, record.seed) for record in records}
     found = []
     for record in settings.store.records():
         if record.experiment != experiment.name or record.arm not in names or record.seed in experiment.tuning_seeds:
             continue
         if (record.arm, record.seed) not in known:
-            (run,) = experiment.list_runs(arms=[record.arm], seeds=[record.seed])
+            asked = experiment.list_runs(arms=[record.arm], seeds=[record.seed])
+            (run,) = identify_checkpoints(asked, data_dir=settings.data_dir)
             if run.signature == record.signature and not run.is_untuned:
                 found.append(record)
     return found

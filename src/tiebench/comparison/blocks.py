@@ -42,12 +42,21 @@ def cut_blocks(num_tokens: int, *, article_starts: Sequence[int] | None = None) 
     return np.array(starts)
 
 
-def average_blocks(token_nats: "np.ndarray", *, starts: "np.ndarray") -> "np.ndarray":
-    """The mean of each block, shape (seeds, blocks), float64, of the nats of tokens, shape (seeds, tokens)."""
+def average_blocks(
+    token_nats: "np.ndarray", *, starts: "np.ndarray", places: "np.ndarray | None" = None
+) -> "np.ndarray":
+    """The mean of each block, shape (seeds, blocks), float64, of the nats of tokens, shape (seeds, tokens).
+
+    With `places`, those of the tokens there alone, which `starts` then cut. A run at a time: float64 copies of all runs
+    would be the largest thing in memory, and the slowest.
+    """
     import numpy as np
 
-    sums = np.add.reduceat(np.asarray(token_nats, dtype=np.float64), starts, axis=1)
-    return sums / count_tokens(token_nats.shape[1], starts=starts)
+    sums = np.empty((len(token_nats), len(starts)))
+    for run, nats in enumerate(token_nats):
+        chosen = nats if places is None else nats[places]
+        sums[run] = np.add.reduceat(np.asarray(chosen, dtype=np.float64), starts)
+    return sums / count_tokens(token_nats.shape[1] if places is None else len(places), starts=starts)
 
 
 def count_tokens(num_tokens: int, *, starts: "np.ndarray") -> "np.ndarray":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from tiebench.comparison.checks import find_allowed_differences
 from tiebench.experiment.corpus_config import SPLITS
 from tiebench.experiment.differences import find_differences
+from tiebench.experiment.embedding_config import UntiedLateConfig
 from tiebench.results.record import CurvePoint, Record
 
 if TYPE_CHECKING:
@@ -75,6 +76,20 @@ def describe_versions(records: Sequence[Record]) -> list[str]:
         notes.append(f"These runs are by {len(commits)} versions of the program: commits {', '.join(commits)}.")
     if changed := sum(bool(record.provenance.dirty) for record in records):
         notes.append(f"{changed} of {len(records)} runs were made with uncommitted changes.")
+    return notes
+
+
+def describe_untying(arms: Mapping[str, Sequence[Record]]) -> list[str]:
+    """A note on each arm that was untied while it was trained: how many parameters until when, and after."""
+    notes = []
+    for arm, records in arms.items():
+        first, tie = records[0], records[0].spec.tie
+        if isinstance(tie, UntiedLateConfig) and first.parameters_before:
+            frozen = f", the {tie.freeze} embedding untrained from then on" if tie.freeze else ""
+            notes.append(
+                f"{arm}: {first.parameters_before.total:,} parameters until {tie.at:.0%} of training, "
+                f"{first.parameters.total:,} after{frozen}."
+            )
     return notes
 
 

@@ -1,7 +1,7 @@
 """How far an arm stands from the baseline on one split, and how sure that is."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import computed_field
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SIGNIFICANCE = 0.05
 Unit = Literal["token", "byte"]
 TokenNLL = Callable[[Record], "np.ndarray | None"]
+ArmNLL = Mapping[str, "np.ndarray | None"]
+"""By arm the nats of the test tokens, shape (seeds, tokens); None where a run did not keep them."""
 
 
 class Difference(Block):
@@ -105,21 +107,21 @@ def estimate_differences(
     *,
     split: str,
     unit: Unit,
-    token_nll: TokenNLL,
+    arm_nll: ArmNLL,
     seed_rule: SeedRule,
     others: Iterable[Record],
 ) -> dict[str, Difference]:
     """Every arm but the first against the first, by name, with p values adjusted over these arms (Holm 1979).
 
-    `others` are records that may tell how much seeds of the recipe vary; they are asked where an arm has one run.
+    `arm_nll` are nats of the test split, whichever `split` is; `others` are records that may tell how much seeds of the
+    recipe vary; they are asked where an arm has one run.
     """
     with_text = split == "test" and unit == "token"
-    tokens = {arm: stack_token_nll(records, token_nll) if with_text else None for arm, records in arms.items()}
     baseline, *names = arms
     found = {}
     for arm in names:
         pair = {name: arms[name] for name in (arm, baseline)}
-        nats = tokens[arm], tokens[baseline]
+        nats = (arm_nll[arm], arm_nll[baseline]) if with_text else (None, None)
         found[arm] = _estimate(pair, nats, split=split, unit=unit, seed_rule=seed_rule, others=others)
     p_values = {arm: difference.p for arm, difference in found.items() if difference.p is not None}
     adjusted = dict(zip(p_values, adjust_holm(list(p_values.values())), strict=True))
@@ -190,9 +192,18 @@ def _pool_deviation(arms: Sequence[Sequence[float]], known: SeedDeviation | None
 
 
 def stack_token_nll(records: list[Record], token_nll: TokenNLL) -> "np.ndarray | None":
-    """The nats of every token of the test split, shape (seeds, tokens); None when a run did not keep them."""
+    """The nats of every token of the test split, shape (seeds, tokens); None when a run did not keep them.
+
+    Each is written into its row as it is read, so that many runs are not in memory twice.
+    """
     import numpy as np
 
-    found = [token_nll(record) for record in records]
-    kept = [nats for nats in found if nats is not None]
-    return np.stack(kept) if len(kept) == len(found) else None
+    stacked = None
+    for place, record in enumerate(records):
+        nats = token_nll(record)
+        if nats is None:
+            return None
+        if stacked is None:
+            stacked = np.empty((len(records), *nats.shape), nats.dtype)
+        stacked[place] = nats
+    return stacked

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import computed_field
 
-from tiebench.comparison.blocks import cut_blocks
+from tiebench.comparison.blocks import average_blocks, count_tokens, cut_blocks
 from tiebench.comparison.sources import SeedRule
-from tiebench.comparison.variance import VariationSource, estimate_difference
+from tiebench.comparison.variance import VariationSource, estimate_from_blocks
 from tiebench.experiment.block import Block
 
 if TYPE_CHECKING:
@@ -70,19 +70,17 @@ def estimate_by_frequency(
     for decade in np.unique(decades):
         (places,) = np.nonzero(decades == decade)
         within = np.unique(np.searchsorted(places, starts))  # blocks without a token of this bin fall away
-        found = estimate_difference(
-            ours[:, places],
-            baseline[:, places],
-            block_starts=within[within < len(places)],
-            seed_rule=seed_rule,
-        )
+        within = within[within < len(places)]
+        weights = count_tokens(len(places), starts=within) / len(places)
+        first, second = (average_blocks(nats, starts=within, places=places) for nats in (ours, baseline))
+        found = estimate_from_blocks(first, second, weights=weights, seed_rule=seed_rule)
         total = found.total
         bins.append(
             FrequencyBin(
                 decade=int(decade),
                 num_tokens=len(places),
                 share=len(places) / num_tokens,
-                baseline=float(baseline[:, places].mean(dtype=np.float64)),
+                baseline=float(second.mean(axis=0) @ weights),
                 difference=found.difference,
                 low=total and total.low,
                 high=total and total.high,

@@ -77,7 +77,7 @@ def read_looks(folder: Path, *, arms: tuple[str, str]) -> Looks | None:
         return Looks.model_validate_json(file.read_text("utf-8"))
     except (OSError, ValueError, ValidationError) as error:
         reason = str(error).splitlines()[0]
-        raise TiebenchError(f"{file} is damaged: {reason}", "remove it: the looks are taken again") from error
+        raise TiebenchError(f"{file} is damaged: {reason}", "remove it: the looks are then computed again") from error
 
 
 def describe_look(look: Look, *, unit: Unit) -> str:

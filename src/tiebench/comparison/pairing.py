@@ -8,17 +8,30 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tiebench.comparison.bounds import sample_deviation
-from tiebench.comparison.captions import describe_checkpoints, describe_common, describe_method, describe_versions
+from tiebench.comparison.bleu import (
+    BleuCounts,
+    BleuDifference,
+    TranslationSummary,
+    estimate_bleu,
+    summarise_translations,
+)
+from tiebench.comparison.captions import (
+    describe_checkpoints,
+    describe_common,
+    describe_method,
+    describe_untying,
+    describe_versions,
+)
 from tiebench.comparison.checks import check_comparable, find_common_seeds, find_split_names, has_other_vocabularies
 from tiebench.comparison.contrast import Contrast
-from tiebench.comparison.difference import TokenNLL, Unit, estimate_differences, stack_token_nll
+from tiebench.comparison.difference import ArmNLL, TokenNLL, Unit, estimate_differences, stack_token_nll
 from tiebench.comparison.excess import describe_excess, measure_excess
 from tiebench.comparison.frequency import estimate_by_frequency
 from tiebench.comparison.planning import SeedPlan, plan_seeds
 from tiebench.comparison.prices import Price, price_arms
 from tiebench.comparison.sequential import Decision
 from tiebench.comparison.sources import SeedRule
+from tiebench.comparison.spread import Spread, measure_spread
 from tiebench.comparison.tuning_notes import describe_tuning
 from tiebench.experiment import differences
 from tiebench.experiment.block import Block
@@ -32,19 +45,12 @@ if TYPE_CHECKING:
 TokenDecades = Callable[[Record], "np.ndarray | None"]
 
 
-class Spread(Block):
-    """A mean over seeds and the sample standard deviation (None with one seed)."""
-
-    mean: float
-    deviation: float | None
-    num_seeds: int
-
-
 class ArmSummary(Block):
     """One arm over the seeds compared. A split that was not scored is not in `perplexity`.
 
     `bits_per_byte` is that of the text as it was scored, `<unk>` included; `excess_nats` what stands above the loss of
-    the text's own source per token, where that is known; `epochs` are those of the checkpoints.
+    the text's own source per token, where that is known; `translation` is there where every run translates; `epochs`
+    are those of the checkpoints.
     """
 
     arm: str
@@ -52,13 +58,15 @@ class ArmSummary(Block):
     perplexity: dict[str, Spread]
     bits_per_byte: dict[str, Spread] = {}
     excess_nats: dict[str, Spread] = {}
+    translation: TranslationSummary | None = None
     epochs: tuple[float, ...] = ()
 
 
 class Comparison(Block):
     """What a comparison found. `caption` holds what all arms share, `notes` what the figures mean.
 
-    `prices` say what the arms with fewer parameters pay for each million saved.
+    `prices` say what the arms with fewer parameters pay for each million saved, and `bleu` how far translations of the
+    test split stand apart.
     """
 
     experiment: str
@@ -69,6 +77,7 @@ class Comparison(Block):
     arms: list[ArmSummary]
     contrasts: list[Contrast]
     prices: list[Price] = []
+    bleu: list[BleuDifference] = []
     caption: str
     notes: list[str]
 
@@ -79,6 +88,7 @@ def compare_arms(
     token_nll: TokenNLL,
     curve: Callable[[Record], Sequence[CurvePoint]] = lambda record: (),
     decades: TokenDecades = lambda record: None,
+    bleu_counts: BleuCounts = lambda record: None,
     seed_rule: SeedRule = "welch",
     margin: float | None = None,
     allow: Sequence[str] = (),
@@ -89,7 +99,8 @@ def compare_arms(
 
     `token_nll(record)` gives the nats of the test tokens, shape (tokens,), or None; `curve(record)` the learning curve,
     for what the other rule for the checkpoint would have scored; `decades(record)` how often each target of the test
-    split stands in training, for who gains (`comparison.frequency`). `seed_rule` is chosen before looking: `paired`
+    split stands in training, for who gains (`comparison.frequency`); `bleu_counts(record)` what BLEU counts in each
+    sentence (`comparison.bleu`). `seed_rule` is chosen before looking: `paired`
     takes only the seeds that all arms share. `margin`, in percent, asks for an equivalence; `allow` are paths in which
     arms may differ undeclared; `others` are records that may tell how much seeds vary where an arm has one run.
     `decision` is what came of adding seeds to two arms while looking.
@@ -106,11 +117,13 @@ def compare_arms(
     left_out = {arm: missing for arm, missing in left_out.items() if missing}
     everything = [record for records in arms.values() for record in records]
     unit: Unit = "byte" if has_other_vocabularies(everything) else "token"
+    has_text = unit == "token" and "test" in find_split_names(everything)
+    arm_nll = {arm: stack_token_nll(records, token_nll) if has_text else None for arm, records in arms.items()}
     contrasts = _contrast(
-        arms, unit=unit, token_nll=token_nll, seed_rule=seed_rule, margin=margin, others=others, decision=decision
+        arms, unit=unit, arm_nll=arm_nll, seed_rule=seed_rule, margin=margin, others=others, decision=decision
     )
-    if unit == "token" and "test" in find_split_names(everything):
-        contrasts = _split_by_frequency(contrasts, arms, token_nll=token_nll, decades=decades)
+    if has_text:
+        contrasts = _split_by_frequency(contrasts, arms, arm_nll=arm_nll, decades=decades)
     headlines = {contrast.arm: contrast.headline for contrast in contrasts if contrast.headline}
     notes = describe_tuning(arms)
     notes += describe_method(
@@ -128,11 +141,13 @@ def compare_arms(
         arms=summarise_arms(arms),
         contrasts=contrasts,
         prices=price_arms(contrasts, parameters={arm: records[0].parameters for arm, records in arms.items()}),
+        bleu=estimate_bleu(arms, counts=bleu_counts, seed_rule=seed_rule),
         caption=describe_common(arms, per_byte=unit == "byte", allow=allow),
         notes=[
             *(describe_excess(arms) if unit == "token" else []),
             *notes,
             *describe_checkpoints(arms, curve=curve),
+            *describe_untying(arms),
             *describe_versions(everything),
         ],
     )
@@ -165,16 +180,6 @@ def has_train_pass(records: Iterable[Record]) -> bool:
     return "train" in find_split_names(records)
 
 
-def measure_spread(values: Iterable[float | None]) -> Spread | None:
-    """The mean over seeds; None when a seed has no value, for a mean over fewer seeds would be another figure."""
-    asked = list(values)
-    found = [value for value in asked if value is not None]
-    if not found or len(found) < len(asked):
-        return None
-    deviation = sample_deviation(found) if len(found) > 1 else None
-    return Spread(mean=math.fsum(found) / len(found), deviation=deviation, num_seeds=len(found))
-
-
 def _reading_order(record: Record) -> tuple[bool, bool, str, int]:
     tie = record.spec.tie.type
     return record.arm != "untied", tie != "untied", record.arm, record.seed
@@ -196,6 +201,7 @@ def _summarise(arm: str, records: list[Record], *, full_pass: bool) -> ArmSummar
         perplexity=found,
         bits_per_byte={split: spread for split, spread in per_byte.items() if spread is not None},
         excess_nats={split: spread for split, spread in excess.items() if spread is not None},
+        translation=summarise_translations(records),
         epochs=tuple(record.checkpoint.epoch for record in records),
     )
 
@@ -204,7 +210,7 @@ def _contrast(
     arms: Arms,
     *,
     unit: Unit,
-    token_nll: TokenNLL,
+    arm_nll: ArmNLL,
     seed_rule: SeedRule,
     margin: float | None,
     others: Iterable[Record],
@@ -214,9 +220,7 @@ def _contrast(
     others = list(others)
     splits = find_split_names(record for records in arms.values() for record in records)
     by_split = {
-        split: estimate_differences(
-            arms, split=split, unit=unit, token_nll=token_nll, seed_rule=seed_rule, others=others
-        )
+        split: estimate_differences(arms, split=split, unit=unit, arm_nll=arm_nll, seed_rule=seed_rule, others=others)
         for split in splits
         if split != "train"
     }
@@ -236,17 +240,16 @@ def _contrast(
 
 
 def _split_by_frequency(
-    contrasts: list[Contrast], arms: Arms, *, token_nll: TokenNLL, decades: TokenDecades
+    contrasts: list[Contrast], arms: Arms, *, arm_nll: ArmNLL, decades: TokenDecades
 ) -> list[Contrast]:
     """The contrasts with their bins, where the nats of both arms and the frequencies are known."""
-    nats = {arm: stack_token_nll(records, token_nll) for arm, records in arms.items()}
-    baseline = nats[contrasts[0].baseline]
-    if baseline is None or all(nats[contrast.arm] is None for contrast in contrasts):
+    baseline = arm_nll[contrasts[0].baseline]
+    if baseline is None or all(arm_nll[contrast.arm] is None for contrast in contrasts):
         return contrasts
     known = decades(arms[contrasts[0].baseline][0])
     found = []
     for contrast in contrasts:
-        ours, headline = nats[contrast.arm], contrast.headline
+        ours, headline = arm_nll[contrast.arm], contrast.headline
         if known is not None and ours is not None and headline is not None:
             bins = estimate_by_frequency(ours, baseline, decades=known, seed_rule=headline.seed_rule)
             contrast = contrast.model_copy(update={"by_frequency": bins})

@@ -97,10 +97,10 @@ def estimate_difference(
     Raises ValueError for arrays of other shapes, other numbers of tokens, values that are not finite, paired seeds of
     unequal number, and a `seed_deviation` of paired seeds.
     """
-    _check(ours, baseline, seed_rule, seed_deviation)
+    _check_shapes(ours, baseline)
     first, second = (average_blocks(nats, starts=block_starts) for nats in (ours, baseline))
     weights = count_tokens(ours.shape[1], starts=block_starts) / ours.shape[1]
-    return _estimate_part(first, second, weights=weights, seed_rule=seed_rule, seed_deviation=seed_deviation)
+    return estimate_from_blocks(first, second, weights=weights, seed_rule=seed_rule, seed_deviation=seed_deviation)
 
 
 def estimate_from_totals(
@@ -117,15 +117,18 @@ def estimate_from_totals(
     import numpy as np
 
     first, second = (np.asarray(values, dtype=np.float64).reshape(-1, 1) for values in (ours, baseline))
-    _check(first, second, seed_rule, seed_deviation)
-    return _estimate_part(first, second, weights=np.ones(1), seed_rule=seed_rule, seed_deviation=seed_deviation)
+    return estimate_from_blocks(first, second, weights=np.ones(1), seed_rule=seed_rule, seed_deviation=seed_deviation)
+
+
+def _check_shapes(ours: "np.ndarray", baseline: "np.ndarray") -> None:
+    if ours.ndim != 2 or baseline.ndim != 2 or ours.shape[1] != baseline.shape[1] or not ours.size * baseline.size:
+        raise ValueError(f"two arms need (seeds, tokens) of one text, found {ours.shape} and {baseline.shape}")
 
 
 def _check(ours: "np.ndarray", baseline: "np.ndarray", rule: SeedRule, known: SeedDeviation | None) -> None:
     import numpy as np
 
-    if ours.ndim != 2 or baseline.ndim != 2 or ours.shape[1] != baseline.shape[1] or not ours.size * baseline.size:
-        raise ValueError(f"two arms need (seeds, tokens) of one text, found {ours.shape} and {baseline.shape}")
+    _check_shapes(ours, baseline)
     if not (np.isfinite(ours).all() and np.isfinite(baseline).all()):
         raise ValueError("a difference needs finite nats")
     if rule == "paired" and len(ours) != len(baseline):
@@ -134,15 +137,19 @@ def _check(ours: "np.ndarray", baseline: "np.ndarray", rule: SeedRule, known: Se
         raise ValueError("the deviation of a recipe says nothing of differences between paired seeds")
 
 
-def _estimate_part(
+def estimate_from_blocks(
     ours: "np.ndarray",
     baseline: "np.ndarray",
     *,
     weights: "np.ndarray",
-    seed_rule: SeedRule,
-    seed_deviation: SeedDeviation | None,
+    seed_rule: SeedRule = "welch",
+    seed_deviation: SeedDeviation | None = None,
 ) -> Estimate:
-    """From means of blocks, shapes (seeds, blocks), and their shares in the tokens, shape (blocks,)."""
+    """From means of blocks, shapes (seeds, blocks), and their shares in the tokens, shape (blocks,).
+
+    Raises ValueError as `estimate_difference` does; a token that is not finite leaves its block's mean so.
+    """
+    _check(ours, baseline, seed_rule, seed_deviation)
     by_block = ours.mean(axis=0) - baseline.mean(axis=0)
     difference = float(by_block @ weights)
     by_seed = vary_seeds(ours, baseline, weights, seed_rule, seed_deviation)

@@ -4,7 +4,14 @@ import json
 from typing import Any
 
 from tiebench.corpora.text_statistics import END_OF_LINE
-from tiebench.corpora.vocabulary import UNKNOWN, BPEVocabulary, ByteVocabulary, Vocabulary, WordVocabulary
+from tiebench.corpora.vocabulary import (
+    UNKNOWN,
+    BPEVocabulary,
+    ByteVocabulary,
+    TokenizerVocabulary,
+    Vocabulary,
+    WordVocabulary,
+)
 from tiebench.errors import UsageError
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -27,6 +34,8 @@ def describe_tokenizer(vocabulary: Vocabulary, *, max_tokens: int) -> dict[str, 
         tokenizer, boundary = _describe_bpe(vocabulary), vocabulary.token(vocabulary.boundary)
     elif isinstance(vocabulary, ByteVocabulary):
         tokenizer, boundary = _describe_bytes(), _name_bytes()[vocabulary.boundary]
+    elif isinstance(vocabulary, TokenizerVocabulary):
+        tokenizer, boundary = vocabulary.describe()["tokenizer"], vocabulary.token(vocabulary.boundary)
     else:
         kind = vocabulary.describe()["type"]
         raise UsageError(f"vocabulary.type: {kind} has no tokenizer.json", "words, bpe and bytes have one")
@@ -34,13 +43,13 @@ def describe_tokenizer(vocabulary: Vocabulary, *, max_tokens: int) -> dict[str, 
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": boundary,
         "eos_token": boundary,
-        "split_special_tokens": True,
+        "split_special_tokens": getattr(vocabulary, "splits_special", True),
         "clean_up_tokenization_spaces": False,
         "model_input_names": ["input_ids", "attention_mask"],
         "model_max_length": max_tokens,
     }
     if vocabulary.unknown is not None:
-        config["unk_token"] = UNKNOWN
+        config["unk_token"] = vocabulary.token(vocabulary.unknown)
     return {TOKENIZER_FILE: tokenizer, TOKENIZER_CONFIG_FILE: json.dumps(config, indent=2, ensure_ascii=False) + "\n"}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,8 +17,11 @@ from tiebench.corpora.corpus import Corpus
 from tiebench.corpora.reading import read_lines, read_pieces
 from tiebench.corpora.text_statistics import END_OF_LINE
 from tiebench.errors import TiebenchError
-from tiebench.experiment.corpus_config import BPEConfig, VocabularyConfig, WordsConfig
+from tiebench.experiment.corpus_config import BPEConfig, CheckpointVocabularyConfig, VocabularyConfig, WordsConfig
 from tiebench.files import write_text
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 UNKNOWN = "<unk>"
 FITTING_VERSION = 1  # of fitting: raise it when the same text and options would give another vocabulary
@@ -144,6 +147,56 @@ class ByteVocabulary(Vocabulary):
         return {"type": "bytes"}
 
 
+class TokenizerVocabulary(Vocabulary):
+    """The tokenizer of a checkpoint, whatever it is: a text becomes what that tokenizer makes of it.
+
+    The ends of lines are text like any other, and `boundary` stands before the first token of a stream and nowhere
+    else. `size` is that of the model, which may have rows to spare. With `splits_special`, text that looks like a
+    special token is ordinary text. Raises ValueError for what is no tokenizer, or one with more tokens than `size`.
+    """
+
+    def __init__(self, serialized: str, *, boundary: int, size: int, splits_special: bool) -> None:
+        self._tokenizer = open_tokenizer(serialized)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = splits_special
+        self.size, self.boundary, self.splits_special = size, boundary, splits_special
+        largest = max(self._tokenizer.get_vocab().values(), default=0)
+        if not max(largest, boundary) < size:
+            raise ValueError(f"the model has {size:,} tokens, and the tokenizer numbers them up to {largest:,}")
+        missing = json.loads(self._tokenizer.to_str())["model"].get("unk_token")
+        self.unknown = self._tokenizer.token_to_id(missing) if missing else None
+
+    def encode_piece(self, piece: str) -> tuple[np.ndarray, int]:
+        ids = np.array(self._tokenizer.encode(piece, add_special_tokens=False).ids, dtype=np.uint32)
+        missed = 0 if self.unknown is None else int((ids == self.unknown).sum()) - piece.split().count(UNKNOWN)
+        return ids, max(missed, 0)
+
+    def encode(self, line: str) -> list[int]:
+        """The ids of one line, and the boundary."""
+        return [*self._tokenizer.encode(line.removesuffix("\n"), add_special_tokens=False).ids, self.boundary]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return self._tokenizer.decode([int(id) for id in ids], skip_special_tokens=False)
+
+    def token(self, id: int) -> str:
+        return self._tokenizer.id_to_token(int(id)) or f"<unused {int(id)}>"
+
+    def describe(self) -> dict[str, Any]:
+        facts = {"boundary": self.boundary, "size": self.size, "splits_special": self.splits_special}
+        return {"type": "tokenizer", "tokenizer": self._tokenizer.to_str(), **facts}
+
+
+def open_tokenizer(serialized: str) -> "Tokenizer":
+    """Raises ValueError for text that the tokenizers library cannot read."""
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_str(serialized)
+    except Exception as error:  # the library has no class of its own for it
+        raise ValueError(f"it is no tokenizer: {error}") from error
+
+
 def fit_vocabulary(options: VocabularyConfig, *, corpus: Corpus) -> Vocabulary:
     """The vocabulary of the corpus's training split, kept in the cache by corpus checksum and options.
 
@@ -152,8 +205,10 @@ def fit_vocabulary(options: VocabularyConfig, *, corpus: Corpus) -> Vocabulary:
     Words are numbered by descending frequency, equally frequent ones alphabetically. `<eos>` and `<unk>` are
     always among them, with as many occurrences as the training text has lines and words out of vocabulary.
 
-    Raises TiebenchError when the training split cannot be read.
+    Raises TiebenchError when the training split cannot be read. That of a checkpoint is not fitted but read
+    (corpora/checkpoint_tokenizer.py).
     """
+    assert not isinstance(options, CheckpointVocabularyConfig)
     if options.type == "bytes":
         return ByteVocabulary()
     content = json.dumps([FITTING_VERSION, corpus.checksum, options.model_dump(mode="json")], sort_keys=True)
@@ -176,11 +231,20 @@ def load_vocabulary(file: Path, *, identity: str | None = None) -> Vocabulary:
             "words": lambda: WordVocabulary(content["tokens"]),
             "bpe": lambda: BPEVocabulary(content["tokenizer"]),
             "bytes": ByteVocabulary,
+            "tokenizer": lambda: TokenizerVocabulary(
+                content["tokenizer"],
+                boundary=content["boundary"],
+                size=content["size"],
+                splits_special=content["splits_special"],
+            ),
         }
         vocabulary = makers[content["type"]]()
         if identity is not None and vocabulary.identity != identity:
             raise ValueError(f"its identity is {vocabulary.identity}, not {identity}")
         return vocabulary
+    except FileNotFoundError as error:
+        hint = "published records come without vocabulary and weights: train the run again"
+        raise TiebenchError(f"{file} is missing", hint) from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TiebenchError(
             f"{file} is not a vocabulary ({error!r})",

@@ -9,7 +9,8 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,14 +24,17 @@ from tiebench.execution.bench import build_trainer
 from tiebench.execution.environment import choose_device, keep_threads
 from tiebench.execution.run_data import load_data
 from tiebench.execution.settings import Settings
+from tiebench.execution.tuning import list_missing_trials
 from tiebench.execution.workloads import Workload, draw_stream
 from tiebench.experiment.architecture_config import EncoderDecoderConfig
 from tiebench.experiment.corpus_config import SPLITS
+from tiebench.experiment.loading import Experiment
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.language_model import build_on_meta, count_flops_per_token
 from tiebench.results.record import RECORD_FILE
 from tiebench.training.batches import build_batches
-from tiebench.training.trainer import Trainer, plan_evaluations, plan_steps
+from tiebench.training.budget import plan_evaluations, plan_steps
+from tiebench.training.trainer import Trainer
 
 TIMING_SECONDS = 60.0
 STEP_SECONDS = 1.0
@@ -125,6 +129,24 @@ def estimate_arm(runs: list[RunSpec], *, settings: Settings) -> CostEstimate:
     run = runs[0]
     folders = [settings.store.folder(each.experiment, each.arm, each.seed) for each in runs]
     num_runs = sum(not (folder / RECORD_FILE).exists() for folder in folders)
+    return _count_runs(run, num_runs, settings=settings)
+
+
+def estimate_missing_trials(
+    arms_asked: Iterable[tuple[Experiment, Sequence[str]]], *, settings: Settings
+) -> list[CostEstimate]:
+    """What `tuning:` still has to try, an arm each, as costs of its experiment; a trial scores less than is counted."""
+    costs = []
+    for experiment, arms in arms_asked:
+        missing = list_missing_trials(experiment, settings=settings, arms=arms)
+        number = Counter(trial.arm for trial in missing)
+        for arm, run in {trial.arm: trial.run for trial in reversed(missing)}.items():
+            named = replace(run, experiment=experiment.name, arm=f"{arm}, trials")
+            costs.append(_count_runs(named, number[arm], settings=settings))
+    return costs
+
+
+def _count_runs(run: RunSpec, num_runs: int, *, settings: Settings) -> CostEstimate:
     counts = read_counts(run, data_dir=settings.data_dir)
     if counts is None:
         return CostEstimate(run, num_runs)

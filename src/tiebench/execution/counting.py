@@ -6,10 +6,10 @@ from pathlib import Path
 from tiebench.execution.memory import estimate_memory
 from tiebench.execution.run_data import load_data
 from tiebench.experiment.run_spec import RunSpec
-from tiebench.models.language_model import build_on_meta, count_flops_per_token, count_parameters
+from tiebench.models.language_model import build_to_count, count_flops_per_token, count_parameters
 from tiebench.results.record import Parameters
 from tiebench.training.batches import build_batches
-from tiebench.training.trainer import plan_steps
+from tiebench.training.budget import plan_steps
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def count_arms(runs: list[RunSpec], *, data_dir: Path | None = None) -> list[Arm
 def _count_arm(run: RunSpec, *, data_dir: Path | None) -> ArmCount:
     data = load_data(run, data_dir=data_dir)
     training = run.spec.training
-    model = build_on_meta(run.spec, vocabulary_size=data.vocabulary.size)
+    model = build_to_count(run.spec, vocabulary_size=data.vocabulary.size)
     stream, recurrent = data.streams["train"], model.architecture.recurrent
     batches = build_batches(training, stream=stream, recurrent=recurrent, seed=run.seed)
     num_steps = plan_steps(training, steps_per_epoch=batches.steps_per_epoch)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tiebench.corpora.opening import open_corpus
 from tiebench.errors import UsageError
+from tiebench.execution.initial_checkpoint import identify_checkpoints
 from tiebench.execution.settings import Settings
 from tiebench.experiment.corpus_config import ParallelConfig, TextConfig
 from tiebench.experiment.differences import find_differences
@@ -26,6 +27,7 @@ def find_finished(run: RunSpec, *, settings: Settings) -> Record | None:
     found = None if settings.force else settings.store.read(folder)
     if found is None:
         return None
+    (run,) = identify_checkpoints([run], data_dir=settings.data_dir)
     if found.signature != run.signature:
         raise UsageError(
             f"{folder} holds another run ({found.signature}) than the one asked for ({run.signature}): "

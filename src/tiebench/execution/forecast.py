@@ -1,6 +1,7 @@
 """What can be said of an experiment before it is trained: what will surprise, and how long a run will take."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,12 +17,14 @@ from tiebench.execution.environment import keep_threads
 from tiebench.execution.matching import match_runs
 from tiebench.execution.memory import find_memory
 from tiebench.execution.run_data import RunData, load_data
-from tiebench.execution.tuning import Trial
+from tiebench.execution.tuning import Trial, list_trials
 from tiebench.experiment.corpus_config import SPLITS
+from tiebench.experiment.loading import Experiment
 from tiebench.experiment.run_spec import RunSpec
 
 MOST_TIMED_FLOPS = 5e10  # of a step; more would not be quick on one core
 FORECAST_SECONDS = 3.0
+GRID_FORECAST_SECONDS = 20.0
 FORECAST_STEP_SECONDS = 0.3
 PRODUCT_WIDTH, NUM_PRODUCTS = 512, 20
 
@@ -54,9 +57,33 @@ def estimate_times(runs: list[RunSpec], counts: list[ArmCount], *, data_dir: Pat
     What is too large for that, does not fit, is compiled, or has no finite loss gets the time that its operations would
     take as one well-shaped matrix product after the other.
     """
-    found: dict[str, RunTime] = {}
+    times = _time_runs(runs, counts, seconds=FORECAST_SECONDS, data_dir=data_dir)
+    return {run.arm: found for run, found in zip(runs, times, strict=True)}
+
+
+def estimate_experiments(experiments: Sequence[Experiment], *, data_dir: Path | None = None) -> RunTime:
+    """The time of all runs of these experiments, with the trials that come before them, on one core, from nothing."""
+    runs: list[RunSpec] = []
+    counts: list[ArmCount] = []
+    numbers: list[int] = []
+    for experiment in experiments:
+        trials = list_trials(experiment)
+        firsts = {trial.arm: trial.run for trial in reversed(trials)}
+        number = Counter(firsts[trial.arm].arm for trial in trials)
+        asked = [*experiment.list_runs(seeds=[experiment.seeds[0]]), *firsts.values()]
+        matched = match_runs(asked, data_dir=data_dir)
+        runs, counts = runs + matched, counts + count_arms(matched, data_dir=data_dir)
+        numbers += [number[run.arm] or len(experiment.seeds) for run in matched]
+    times = _time_runs(runs, counts, seconds=GRID_FORECAST_SECONDS, data_dir=data_dir)
+    seconds = sum(number * found.seconds for number, found in zip(numbers, times, strict=True))
+    return RunTime(seconds, all(found.timed for found in times))
+
+
+def _time_runs(runs: list[RunSpec], counts: list[ArmCount], *, seconds: float, data_dir: Path | None) -> list[RunTime]:
+    """The time of each run; models are timed until `seconds` are over."""
+    found: list[RunTime] = []
     speeds: dict[str, float] = {}
-    ends = time.perf_counter() + FORECAST_SECONDS
+    ends = time.perf_counter() + seconds
     for run, count in zip(runs, counts, strict=True):
         data = load_data(run, data_dir=data_dir)
         tokens = {split: data.streams[split].num_tokens for split in SPLITS}
@@ -71,7 +98,7 @@ def estimate_times(runs: list[RunSpec], counts: list[ArmCount], *, data_dir: Pat
             speeds |= _time_model(cost, name=name)
         flops = cost.flops or 0.0
         timed = name in speeds
-        found[run.arm] = RunTime(flops / (speeds[name] if timed else measure_products()), timed)
+        found.append(RunTime(flops / (speeds[name] if timed else measure_products()), timed))
     return found
 
 

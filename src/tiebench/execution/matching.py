@@ -6,12 +6,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from tiebench.errors import UsageError
+from tiebench.execution.initial_checkpoint import identify_checkpoints
 from tiebench.execution.run_data import load_data
 from tiebench.experiment.architecture_config import EncoderDecoderConfig, LlamaConfig
 from tiebench.experiment.matching_config import Match, Quantity
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.schema import ArmSpec
-from tiebench.models.language_model import build_on_meta, count_flops_per_token, count_parameters
+from tiebench.models.language_model import build_to_count, count_flops_per_token, count_parameters
 
 LARGEST = {"width": 2**17, "layers": 1_000}  # what is beyond is a mistake
 UNITS = {"parameters": "parameters", "flops": "FLOPs per token", "bytes": "bytes"}
@@ -20,8 +21,11 @@ UNITS = {"parameters": "parameters", "flops": "FLOPs per token", "bytes": "bytes
 def match_runs(runs: list[RunSpec], *, data_dir: Path | None = None) -> list[RunSpec]:
     """Every run whose arm is to be as large as another one gets the width or layers that make it so, and a remark.
 
+    A run that goes on from a checkpoint gets its digest.
+
     Raises UsageError where none does, TiebenchError for a corpus that cannot be found.
     """
+    runs = identify_checkpoints(runs, data_dir=data_dir)
     firsts = {run.arm: run for run in runs if run.match is not None}
     found = {arm: _match_run(run, run.match, data_dir=data_dir) for arm, run in firsts.items() if run.match is not None}
     return [replace(found[run.arm], seed=run.seed) if run.match is not None else run for run in runs]
@@ -56,7 +60,7 @@ def _count_run(run: RunSpec, amount: Quantity, *, data_dir: Path | None) -> int:
 
 def count_amount(spec: ArmSpec, amount: Quantity, *, vocabulary_size: int) -> int:
     """Parameters, FLOPs of training on a token, or bytes of the parameters in the precision they are stored in."""
-    model = build_on_meta(spec, vocabulary_size=vocabulary_size)
+    model = build_to_count(spec, vocabulary_size=vocabulary_size)
     if amount == "flops":
         return count_flops_per_token(model, context=spec.training.window)
     if amount == "bytes":

@@ -8,12 +8,14 @@ import torch
 
 from tiebench.corpora.frequencies import find_target_decades
 from tiebench.corpora.reading import read_lines
+from tiebench.corpora.stream import ParallelStream
 from tiebench.corpora.vocabulary import save_vocabulary
 from tiebench.errors import Diverged, TiebenchError
 from tiebench.execution import environment
 from tiebench.execution.failures import explain_failures
 from tiebench.execution.finished import find_finished
 from tiebench.execution.heartbeat import keep_heartbeat
+from tiebench.execution.initial_checkpoint import open_checkpoint
 from tiebench.execution.matching import match_runs
 from tiebench.execution.run_data import RunData, load_data
 from tiebench.execution.run_folder import (
@@ -35,11 +37,13 @@ from tiebench.models.language_model import (
     count_parameters,
     initialise_model,
 )
+from tiebench.models.pretrained import load_pretrained
 from tiebench.results import record as records
 from tiebench.results.record import VOCABULARY_FILE, WEIGHTS_FILE, Record
 from tiebench.results.target_decades import write_target_decades
 from tiebench.results.token_nll import write_token_nll
-from tiebench.results.translation import Translation, write_bleu_counts, write_translations
+from tiebench.results.translation import Translation
+from tiebench.results.translation_files import write_bleu_counts, write_translations
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import CHECKPOINT_FILE, read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
@@ -82,6 +86,18 @@ def open_model(run_record: Record, folder: Path) -> LanguageModel:
     return model.eval()
 
 
+def begin_model(run: RunSpec, *, vocabulary_size: int, data_dir: Path | None = None) -> LanguageModel:
+    """The model before its first step, on the CPU: filled at random, or from the checkpoint that the run goes on from.
+
+    Raises TiebenchError where that is not there, or not one for this model.
+    """
+    model = build_model(run.spec, vocabulary_size=vocabulary_size)
+    initialise_model(model, seed=run.seed)
+    if run.spec.initialise_from is not None:
+        load_pretrained(model, run.spec, open_checkpoint(run, data_dir=data_dir))
+    return model
+
+
 def _make_record(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback) -> Record:
     """Train in the run's folder, or aside while an old record stands there."""
     try:
@@ -103,15 +119,13 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     device = environment.choose_device(settings.device)
     data = load_data(run, data_dir=settings.data_dir)
     environment.restart_peak_memory(device)
-    model = build_model(run.spec, vocabulary_size=data.vocabulary.size)
-    initialise_model(model, seed=run.seed)
-    model.to(device)
+    model = begin_model(run, vocabulary_size=data.vocabulary.size, data_dir=settings.data_dir).to(device)
     parameters = count_parameters(model)
     callback.start_run(run, parameters=parameters)
     save_vocabulary(data.vocabulary, folder / VOCABULARY_FILE)
     trainer = _open_trainer(run, model, data=data, folder=folder, settings=settings, callback=callback)
     scores = _fit_and_score(trainer, data)
-    state = trainer.state
+    state, scored = trainer.state, count_parameters(model)
     files = [records.write_curve(state.curve, folder)]
     if not run.is_trial:
         decades = find_target_decades(data.streams, vocabulary_size=data.vocabulary.size)
@@ -134,9 +148,10 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         tuned=run.tuned,
         corpus=_describe_corpus(data),
         vocabulary=records.VocabularyFacts(
-            type=run.spec.vocabulary.type, size=data.vocabulary.size, identity=data.vocabulary.identity
+            type=data.vocabulary.describe()["type"], size=data.vocabulary.size, identity=data.vocabulary.identity
         ),
-        parameters=parameters,
+        parameters=scored,
+        parameters_before=parameters if parameters != scored else None,
         evaluations={
             split: describe_score(score, split=split, stream=data.streams[split]) for split, score in scores.items()
         },
@@ -209,12 +224,14 @@ def _translate_test(trainer: Trainer, data: RunData) -> tuple[Translation, list[
     """The test split as the kept weights translate it, once: scores, translations, and what BLEU counts in each."""
     callback, search = trainer.callback, choose_search(trainer.run.spec)
 
-    def advance(num_lines: int) -> None:
-        callback.advance(num_lines)
+    def advance(num_tokens: int) -> None:
+        callback.advance(num_tokens)
         trainer.stop_if_interrupted()
 
+    stream = data.streams["test"]
+    assert isinstance(stream, ParallelStream)
     references = list(data.corpus.lines("test"))
-    callback.start_stage("translate", total_tokens=len(references))
+    callback.start_stage("translate", total_tokens=stream.source.num_tokens)
     sources = read_lines(data.corpus.source_files["test"])
     lines = translate_lines(trainer.model, sources, vocabulary=data.vocabulary, search=search, advance=advance)
     translation, counts = score_translations(lines, references, search=search)

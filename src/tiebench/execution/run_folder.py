@@ -24,7 +24,7 @@ from tiebench.results.store import (
 )
 from tiebench.results.target_decades import TARGET_DECADES_FILE
 from tiebench.results.token_nll import TOKEN_NLL_FILE
-from tiebench.results.translation import BLEU_COUNTS_FILE, TRANSLATIONS_FILE
+from tiebench.results.translation_files import BLEU_COUNTS_FILE, TRANSLATIONS_FILE
 
 OF_A_FAILED_RUN = (SPEC_FILE, VOCABULARY_FILE, CURVE_FILE, TOKEN_NLL_FILE, TARGET_DECADES_FILE, WEIGHTS_FILE)
 OF_A_FAILED_RUN += (TRANSLATIONS_FILE, BLEU_COUNTS_FILE)

@@ -36,9 +36,9 @@ def translate_lines(
     *,
     vocabulary: Vocabulary,
     search: BeamSearch,
-    advance: Callable[[int], None] = lambda num_lines: None,
+    advance: Callable[[int], None] = lambda num_tokens: None,
 ) -> list[str]:
-    """The translation of each line, without newlines. `advance` is told how many more lines are done."""
+    """The translation of each line, without newlines. `advance` is told of how many more tokens of the source."""
     sources = [vocabulary.encode(line) for line in lines]
     order = sorted(range(len(sources)), key=lambda place: len(sources[place]))
     found = [""] * len(sources)
@@ -49,7 +49,7 @@ def translate_lines(
         hypotheses = search.translate(model, [sources[place] for place in chosen], boundary=vocabulary.boundary)
         for place, hypothesis in zip(chosen, hypotheses, strict=True):
             found[place] = " ".join(vocabulary.decode(hypothesis).split())
-        advance(len(chosen))
+        advance(sum(len(sources[place]) for place in chosen))
     model.train(was_training)
     return found
 

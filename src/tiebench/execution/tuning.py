@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from tiebench.corpora.opening import open_corpus
 from tiebench.errors import TiebenchError
 from tiebench.execution.finished import find_finished
+from tiebench.execution.initial_checkpoint import identify_checkpoints
 from tiebench.execution.plan import Plan, plan_runs
 from tiebench.execution.settings import Settings
 from tiebench.experiment.candidates import Candidate, shorten_paths, write_plainly
@@ -66,7 +67,7 @@ def tune_arms(
     trials = list_trials(experiment, arms=arms)
     if not trials or experiment.tuning is None:
         return experiment
-    place = replace(settings, store=Store(settings.store.root / experiment.name), track=())  # trackers follow results
+    place = _place_trials(experiment, settings)
     found = find_results(trials, settings=place)
     missing = [trial for trial in trials if trial.run.name not in found]
     if missing and train is not None:
@@ -131,6 +132,17 @@ def list_trials(experiment: Experiment, *, arms: Sequence[str] = ()) -> list[Tri
     ]
 
 
+def list_missing_trials(experiment: Experiment, *, settings: Settings, arms: Sequence[str] = ()) -> list[Trial]:
+    """Of `list_trials`, those of which nothing is known yet. Raises UsageError as `find_results` does."""
+    trials = list_trials(experiment, arms=arms)
+    found = find_results(trials, settings=_place_trials(experiment, settings))
+    return [trial for trial in trials if trial.run.name not in found]
+
+
+def _place_trials(experiment: Experiment, settings: Settings) -> Settings:
+    return replace(settings, store=Store(settings.store.root / experiment.name))
+
+
 def find_results(trials: Sequence[Trial], *, settings: Settings) -> dict[str, TrialResult]:
     """What is known of these trials, by the run's name: from its record, else from `tuning.json`.
 
@@ -151,7 +163,7 @@ def find_results(trials: Sequence[Trial], *, settings: Settings) -> dict[str, Tr
 
 def match_trials(trials: Sequence[Trial], *, settings: Settings) -> list[RunSpec]:
     """The runs of these trials, with the widths of arms that are matched with others."""
-    runs = [trial.run for trial in trials]
+    runs = identify_checkpoints([trial.run for trial in trials], data_dir=settings.data_dir)
     if not any(run.match for run in runs):
         return runs
     from tiebench.execution.matching import match_runs
@@ -173,7 +185,7 @@ def _describe_trial(experiment: Experiment, arm: str, candidate: Candidate, seed
         altered=experiment.altered,
         source=experiment.source,
         match=experiment.find_match(arm),
-        is_trial=True,
+        trial_of=experiment.name,
     )
 
 

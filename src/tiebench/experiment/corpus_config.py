@@ -74,7 +74,7 @@ class SyntheticConfig(Block):
     @model_validator(mode="after")
     def _every_state_has_a_word(self) -> "SyntheticConfig":
         if self.states > self.words:
-            raise ValueError(f"{self.states} states need as many words, and there are {self.words}")
+            raise ValueError(f"states ({self.states}) must not be more than words ({self.words})")
         return self
 
 
@@ -189,4 +189,12 @@ class BytesConfig(Block):
     type: Literal["bytes"] = Field(description="Names the vocabulary.")
 
 
-VocabularyConfig = Annotated[WordsConfig | BPEConfig | BytesConfig, Field(discriminator="type")]
+class CheckpointVocabularyConfig(Block):
+    """The vocabulary of the checkpoint that `initialise_from` names; it need not be written."""
+
+    type: Literal["checkpoint"] = Field(description="Names the vocabulary.")
+
+
+VocabularyConfig = Annotated[
+    WordsConfig | BPEConfig | BytesConfig | CheckpointVocabularyConfig, Field(discriminator="type")
+]

@@ -5,6 +5,7 @@ from inspect import cleandoc
 from typing import Any, get_args
 
 from tiebench.experiment.block import Block
+from tiebench.experiment.checkpoint_config import InitialiseFromConfig
 from tiebench.experiment.conflicts import list_members
 from tiebench.experiment.corpus_config import VocabularyConfig
 from tiebench.experiment.embedding_config import EmbeddingConfig
@@ -44,6 +45,7 @@ BLOCKS: dict[str, dict[str, type[Block]]] = {
         "embedding": EmbeddingConfig,
         "training": TrainingConfig,
         "evaluation": EvaluationConfig,
+        "initialise_from": InitialiseFromConfig,
         "tuning": TuningConfig,
     },
 }

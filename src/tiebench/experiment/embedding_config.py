@@ -59,6 +59,9 @@ class EmbeddingConfig(Block):
     output_projection: ProjectionConfig | None = Field(
         default=None, description="A square map before the output embedding."
     )
+    input_gradient_scale: NonNegative | None = Field(
+        default=None, description="Factor on the gradient that reaches the embedding through the looked-up vectors."
+    )
     word_dropout: Probability | None = Field(
         default=None, description="Probability that a word is dropped at all its places in a row's window."
     )
@@ -97,4 +100,20 @@ class UntiedConfig(Block):
     type: Literal["untied"] = Field(description="Names the tie.")
 
 
-TieConfig = Annotated[TiedConfig | UntiedConfig | ThreeWayConfig, Field(discriminator="type")]
+class UntiedLateConfig(Block):
+    """One matrix at both ends until a moment in training, two after it, which go on from the one's values.
+
+    The optimizer's memory of the matrix is copied too (the practice of fast trainers of small models). With `freeze`,
+    one of the two is not trained any more.
+    """
+
+    type: Literal["untied-late"] = Field(description="Names the tie.")
+    at: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.66, description="The moment, as a share of the training budget."
+    )
+    freeze: Literal["input", "output"] | None = Field(
+        default=None, description="Which of the two is left as it is from then on."
+    )
+
+
+TieConfig = Annotated[TiedConfig | UntiedConfig | UntiedLateConfig | ThreeWayConfig, Field(discriminator="type")]

@@ -11,12 +11,13 @@ from tiebench.experiment.tuning_config import TuningConfig
 
 DESCRIPTIONS = {
     "corpus": "The text: a name such as ptb, or a block with its `type`.",
-    "vocabulary": "How text becomes tokens: words, bpe or bytes.",
+    "vocabulary": "How text becomes tokens: words, bpe or bytes; a checkpoint brings its own.",
     "architecture": "What lies between the two ends of the model.",
     "embedding": "Both ends of the model, and what is usually confounded with tying.",
     "tie": "Whether both ends share one matrix: true or false, or a block with its `type`.",
     "training": "Optimizer, schedule, objective and budget.",
     "evaluation": "How a split is scored, and which checkpoint.",
+    "initialise_from": "A checkpoint to go on from: a folder in the Hugging Face format, or a block.",
 }
 SHORTHANDS: dict[str, list[bool]] = {"corpus": [], "vocabulary": [], "architecture": [], "tie": [True, False]}
 
@@ -83,6 +84,8 @@ def build_json_schema() -> dict[str, Any]:
 def _admit_shorthand(key: str, block: dict[str, Any]) -> dict[str, Any]:
     """`corpus: ptb` and `tie: true` beside the blocks that they stand for."""
     described = {"description": DESCRIPTIONS[key]}
+    if key == "initialise_from":
+        return {"anyOf": [block, {"type": "string"}], **described}
     if key not in SHORTHANDS:
         return {"anyOf": [block], **described}
     members = list_members(ArmSpec.model_fields[key].annotation)

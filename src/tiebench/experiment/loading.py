@@ -148,7 +148,10 @@ def resolve_document(document: Document, *, altered: tuple[str, ...] = ()) -> Ex
     tuning, problems = build_tuning(config, arms=merged, decode=_decode_arm) if config else (None, [])
     raise_problems(problems, document)
     paths = {path for change in changes.values() for path in list_paths(change)} | set(config.grid if config else ())
-    declared = sorted(paths | {f"architecture.{match.by}" for match in matches.values()}) or ["tie"]
+    paths |= {f"architecture.{match.by}" for match in matches.values()}
+    if "initialise_from.folder" in paths:
+        paths.add("initialise_from.digest")
+    declared = sorted(paths) or ["tie"]
     return Experiment(
         name=data.get("name") or Path(document.source).stem.lower(),
         description=data.get("description") or "",
@@ -182,6 +185,8 @@ def _name_by_tie(block: dict[str, Any]) -> str:
 def _decode_arm(block: dict[str, Any], *, prefix: tuple[str, ...] = ()) -> tuple[schema.ArmSpec | None, list[Problem]]:
     """A merged arm as a typed spec, or what is wrong with it."""
     filled = merge(NEW_RECIPE, block) if isinstance(block.get("training"), dict) else block
+    if block.get("initialise_from") is not None:
+        filled = {"vocabulary": {"type": "checkpoint"}, **filled}
     try:
         return schema.ArmSpec.model_validate(filled), []
     except ValidationError as error:

@@ -10,13 +10,15 @@ TYPED = ("corpus", "vocabulary", "architecture", "tie")
 
 
 def expand_shorthands(block: dict[str, Any]) -> dict[str, Any]:
-    """`tie: true` is `{type: tied}`, `corpus: ptb` is `{type: ptb}`."""
+    """`tie: true` is `{type: tied}`, `corpus: ptb` is `{type: ptb}`, `initialise_from: DIR` is `{folder: DIR}`."""
     expanded = dict(block)
     if isinstance(expanded.get("tie"), bool):
         expanded["tie"] = {"type": "tied" if expanded["tie"] else "untied"}
     for key in TYPED:
         if isinstance(expanded.get(key), str):
             expanded[key] = {"type": expanded[key]}
+    if isinstance(expanded.get("initialise_from"), str):
+        expanded["initialise_from"] = {"folder": expanded["initialise_from"]}
     return expanded
 
 

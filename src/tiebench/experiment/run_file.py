@@ -26,7 +26,7 @@ def describe_run(run: RunSpec) -> dict[str, Any]:
     """What `spec.yaml` holds."""
     content = {"signature": run.signature, "experiment": run.experiment, "arm": run.arm, "seed": run.seed}
     content["declared"] = list(run.declared)
-    if run.source and run.spec.corpus.type == "text":  # its paths start there
+    if run.source and (run.spec.corpus.type == "text" or run.spec.initialise_from):  # its paths start there
         content["source"] = str(Path(run.source).absolute())
     if run.altered:
         content["altered"] = list(run.altered)

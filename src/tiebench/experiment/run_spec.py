@@ -24,7 +24,8 @@ class RunSpec:
     should know about the spec.
 
     `is_untuned` says that `tuning:` is still to choose some of its values (execution/tuning.py); `tuned` says what it
-    chose. `is_trial` is a run that only helps to choose: it is scored on the validation split and never on the test.
+    chose. `trial_of` is the experiment that a run only helps to choose for: it is scored on the validation split and
+    never on the test.
     None of them is part of the signature: a run is the same whether its values were typed or tuned.
     """
 
@@ -39,11 +40,20 @@ class RunSpec:
     remarks: tuple[str, ...] = ()
     tuned: TunedValues | None = None
     is_untuned: bool = False
-    is_trial: bool = False
+    trial_of: str = ""
 
     @property
     def name(self) -> str:
         return f"{self.experiment}/{self.arm}/seed-{self.seed}"
+
+    @property
+    def is_trial(self) -> bool:
+        return bool(self.trial_of)
+
+    @property
+    def full_name(self) -> str:
+        """The name among the runs of all experiments: a trial is one of the experiment that it is for."""
+        return f"{self.trial_of}/{self.name}" if self.trial_of else self.name
 
     @property
     def folder(self) -> Path | None:
@@ -63,6 +73,8 @@ class RunSpec:
         """
         content = _drop_unused({**self.resolved, "seed": self.seed})
         content["corpus"] = {key: value for key, value in content["corpus"].items() if key not in PATH_KEYS}
+        if self.spec.initialise_from is not None:
+            content["initialise_from"].pop("folder")  # its digest says which checkpoint it is
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 

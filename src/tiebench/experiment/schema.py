@@ -7,19 +7,22 @@ from pydantic import model_validator
 
 from tiebench.experiment.architecture_config import ArchitectureConfig, EncoderDecoderConfig
 from tiebench.experiment.block import Block
+from tiebench.experiment.checkpoint_config import InitialiseFromConfig
 from tiebench.experiment.corpus_config import (
+    CheckpointVocabularyConfig,
     CorpusConfig,
     Multi30kConfig,
     ParallelConfig,
     VocabularyConfig,
     WordsConfig,
 )
-from tiebench.experiment.embedding_config import EmbeddingConfig, ThreeWayConfig, TieConfig
+from tiebench.experiment.embedding_config import EmbeddingConfig, ThreeWayConfig, TieConfig, UntiedConfig
 from tiebench.experiment.evaluation_config import EvaluationConfig
 from tiebench.experiment.training_config import TrainingConfig
 
 TRANSLATED = (Multi30kConfig, ParallelConfig)
 OF_UNBROKEN_TEXT = ("batch_size", "valid_batch_size", "context", "stride")
+FROM_CHECKPOINTS = ("gpt2", "llama")
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 
 
@@ -33,6 +36,7 @@ class ArmSpec(Block):
     tie: TieConfig
     training: TrainingConfig
     evaluation: EvaluationConfig = EvaluationConfig()
+    initialise_from: InitialiseFromConfig | None = None
 
     @model_validator(mode="after")
     def _translation_needs_both(self) -> "ArmSpec":
@@ -52,7 +56,7 @@ class ArmSpec(Block):
             )
         for key in ("beam", "length_penalty"):
             if getattr(self.evaluation, key) is not None and not translated:
-                raise ValueError(f"evaluation.{key} is for translation, and {self.corpus.type} is no such corpus")
+                raise ValueError(f"evaluation.{key} is for translation, and {self.corpus.type} has no translation")
         return self
 
     @model_validator(mode="after")
@@ -84,6 +88,28 @@ class ArmSpec(Block):
             }
             for name in (name for name, is_given in given.items() if is_given):
                 raise ValueError(f"{name} has no meaning in translation, where each sentence stands by itself")
+        return self
+
+    @model_validator(mode="after")
+    def _vocabulary_is_the_checkpoints(self) -> "ArmSpec":
+        taken_over = isinstance(self.vocabulary, CheckpointVocabularyConfig)
+        if taken_over and self.initialise_from is None:
+            raise ValueError("vocabulary checkpoint is that of initialise_from: write initialise_from: DIR too")
+        if self.initialise_from is not None and not taken_over:
+            raise ValueError("initialise_from takes the vocabulary of its checkpoint over: remove vocabulary")
+        return self
+
+    @model_validator(mode="after")
+    def _checkpoint_fits(self) -> "ArmSpec":
+        if self.initialise_from is None:
+            return self
+        if self.architecture.type not in FROM_CHECKPOINTS:
+            raise ValueError(
+                f"initialise_from reads {' and '.join(FROM_CHECKPOINTS)}, and the architecture is "
+                f"{self.architecture.type}"
+            )
+        if self.initialise_from.tie_by is not None and isinstance(self.tie, UntiedConfig):
+            raise ValueError("initialise_from.tie_by is for an arm that ties, and this one does not: remove it here")
         return self
 
     def for_split(self, split: str) -> "ArmSpec":

@@ -281,6 +281,9 @@ class TrainingConfig(Block):
     evaluate_every: Positive | None = Field(
         default=None, description="Steps between evaluations; an epoch unless given."
     )
+    measure_gradients: bool = Field(
+        default=False, description="Log how much of the embedding's gradient each of its ends asks for."
+    )
     early_stopping: EarlyStoppingConfig | None = Field(
         default=None, description="Stop when validation does not improve any more."
     )
@@ -303,4 +306,6 @@ class TrainingConfig(Block):
     def _gradients_can_be_seen(self) -> "TrainingConfig":
         if self.compile and self.optimizer.clip_lookups:
             raise ValueError("optimizer.clip_lookups looks at gradients inside the model; write compile: false")
+        if self.compile and self.measure_gradients:
+            raise ValueError("measure_gradients looks at gradients inside the model; write compile: false")
         return self

@@ -64,7 +64,7 @@ def find_weight_files(folder: Path) -> list[Path]:
     Raises UsageError for a folder that is none or has pickles only, TiebenchError for a missing or damaged file.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder", "give the folder that save_pretrained wrote")
+        raise UsageError(f"{folder} is not a folder", "give the folder that save_pretrained wrote")
     index = folder / WEIGHTS_INDEX_FILE
     if (folder / SINGLE_WEIGHTS_FILE).exists() or not index.exists():
         return [_require_file(folder / SINGLE_WEIGHTS_FILE)]
@@ -128,7 +128,7 @@ def _require_file(file: Path) -> Path:
     pickles = sorted(path.name for pattern in PICKLES for path in file.parent.glob(pattern))
     if pickles:
         hint = "load it where you trust it and write it again: model.save_pretrained(DIR) writes safetensors"
-        raise UsageError(f"{file.parent / pickles[0]} is a pickle: to read it could run code, so it is not read", hint)
+        raise UsageError(f"{file.parent / pickles[0]} is a pickle: reading it could run code, so it was not read", hint)
     raise TiebenchError(f"{file} is missing", "copy or download the whole folder again")
 
 

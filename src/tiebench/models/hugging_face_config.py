@@ -24,7 +24,7 @@ def describe_config(spec: ArmSpec, *, vocabulary_size: int, boundary: int) -> di
 
     Raises UsageError that names the key which the format cannot say: a model that is read back must compute the same.
     """
-    _refuse_unsaid(spec)
+    refuse_unsaid(spec)
     common = {
         "tie_word_embeddings": spec.tie.type == "tied",
         "vocab_size": vocabulary_size,
@@ -65,7 +65,8 @@ def list_dropout_unsaid(spec: ArmSpec) -> list[str]:
     return unsaid
 
 
-def _refuse_unsaid(spec: ArmSpec) -> None:
+def refuse_unsaid(spec: ArmSpec) -> None:
+    """Raises UsageError that names the first key which the format cannot say."""
     architecture, embedding = spec.architecture, spec.embedding
     if architecture.type not in SAID:
         _refuse("architecture.type", architecture.type)
@@ -88,7 +89,7 @@ def _is_one(key: str, value: Any) -> bool:
 def _refuse(key: str, value: Any) -> None:
     said = str(value).lower() if isinstance(value, bool) else str(value)
     raise UsageError(
-        f"{key}: {said[:80]} cannot be said in the Hugging Face format, and the model would not be the same without",
+        f"{key}: {said[:80]} has no equivalent in the Hugging Face format, and without it the model would differ",
         "it holds gpt2 and llama, tied or untied, without projection, scales and output bias",
     )
 

@@ -20,6 +20,7 @@ from tiebench.models.generators import open_generator
 from tiebench.models.sentence_pairs import PADDING, SentencePairs
 from tiebench.results.record import Parameters
 from tiebench.tying.token_embedding import TokenEmbedding
+from tiebench.tying.untied_late import UntiedLate
 
 
 class LanguageModel(nn.Module):
@@ -101,6 +102,14 @@ def build_on_meta(spec: ArmSpec, *, vocabulary_size: int) -> LanguageModel:
         return build_model(spec, vocabulary_size=vocabulary_size)
 
 
+def build_to_count(spec: ArmSpec, *, vocabulary_size: int) -> LanguageModel:
+    """The model as it is when training ends, without memory."""
+    model = build_on_meta(spec, vocabulary_size=vocabulary_size)
+    if isinstance(model.embedding, UntiedLate):
+        model.embedding.untie()
+    return model
+
+
 def compile_encode(model: LanguageModel) -> Callable[..., tuple[Tensor, Any]]:
     """`encode` through torch.compile. It raises TiebenchError where torch cannot compile."""
     from torch._dynamo.exc import ShortenTraceback
@@ -175,7 +184,7 @@ def _check_roles(spec: ArmSpec, embedding: TokenEmbedding) -> None:
     """Every role of the optimizer must have parameters."""
     optimizer = spec.training.optimizer
     key, block = ("roles", optimizer.roles) if optimizer.type != "muon" else ("rest.roles", optimizer.rest.roles)
-    there = {*embedding.roles.values(), "body", "bias"}
+    there = {*embedding.roles.values(), *embedding.later_roles, "body", "bias"}
     asked = [role for role, setting in (block or ()) if setting is not None]
     if missing := [role for role in asked if role not in there]:
         raise UsageError(

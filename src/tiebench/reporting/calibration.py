@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from tiebench.comparison.difference import SIGNIFICANCE, Difference, estimate_differences
+from tiebench.comparison.difference import SIGNIFICANCE, Difference, estimate_differences, stack_token_nll
 from tiebench.comparison.pairing import group_by_arm
 from tiebench.reporting.tables import Column, Table
 from tiebench.results.record import Record
@@ -38,13 +38,17 @@ def compare_same_arms(
     for experiment in dict.fromkeys(record.experiment for record in records):
         arms = group_by_arm(record for record in records if record.experiment == experiment)
         kept = {id(record): token_nll(record) for runs in arms.values() if len(runs) > 1 for record in runs}
+
+        def read(record: Record, kept: "dict[int, np.ndarray | None]" = kept) -> "np.ndarray | None":
+            return kept[id(record)]
+
         for arm, runs in arms.items():
             for one, other in combinations(runs, 2):
                 found = estimate_differences(
                     {"one": [one], "other": [other]},
                     split="test",
                     unit="token",
-                    token_nll=lambda record, kept=kept: kept[id(record)],
+                    arm_nll={name: stack_token_nll([run], read) for name, run in (("one", one), ("other", other))},
                     seed_rule="welch",
                     others=records,
                 )["other"]

@@ -1,5 +1,6 @@
 """The claims tables: what was published beside what was measured, one row per claim; and how many of each verdict."""
 
+import textwrap
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -7,14 +8,15 @@ from itertools import pairwise
 from tiebench.claims.papers import PaperClaims
 from tiebench.claims.verdicts import VERDICTS, ClaimResult
 from tiebench.comparison.captions import format_p
-from tiebench.comparison.pairing import Spread
-from tiebench.reporting.render import MISSING, format_cell, format_number, render_table
+from tiebench.comparison.spread import Spread
+from tiebench.reporting.render import MISSING, format_cell, format_number, measure_cell, render_table
 from tiebench.reporting.tables import Column, Table
 
 SPREAD = Column("measured", "spread")
 COLUMNS = ("claim", "verdict", "measured", "published", "interval", "p", "measure", "source")
-NUM_KEY_COLUMNS = 3  # what is left of the columns in the narrowest window
+NUM_KEY_COLUMNS = 2  # what is left of the columns in the narrowest window
 GAP = 2
+NARROWEST_MEASURED = 12
 PLURALS = {"value": "values", "difference": "differences", "order": "orders", "check": "checks"}
 METHOD = (
     "A value or difference is reproduced when its 90 % interval lies within the margin, and contradicted when it lies "
@@ -25,13 +27,18 @@ METHOD = (
 
 def claims_table(outcomes: list[ClaimResult], *, papers: list[PaperClaims], width: int | None = None) -> Table:
     """The claims that were run, measured as mean ± s.d. over seeds (their number); the notes count those that were not
-    run and say where the tolerances come from. In a window of `width` characters the last columns are left out."""
+    run and say where the tolerances come from. In a window of `width` characters the last columns are left out, and the
+    claims of several papers stand below the name of each."""
     named = list(dict.fromkeys(outcome.paper for outcome in outcomes))
     run = [outcome for outcome in outcomes if outcome.verdict != "not run"]
     rows = [_describe_row(outcome) for outcome in run]
     columns = COLUMNS
-    if len(named) > 1:
+    if len(named) > 1 and width is None:
         columns, rows = ("paper", *columns), [(outcome.paper, *row) for outcome, row in zip(run, rows, strict=True)]
+    elif len(named) > 1:
+        rows = _head_papers(run, rows)
+    if width is not None:
+        rows = _fold_measured(rows, width=width)
     shown = _count_fitting(columns, rows, width=width)
     hidden = f"A wider window shows also: {', '.join(columns[shown:])}." if shown < len(columns) else ""
     shows_margins = "published" in columns[:shown]
@@ -117,6 +124,17 @@ def _describe_row(outcome: ClaimResult) -> tuple[str, ...]:
     )
 
 
+def _head_papers(outcomes: list[ClaimResult], rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """A row with the name of a paper before those of its claims."""
+    found, last = [], None
+    for outcome, row in zip(outcomes, rows, strict=True):
+        if outcome.paper != last:
+            found.append((f"{outcome.paper}:", *([""] * (len(COLUMNS) - 1))))
+            last = outcome.paper
+        found.append(row)
+    return found
+
+
 def _show_published(outcome: ClaimResult) -> str:
     if outcome.published is None or outcome.margin is None:
         return outcome.relation or MISSING
@@ -180,10 +198,19 @@ def _count_fitting(columns: tuple[str, ...], rows: list[tuple[str, ...]], *, wid
         return len(columns)
     least, taken = len(columns) - len(COLUMNS) + NUM_KEY_COLUMNS, 0
     for place, column in enumerate(zip(columns, *rows, strict=True)):
-        taken += max(map(len, column)) + GAP
-        if taken > width and place >= least:
+        taken += max(map(measure_cell, column)) + GAP
+        if taken - GAP > width and place >= least:
             return place
     return len(columns)
+
+
+def _fold_measured(rows: list[tuple[str, ...]], *, width: int) -> list[tuple[str, ...]]:
+    """What was measured in as many lines as it takes beside name and verdict, where a line has room for a figure."""
+    place = COLUMNS.index("measured")
+    room = width - sum(max((len(row[i]) for row in rows), default=0) + GAP for i in range(place))
+    if room < NARROWEST_MEASURED:
+        return rows
+    return [(*row[:place], textwrap.fill(row[place], room), *row[place + 1 :]) for row in rows]
 
 
 def _list_papers(outcomes: list[ClaimResult]) -> list[str]:

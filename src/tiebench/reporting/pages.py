@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tiebench.comparison.bleu import BleuCounts
 from tiebench.comparison.pairing import Comparison, TokenDecades, compare_arms, group_by_arm
 from tiebench.errors import UsageError
 from tiebench.experiment.corpus_config import SPLITS
@@ -17,6 +18,7 @@ from tiebench.reporting.escaping import escape_csv, escape_markdown
 from tiebench.reporting.frequency_table import frequency_table
 from tiebench.reporting.render import render_table
 from tiebench.reporting.tables import ROLES, Table, comparison_table, runs_table
+from tiebench.reporting.translation_table import translation_table
 from tiebench.results.record import CurvePoint, Record
 from tiebench.results.store import LOCK_FILE, Store
 
@@ -73,6 +75,7 @@ def render_results_readme(
     token_nll: Callable[[Record], "np.ndarray | None"] = lambda record: None,
     curve: Callable[[Record], Sequence[CurvePoint]] = lambda record: (),
     decades: TokenDecades = lambda record: None,
+    bleu_counts: BleuCounts = lambda record: None,
     opening: str = "",
 ) -> str:
     """The page on published records: per experiment what was found, what it means, and how to make it again.
@@ -80,7 +83,8 @@ def render_results_readme(
     `opening` is Markdown to stand before the experiments, such as the claims table (`claims_table.render_claims`).
     """
     records = list(records)
-    compare = partial(compare_arms, token_nll=token_nll, curve=curve, decades=decades, others=records)
+    read = {"token_nll": token_nll, "curve": curve, "decades": decades, "bleu_counts": bleu_counts}
+    compare = partial(compare_arms, **read, others=records)
     sections = [_render_experiment(found, compare) for found in group_by_experiment(records).values()]
     parts = ["# Results", GENERATED, *([opening] if opening else []), *(sections or ["There are no records yet."])]
     if pairs := compare_same_arms(records, token_nll=token_nll):
@@ -109,8 +113,8 @@ def _render_comparison(arms: dict[str, list[Record]], compare: Callable[[dict[st
     """The comparison, or the runs side by side with the reason why they may not be compared."""
     try:
         comparison = compare(arms)
-        by_frequency = frequency_table(comparison)
-        below = [render_table(by_frequency, format="markdown").rstrip("\n")] if by_frequency else []
+        further = (translation_table(comparison), frequency_table(comparison))
+        below = [render_table(table, format="markdown").rstrip("\n") for table in further if table is not None]
         return "\n\n".join([render_markdown_body(comparison_table(comparison)), *below])
     except UsageError as reason:
         records = [record for found in arms.values() for record in found]

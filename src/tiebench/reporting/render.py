@@ -57,7 +57,7 @@ def cell_figures(cell: Any, column: Column) -> dict[str, Any]:
         low, high = (cell and cell.percent_interval) or (None, None)
         percent = f"{name}_percent"
         return {percent: cell and cell.percent, f"{percent}_low": low, f"{percent}_high": high}
-    if column.kind == "nats":
+    if column.kind in ("nats", "points"):
         return {name: cell and cell.difference, f"{name}_low": cell and cell.low, f"{name}_high": cell and cell.high}
     return {name: cell}
 
@@ -82,15 +82,20 @@ def _render_text(table: Table, *, width: int, colour: bool) -> str:
 
 def _fit_columns(table: Table, cells: list[list[str]], *, width: int) -> list[list[int]]:
     """The places of the columns of each piece; the key columns stand in every one, and no cell is cut."""
-    widths = [max(map(len, column)) + _GAP for column in zip(_headings(table), *cells, strict=True)]
+    widths = [max(map(measure_cell, column)) + _GAP for column in zip(_headings(table), *cells, strict=True)]
     num_keys = table.num_keys
     keys = list(range(num_keys))
     pieces = [list(keys)]
     for place in range(num_keys, len(widths)):
-        if len(pieces[-1]) > num_keys and sum(widths[i] for i in (*pieces[-1], place)) > width:
+        if len(pieces[-1]) > num_keys and sum(widths[i] for i in (*pieces[-1], place)) - _GAP > width:
             pieces.append(list(keys))
         pieces[-1].append(place)
     return pieces
+
+
+def measure_cell(text: str) -> int:
+    """The width of a cell in characters; it may have several lines."""
+    return max(map(len, text.split("\n")))
 
 
 def _draw_piece(table: Table, cells: list[list[str]], places: list[int]) -> Any:
@@ -212,6 +217,11 @@ def _nats_text(found: Any) -> str:
     return text if found.low is None else f"{text} [{found.low:+.4f}, {found.high:+.4f}]"
 
 
+def _points_text(found: Any) -> str:
+    """A difference in points of 100 and its interval."""
+    return f"{found.difference:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
 _CELL_TEXTS: dict[str, Callable[[Any], str]] = {
     "text": str,
     "count": "{:,}".format,
@@ -221,6 +231,7 @@ _CELL_TEXTS: dict[str, Callable[[Any], str]] = {
     "spread": _spread_text,
     "change": _change_text,
     "nats": _nats_text,
+    "points": _points_text,
 }
 
 _RENDERERS: dict[str, Callable[[Table], str]] = {

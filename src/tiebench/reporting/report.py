@@ -40,6 +40,7 @@ from tiebench.reporting.page_parts import (
 )
 from tiebench.reporting.pages import group_by_experiment
 from tiebench.reporting.tables import Column, Table, comparison_table, list_answers, runs_table
+from tiebench.reporting.translation_table import translation_table
 from tiebench.reporting.tuning_plot import find_axes
 from tiebench.results.measurements import Measurement, is_current, read_measurements
 from tiebench.results.record import Record
@@ -120,7 +121,12 @@ def _add_experiment(page: _Page, name: str, records: Sequence[Record], *, store:
         if len(arms) < 2:
             raise UsageError(f"there is one arm alone, {next(iter(arms))}: nothing to compare with", "")
         comparison = compare_arms(
-            arms, token_nll=store.token_nll, curve=store.curve, decades=store.target_decades, others=store.records()
+            arms,
+            token_nll=store.token_nll,
+            curve=store.curve,
+            decades=store.target_decades,
+            bleu_counts=store.bleu_counts,
+            others=store.records(),
         )
     except UsageError as reason:
         page.answers.append((name, [f"Not compared: {reason.message}."]))
@@ -129,6 +135,8 @@ def _add_experiment(page: _Page, name: str, records: Sequence[Record], *, store:
         page.answers.append((name, list_answers(comparison)))
         parts = _tell_comparison(page, arms, comparison)
         charts = [_draw_seeds(arms, comparison), *charts, _draw_parameters(comparison)]
+        translated = translation_table(comparison)
+        charts += [page.table(translated)] if translated else []
         charts += _tell_frequency(page, comparison)
     charts += _chart_trials(store.root / name)
     runs = page.table(replace(runs_table(records), title=f"{name}: runs by arm", num_keys=2))

@@ -1,8 +1,8 @@
 """A table is typed cells in named columns; how it looks is decided elsewhere, in `render`.
 
 A column's kind says what its cells are: `text` (str), `count` (int), `number` (float), `signed` (float), `p` (float),
-`spread` (Spread), `change` (Difference) or `nats` (a `difference` from `low`
-to `high`, such as FrequencyBin). A cell that is missing is None in every kind.
+`spread` (Spread), `change` (Difference), `nats` (a `difference` from `low` to `high`, such as FrequencyBin) or `points`
+(the same in points of 100, such as BleuDifference). A cell that is missing is None in every kind.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tiebench.comparison.contrast import Contrast
-from tiebench.comparison.pairing import ArmSummary, Comparison, group_by_arm, has_train_pass, measure_spread
+from tiebench.comparison.pairing import ArmSummary, Comparison, group_by_arm, has_train_pass
+from tiebench.comparison.spread import measure_spread
 from tiebench.results.record import Record
 
-CellKind = Literal["text", "count", "number", "signed", "p", "spread", "change", "nats"]
+CellKind = Literal["text", "count", "number", "signed", "p", "spread", "change", "nats", "points"]
 ROLES = ("input", "output", "shared", "other", "architecture", "total")
 
 

@@ -61,7 +61,9 @@ def read_measurements(folder: Path) -> list[Measurement]:
     try:
         return TypeAdapter(list[Measurement]).validate_json(file.read_text("utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError) as error:
-        raise TiebenchError(f"{file} is damaged: {error}", "remove it: what has weights is analysed again") from error
+        raise TiebenchError(
+            f"{file} is damaged: {error}", "remove it: runs with weights are then analysed again"
+        ) from error
 
 
 def add_measurements(measurements: list[Measurement], folder: Path) -> None:

@@ -7,7 +7,7 @@ split, and `curve.jsonl`, the evaluations made while training.
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -17,9 +17,6 @@ from tiebench.experiment.schema import ArmSpec
 from tiebench.experiment.tuning_config import TunedValues
 from tiebench.files import compute_digest, write_text
 from tiebench.results.translation import Translation
-
-if TYPE_CHECKING:
-    pass
 
 SCHEMA_VERSION = 2
 NUMERICS = 1
@@ -166,6 +163,7 @@ class Record(Block):
     """A finished run. `declared` holds the dotted paths in which the arms of the experiment file differ, `numerics` the
     version of the mathematics (1 in records older than the field).
 
+    `parameters` are those of the scored model; where training untied it, `parameters_before` are those until then.
     `training_perplexity` is the running one, over the epoch that ended at the scored checkpoint. `tuned` says what
     trials chose for the arm (None: its values were written). A trial has no test split among its `evaluations`, and
     none at all where its loss became no number. `translation` is there where the run translates.
@@ -183,6 +181,7 @@ class Record(Block):
     corpus: CorpusFacts
     vocabulary: VocabularyFacts
     parameters: Parameters
+    parameters_before: Parameters | None = None
     evaluations: dict[str, Evaluation]
     training_perplexity: Amount | None = None
     translation: Translation | None = None
@@ -199,8 +198,23 @@ class Record(Block):
         return self
 
 
+class GradientShare(Block):
+    """The gradients of the two ends of the embedding, as matrices, in the mean over some training steps."""
+
+    input_norm: Amount
+    output_norm: Amount
+    cosine: Finite
+    num_steps: Count
+
+    @property
+    def of_output(self) -> float:
+        """The output's part of both norms together."""
+        both = self.input_norm + self.output_norm
+        return self.output_norm / both if both else 0.0
+
+
 class CurvePoint(Block):
-    """One evaluation while training; `train_nll_per_token` is the mean since the one before."""
+    """One evaluation while training; `train_nll_per_token` and `gradient` are means since the one before."""
 
     step: Count
     epoch: Amount
@@ -209,6 +223,7 @@ class CurvePoint(Block):
     learning_rate: Amount
     train_nll_per_token: Finite | None = None
     valid_perplexity: Amount
+    gradient: GradientShare | None = None
 
 
 def write_record(record: Record, folder: Path) -> Path:
@@ -258,8 +273,12 @@ def read_record(folder: Path) -> Record:
 def write_curve(points: list[CurvePoint], folder: Path) -> Path:
     """Write the whole learning curve, one JSON object per line. Returns the file."""
     file = folder / CURVE_FILE
-    write_text("".join(point.model_dump_json() + "\n" for point in points), file=file)
+    write_text("".join(_render_point(point) for point in points), file=file)
     return file
+
+
+def _render_point(point: CurvePoint) -> str:
+    return point.model_dump_json(exclude=None if point.gradient else {"gradient"}) + "\n"
 
 
 def read_curve(folder: Path, *, record: Record | None = None) -> list[CurvePoint]:

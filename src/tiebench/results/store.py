@@ -12,6 +12,7 @@ from tiebench.locks import is_locked
 from tiebench.results.record import RECORD_FILE, CurvePoint, Record, read_curve, read_record
 from tiebench.results.target_decades import read_target_decades
 from tiebench.results.token_nll import read_token_nll
+from tiebench.results.translation_files import read_bleu_counts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +58,10 @@ class Store:
         """All finished runs, by experiment, arm and seed; without those whose record cannot be read (see `read`)."""
         return self.read_all(self.folders())
 
+    def has_records(self) -> bool:
+        """Whether there is a finished run; it reads no more than the first."""
+        return any(self.read(folder) is not None for folder in self.folders())
+
     def read_all(self, folders: Iterable[Path]) -> list[Record]:
         """The records in these folders; a folder without a good one is left out (see `read`)."""
         return [record for folder in folders if (record := self.read(folder)) is not None]
@@ -88,6 +93,10 @@ class Store:
     def target_decades(self, record: Record) -> "np.ndarray | None":
         """How often the target of each test token stood in training, shape (tokens,); None in older runs."""
         return read_target_decades(record, self.folder_of(record))
+
+    def bleu_counts(self, record: Record) -> "np.ndarray | None":
+        """What BLEU counts in each test sentence, shape (sentences, 10); None in runs that do not translate."""
+        return read_bleu_counts(record, self.folder_of(record))
 
     def curve(self, record: Record) -> list[CurvePoint]:
         """The learning curve of a run."""

@@ -56,4 +56,6 @@ def read_target_decades(record: Record, folder: Path) -> "np.ndarray | None":
 
 
 def _explain_damaged_decades(file: Path, reason: str) -> TiebenchError:
-    return TiebenchError(f"{file} is damaged: {reason}", "remove it: it is found again from the corpus where that is")
+    return TiebenchError(
+        f"{file} is damaged: {reason}", "remove it: it is computed again if the corpus is on this machine"
+    )

@@ -1,4 +1,7 @@
-"""TensorBoard: event files below `<results>/tensorboard/<experiment>/<arm>/seed-<n>/`."""
+"""TensorBoard: event files below `<results>/tensorboard/<experiment>/<arm>/seed-<n>/`.
+
+Trials lie where they do among the results: `<experiment>/tuning/<arm>+<values>+<budget>/seed-<n>/`.
+"""
 
 import json
 import shutil
@@ -17,7 +20,7 @@ class TensorBoardTracker(Tracker):
 
     def __init__(self, run: RunSpec, *, results: Path) -> None:
         super().__init__(run, results=results)
-        self.folder = results / FOLDER / run.name
+        self.folder = results / FOLDER / self.name
 
     def open(self, config: Mapping[str, Any], *, resumed: bool) -> None:
         from torch.utils.tensorboard import SummaryWriter

@@ -10,6 +10,7 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import CurvePoint, Parameters, Record
 from tiebench.training.callbacks import Callback
 
+TRIAL_TAG = "trial"
 _logger = logging.getLogger(__name__)
 
 
@@ -17,11 +18,13 @@ class Tracker(Callback):
     """Follows one run: begins with its training, logs every evaluation, ends with its figures.
 
     `results` is the folder of runs, beside which a tracker keeps its own files. A run that goes on is followed further
-    in the same place. A tracker that fails is left out with a warning; the training goes on.
+    in the same place. A trial of `tuning:` has the tag `trial`. A tracker that fails is left out with a warning; the
+    training goes on.
     """
 
     def __init__(self, run: RunSpec, *, results: Path) -> None:
         self.run, self.results = run, results
+        self.name, self.tags = run.full_name, [TRIAL_TAG] if run.is_trial else []
         self.parameters: Parameters | None = None
         self.is_open = self.has_failed = False
 
@@ -44,10 +47,11 @@ class Tracker(Callback):
         if name == "train" and not self.is_open:
             counts = self.parameters.model_dump() if self.parameters is not None else {}
             config = {
-                "experiment": self.run.experiment,
+                "experiment": self.run.trial_of or self.run.experiment,
                 "arm": self.run.arm,
                 "seed": self.run.seed,
                 "signature": self.run.signature,
+                "tags": self.tags,
                 **self.run.resolved,
                 "parameters": counts,
             }
@@ -86,5 +90,5 @@ class Tracker(Callback):
             act()
         except Exception as error:
             if not self.has_failed:
-                _logger.warning("%s does not follow %s any more: %s", type(self).__name__, self.run.name, error)
+                _logger.warning("%s does not follow %s any more: %s", type(self).__name__, self.name, error)
             self.has_failed = True

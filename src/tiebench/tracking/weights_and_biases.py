@@ -23,9 +23,10 @@ class WandbTracker(Tracker):
         self.results.mkdir(parents=True, exist_ok=True)
         self.tracked = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
-            group=f"{self.run.experiment}/{self.run.arm}",
+            group=self.name.rpartition("/")[0],
             job_type=self.run.arm,
-            name=self.run.name,
+            tags=self.tags,
+            name=self.name,
             id=f"{self.run.signature}-{self.run.arm}-{self.run.seed}",
             resume="allow" if resumed else None,
             reinit="create_new",  # several runs are followed at once
@@ -52,8 +53,8 @@ class TrackioTracker(Tracker):
         with redirect_stdout(sys.stderr):
             self.tracked = trackio.init(
                 project=PROJECT,
-                group=f"{self.run.experiment}/{self.run.arm}",
-                name=self.run.name,
+                group=self.name.rpartition("/")[0],
+                name=self.name,
                 config=dict(config),
                 resume="allow" if resumed else "never",
                 embed=False,

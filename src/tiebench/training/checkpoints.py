@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils._pytree import tree_map_only
 from tiebench.errors import TiebenchError
 from tiebench.files import compute_digest, open_atomic
 from tiebench.results.record import WEIGHTS_FILE
+from tiebench.tying.untied_late import UntiedLate
 
 CHECKPOINT_FILE = "checkpoint.pt"
 DIGEST_BYTES = 32
@@ -76,9 +78,9 @@ def read_weights(
     file = folder / WEIGHTS_FILE
     hint = hint or "train the run again with --force"
     if not file.exists():
-        raise TiebenchError(f"{folder} has no weights", "published records come without them: train the run again")
+        raise TiebenchError(f"{folder} has no weights", "published records come without weights: train the run again")
     if digest is not None and compute_digest(file) != digest:
-        raise TiebenchError(f"{file} is damaged, or of another run: its SHA-256 is not the one that was noted", hint)
+        raise TiebenchError(f"{file} is damaged, or of another run: its SHA-256 is not the one in the record", hint)
     try:
         tensors = load_file(file)
         with safe_open(file, framework="pt") as opened:
@@ -87,6 +89,7 @@ def read_weights(
         raise TiebenchError(f"{file} is damaged: {error}", hint) from None
     if signature is not None and found_signature != signature:
         raise TiebenchError(f"{file} is of another run ({found_signature}, not {signature})", hint)
+    take_form_of(model, tensors)
     own = {name: tensor.shape for name, tensor in model.state_dict().items()}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if own != found:
@@ -96,6 +99,13 @@ def read_weights(
             "a checkpoint of one tie cannot be read into another; train this run with --force",
         )
     model.load_state_dict(tensors)
+
+
+def take_form_of(model: nn.Module, names: Iterable[str]) -> None:
+    """A model that unties while it trains has the parameters of before or after, as the state of these names asks."""
+    embedding = getattr(model, "embedding", None)
+    if isinstance(embedding, UntiedLate):
+        embedding.take_form_of(names)
 
 
 def _begin_again(folder: Path) -> str:

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from tiebench.errors import UsageError
 from tiebench.experiment import training_config as schema
 from tiebench.models.language_model import LanguageModel
-
-NORM_BLOCK = 1024  # elements; longer blocks are no faster
+from tiebench.training.clipping import clip_factor, measure_norm
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def build_optimizer(model: LanguageModel, options: schema.OptimizerConfig) -> "O
         )
     if options.clip_lookups and model.embedding.has_source:
         raise UsageError(
-            "training.optimizer.clip_lookups: in translation two texts are looked up, and it knows of one",
+            "training.optimizer.clip_lookups: it supports one text, and translation looks up two",
             "remove training.optimizer.clip_lookups",
         )
     model.embedding.lookups = [] if options.clip_lookups else None
@@ -88,6 +87,14 @@ class Optimizer(ABC):
             self.embedding.lookups.clear()
 
     @abstractmethod
+    def recall(self, parameter: nn.Parameter) -> Any:
+        """What it remembers of the parameter, such as its momentum; None where that is nothing."""
+
+    @abstractmethod
+    def remember(self, parameter: nn.Parameter, memory: Any) -> None:
+        """Go on with the parameter from a memory that `recall` gave, which stays the caller's."""
+
+    @abstractmethod
     def state_dict(self) -> dict[str, Any]: ...
 
     @abstractmethod
@@ -96,7 +103,7 @@ class Optimizer(ABC):
     def measure_gradient(self, grads: list[Tensor]) -> Tensor:
         """The norm of the gradients, as `clip_lookups` asks for it; a scalar."""
         matrix = self.embedding.input_embedding.grad
-        if not self.embedding.lookups or matrix is None:
+        if not self.options.clip_lookups or not self.embedding.lookups or matrix is None:
             return measure_norm(grads)
         tokens, rows = (torch.cat(parts) for parts in zip(*self.embedding.lookups, strict=True))
         others = [parameter.grad for parameter in self.parameters if parameter is not self.embedding.input_embedding]
@@ -154,6 +161,15 @@ class SGD(Optimizer):
             update = momentum.mul_(self.momentum).add_(update)
         parameter.add_(update, alpha=-learning_rate)
 
+    def recall(self, parameter: nn.Parameter) -> Tensor | None:
+        return self.momenta[self._find(parameter)]
+
+    def remember(self, parameter: nn.Parameter, memory: Tensor | None) -> None:
+        self.momenta[self._find(parameter)] = None if memory is None else memory.clone()
+
+    def _find(self, parameter: nn.Parameter) -> int:
+        return next(index for index, each in enumerate(self.parameters) if each is parameter)
+
     def state_dict(self) -> dict[str, Any]:
         return {"momenta": self.momenta}
 
@@ -179,6 +195,12 @@ class AdamW(Optimizer):
         norm = self.clip([parameter.grad for parameter in self.parameters if parameter.grad is not None])
         self.inner.step(learning_rate)
         return norm
+
+    def recall(self, parameter: nn.Parameter) -> dict[str, Tensor] | None:
+        return self.inner.optimizer.state.get(parameter)
+
+    def remember(self, parameter: nn.Parameter, memory: dict[str, Tensor] | None) -> None:
+        copy_memory(memory, self.inner.optimizer, parameter)
 
     def state_dict(self) -> dict[str, Any]:
         return self.inner.optimizer.state_dict()
@@ -217,6 +239,13 @@ class Muon(Optimizer):
         self.rest.step(learning_rate)
         return norm
 
+    def recall(self, parameter: nn.Parameter) -> dict[str, Tensor] | None:
+        return self.matrices.state.get(parameter) or self.rest.optimizer.state.get(parameter)
+
+    def remember(self, parameter: nn.Parameter, memory: dict[str, Tensor] | None) -> None:
+        is_matrix = any(each is parameter for group in self.matrices.param_groups for each in group["params"])
+        copy_memory(memory, self.matrices if is_matrix else self.rest.optimizer, parameter)
+
     def state_dict(self) -> dict[str, Any]:
         return {"matrices": self.matrices.state_dict(), "rest": self.rest.optimizer.state_dict()}
 
@@ -252,6 +281,11 @@ class FusedAdamW:
         self.optimizer.step()
 
 
+def copy_memory(memory: dict[str, Tensor] | None, optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> None:
+    if memory is not None:
+        optimizer.state[parameter] = {name: value.clone() for name, value in memory.items()}
+
+
 def choose_setting(
     role: str,
     options: schema.SGDConfig | schema.AdamWConfig | schema.RestConfig,
@@ -283,38 +317,6 @@ def _subtract_lookups(rows: Tensor, matrix: Tensor, tokens: Tensor) -> list[Tens
     if matrix.is_sparse:
         return []
     return [matrix.index_add(0, tokens, rows.to(matrix.dtype), alpha=-1.0)]
-
-
-def measure_norm(grads: list[Tensor]) -> Tensor:
-    """The Euclidean norm over all gradients together, a scalar.
-
-    A float32 sum of millions of squares, as `torch.dot` or `vector_norm` makes it on a CPU, loses digits, and how many
-    depends on the processor. So blocks of `NORM_BLOCK` elements are summed in float32, and the blocks in float64:
-    whatever the order within a block, the relative error is at most (`NORM_BLOCK` / 2 + 1) * 2**-24, or 3.1e-5
-    (a rounding for each element, which the root halves, and one for the root; Higham 2002, "Accuracy and Stability of
-    Numerical Algorithms", section 3.1).
-    """
-    values = [grad.values() if grad.is_sparse else grad for grad in grads]
-    if values[0].device.type != "cpu":
-        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))
-    norms = [norm for value in values for norm in _measure_blocks(value.reshape(-1))]
-    return torch.linalg.vector_norm(torch.cat(norms), dtype=torch.float64)
-
-
-def _measure_blocks(row: Tensor) -> list[Tensor]:
-    """The norms of a row's whole blocks, and that of the rest if there is one."""
-    in_blocks = len(row) // NORM_BLOCK * NORM_BLOCK
-    parts = [row[:in_blocks].view(-1, NORM_BLOCK), row[in_blocks:].view(1, -1)]
-    return [torch.linalg.vector_norm(part, dim=1) for part in parts if part.numel()]
-
-
-def clip_factor(norm: Tensor, clip_norm: float | None) -> float | Tensor:
-    """What to multiply the gradient by so that its norm is at most `clip_norm`; stays on a GPU, without waiting."""
-    if clip_norm is None:
-        return 1.0
-    if norm.device.type == "cpu":
-        return min(1.0, clip_norm / norm.item()) if norm > 0 else 1.0
-    return (clip_norm / norm).clamp(max=1.0)
 
 
 def _add_scaled(parameter: Tensor, grad: Tensor, scale: float, factor: float | Tensor) -> None:

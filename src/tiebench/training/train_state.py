@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tiebench.results.record import Amount, Count, CurvePoint, Precision
+from tiebench.results.record import Amount, Count, CurvePoint, Finite, Precision
 
 
 class TrainState(BaseModel):
@@ -28,6 +28,10 @@ class TrainState(BaseModel):
     nll_since_evaluation: Amount = 0.0
     tokens_since_evaluation: Count = 0
     first_loss_nats: Amount | None = None
+    num_gradients: Count = 0
+    input_norm_sum: Amount = 0.0
+    output_norm_sum: Amount = 0.0
+    cosine_sum: Finite = 0.0
     train_seconds: Amount = 0.0
     evaluation_seconds: Amount = 0.0
     precision: Precision | None = None

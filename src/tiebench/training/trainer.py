@@ -15,16 +15,19 @@ from tiebench.models.language_model import LanguageModel, compile_encode
 from tiebench.models.sentence_pairs import SentencePairs
 from tiebench.results.record import CurvePoint, write_curve
 from tiebench.training.batches import build_batches
+from tiebench.training.budget import plan_evaluations, plan_steps
 from tiebench.training.callbacks import Callback
-from tiebench.training.checkpoints import read_checkpoint, write_checkpoint, write_weights
+from tiebench.training.checkpoints import read_checkpoint, take_form_of, write_checkpoint, write_weights
 from tiebench.training.evaluation import MAX_NLL, score_stream
+from tiebench.training.gradient_shares import EVERY_STEPS, add_gradients, measure_ends, take_share
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
-from tiebench.training.optimizers import build_optimizer
+from tiebench.training.optimizers import Optimizer, build_optimizer
 from tiebench.training.precision import choose_precision
 from tiebench.training.resuming import check_checkpoint, refuse_damage
 from tiebench.training.schedules import scale_learning_rate
 from tiebench.training.signals import Interrupted, catch_signals, read_clock
 from tiebench.training.train_state import TrainState
+from tiebench.training.untying import plan_untying, untie
 
 CHECKPOINT_SECONDS = 60.0
 SURPRISING_FIRST_LOSS = 1.3
@@ -62,10 +65,10 @@ class Trainer:
             device=self.device,
         )
         self.num_steps = plan_steps(self.training, steps_per_epoch=self.batches.steps_per_epoch)
-        self.optimizer = build_optimizer(model, self.training.optimizer)
+        self.untie_step = plan_untying(run.spec.tie, num_steps=self.num_steps)
+        self._use_optimizer(build_optimizer(model, self.training.optimizer))
         self.dropout_generator = open_generator(run.seed, "dropout", device=self.device)
         model.set_dropout_generator(self.dropout_generator)
-        self.encode = compile_encode(model) if self.training.compile else model.encode
         self.state = TrainState()
         self.recurrent_states: list[Any] = [None] * self.training.accumulate
         self.unread_nll: list[Tensor] = []
@@ -110,13 +113,28 @@ class Trainer:
         step = self.state.step
         if self.model.architecture.recurrent and self.batches.starts_epoch(step):
             self.recurrent_states = [None] * self.training.accumulate
+        if step == self.untie_step:
+            self._untie()
         inputs, targets = self.batches.read(step)
         inputs, targets = inputs.to(self.device), targets.to(self.device)
         self.optimizer.zero_grad()
         nll = self._accumulate_gradients(inputs, targets)
+        if self.training.measure_gradients and step % EVERY_STEPS == 0:
+            add_gradients(self.state, measure_ends(self.model.embedding))
         self.optimizer.step(self._choose_learning_rate(step))
         self._count(nll, num_tokens=self.batches.count_targets(targets))
         return nll
+
+    def _untie(self) -> None:
+        self._use_optimizer(untie(self.model, self.optimizer, self.run))
+        share = self.state.step / self.num_steps
+        self.callback.say(f"{self.run.name}: untied at step {self.state.step:,} ({share:.0%} of training)")
+
+    def _use_optimizer(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        if self.training.measure_gradients and self.model.embedding.lookups is None:
+            self.model.embedding.lookups = []
+        self.encode = compile_encode(self.model) if self.training.compile else self.model.encode
 
     def _accumulate_gradients(self, inputs: Tensor | SentencePairs, targets: Tensor) -> Tensor:
         """Leave the batch's gradient in the parameters; returns its summed nats."""
@@ -231,6 +249,7 @@ class Trainer:
             learning_rate=learning_rate,
             train_nll_per_token=train_nll,
             valid_perplexity=perplexity,
+            gradient=take_share(state),
         )
         state.curve.append(point)
         state.evaluated_step = state.step
@@ -271,6 +290,8 @@ class Trainer:
             return
         check_checkpoint(state, run=self.run, text=self.text, folder=self.folder)
         with refuse_damage(self.folder):
+            take_form_of(self.model, state["model"])
+            self._use_optimizer(build_optimizer(self.model, self.training.optimizer))
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.recurrent_states = _move(state["recurrent_states"], self.device)
@@ -298,22 +319,6 @@ class Trainer:
         """Raises Interrupted when a signal came; the checkpoint must be there already."""
         if self.interrupted:
             raise Interrupted(f"{self.run.name} was checkpointed at step {self.state.step:,}")
-
-
-def plan_steps(training: Any, *, steps_per_epoch: int) -> int:
-    """The budget as a number of updates."""
-    if training.epochs is not None:
-        return training.epochs * steps_per_epoch
-    if training.steps is not None:
-        return training.steps
-    return -(-training.tokens // (training.batch_size * training.window))
-
-
-def plan_evaluations(training: Any, *, num_steps: int, steps_per_epoch: int) -> int:
-    """Steps from one evaluation to the next: an epoch; where the budget is below one, about a tenth of the budget."""
-    if training.evaluate_every is not None:
-        return training.evaluate_every
-    return steps_per_epoch if num_steps >= steps_per_epoch else max(1, num_steps // 10)
 
 
 def _detach(state: Any) -> Any:

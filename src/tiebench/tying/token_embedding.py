@@ -40,6 +40,7 @@ class TokenEmbedding(nn.Module, ABC):
     """
 
     roles: dict[str, str]
+    later_roles: ClassVar[tuple[str, ...]] = ()
     shares_source: ClassVar[bool] = False
 
     def __init__(self, config: EmbeddingConfig, *, vocabulary_size: int, width: int, has_source: bool = False) -> None:
@@ -139,7 +140,10 @@ class TokenEmbedding(nn.Module, ABC):
 
     def _look_up(self, tokens: Tensor, matrix: Tensor, *, sparse: bool) -> Tensor:
         vectors = F.embedding(tokens, matrix, sparse=sparse)
-        if self.lookups is not None and vectors.requires_grad:
+        factor = self.config.input_gradient_scale
+        if factor is not None and vectors.requires_grad:
+            vectors.register_hook(lambda gradients: gradients * factor)
+        if self.lookups is not None and matrix is self.input_embedding and vectors.requires_grad:
             vectors.register_hook(partial(self._note_lookup, tokens))
         probability = self.config.word_dropout
         if self.training and probability:
