@@ -1,13 +1,20 @@
 """`tiebench check`: validate an experiment without training it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from tiebench.cli.options import NO_LIST, ArmNames, AsJson, Config, DataDir, Overrides
 from tiebench.cli.output import print_counts, print_json, print_line, print_table, show_value
 from tiebench.cli.progress import format_duration
+from tiebench.errors import UsageError
 
 if TYPE_CHECKING:
+    from tiebench.execution.counting import ArmCount
+    from tiebench.execution.devices import PlannedDevice
     from tiebench.execution.forecast import RunTime
+
+On = Annotated[str | None, typer.Option("--on", help="Plan for one such device, which need not be here: a100 or h100.")]
 
 
 def check(
@@ -15,33 +22,43 @@ def check(
     overrides: Overrides = NO_LIST,
     arms: ArmNames = NO_LIST,
     data_dir: DataDir = None,
+    on: On = None,
     as_json: AsJson = False,
 ) -> None:
     """Validate an experiment: count the parameters of every arm, show how the arms differ, and warn of surprises."""
     from tiebench.comparison.pairing import difference_table
     from tiebench.execution.counting import count_arms
+    from tiebench.execution.devices import UTILISATION, find_device, require_fit
     from tiebench.execution.forecast import estimate_times, estimate_trials, list_surprises
     from tiebench.execution.matching import match_runs
     from tiebench.execution.tuning import list_trials
     from tiebench.experiment.grid import is_grid
     from tiebench.experiment.loading import load_experiment
 
+    device = find_device(on) if on is not None else None
     if is_grid(config):
+        if device is not None:
+            raise UsageError(
+                "--on plans the arms of an experiment, not a grid", "Check an experiment, or leave --on out."
+            )
         check_grid(config, overrides, as_json=as_json)
         return
     experiment = load_experiment(config, overrides=overrides)
     runs = match_runs(experiment.list_runs(arms=arms, seeds=[experiment.seeds[0]]), data_dir=data_dir)
     counts = count_arms(runs, data_dir=data_dir)
+    if device is not None:
+        require_fit(runs, counts, device=device, data_dir=data_dir)
     differences = difference_table({run.arm: run.resolved for run in runs}) if len(runs) > 1 else []
     trials = list_trials(experiment, arms=arms)
-    surprises = list_surprises(runs, counts, data_dir=data_dir)
-    times = estimate_times(runs, counts, data_dir=data_dir)
-    tuning = estimate_trials(trials, data_dir=data_dir) if trials else None
+    surprises = list_surprises(runs, counts, data_dir=data_dir, here=device is None)
+    times = estimate_times(runs, counts, data_dir=data_dir, device=device)
+    tuning = estimate_trials(trials, data_dir=data_dir, device=device) if trials else None
     if as_json:
         rows = [{"path": path, **values} for path, values in differences]
         found_arms = [{**vars(found), "time": vars(times[found.arm])} for found in counts]
         content = {"experiment": experiment.name, "arms": found_arms, "differences": rows, "warnings": surprises}
         content["tuning"] = {"trials": len(trials), "time": vars(tuning)} if tuning else None
+        content["device"] = {**vars(device), "utilisation": UTILISATION} if device else None
         print_json(content | {"remarks": {run.arm: list(run.remarks) for run in runs if run.remarks}})
         return
     from tiebench.reporting.tables import Column, Table
@@ -54,16 +71,42 @@ def check(
     for run in runs:
         for remark in run.remarks:
             print_line(f"{run.arm}: {remark}")
-    said = ", ".join(f"{arm} {_tell_time(time)}" for arm, time in times.items())
-    print_line(f"A run takes, on one core of this machine: {said}.")
+    if device is not None:
+        _print_plan(counts, times, device=device)
+    else:
+        said = ", ".join(f"{arm} {_tell_time(time)}" for arm, time in times.items())
+        print_line(f"A run takes, on one core of this machine: {said}.")
     if tuning:
         arms_tuned = list(dict.fromkeys(trial.arm for trial in trials))
         each = f"{len(trials) // len(arms_tuned)} for each of {', '.join(arms_tuned)}"
-        print_line(f"{count_things(len(trials), 'trial')} come first, {each}: {_tell_time(tuning)} in all.")
+        spent = f"about {format_duration(tuning.seconds)}" if device is not None else _tell_time(tuning)
+        print_line(f"{count_things(len(trials), 'trial')} come first, {each}: {spent} in all.")
     for line in surprises:
         print_line(f"warning: {line}")
     numbers = f"{count_things(len(experiment.arms), 'arm')} x {count_things(len(experiment.seeds), 'seed')}"
     print_line(f"{numbers}. Nothing is wrong with {experiment.source}.")
+
+
+def _print_plan(counts: "list[ArmCount]", times: "dict[str, RunTime]", *, device: "PlannedDevice") -> None:
+    from tiebench.execution.costs import HOUR
+    from tiebench.execution.devices import GIBIBYTE, UTILISATION
+    from tiebench.reporting.tables import Column, Table
+
+    names = ("tokens", "TFLOP", "GiB", "hours")
+    columns = (Column("arm"), Column(names[0], "count"), *(Column(name, "number") for name in names[1:]))
+    rows = tuple(
+        (
+            count.arm,
+            count.num_tokens,
+            times[count.arm].flops / 1e12,
+            count.memory_bytes / GIBIBYTE,
+            times[count.arm].seconds / HOUR,
+        )
+        for count in counts
+    )
+    stated = f"at {UTILISATION:.0%} of the peak of the {device.source}, estimated"
+    note = "A recurrent model, and a small one, reach less of the peak and take longer."
+    print_table(Table(f"A run on one {device.name}", columns, rows, caption=stated, notes=(note,)))
 
 
 def _tell_time(time: "RunTime") -> str:
