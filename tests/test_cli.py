@@ -39,7 +39,7 @@ OPTIONS = {
     "grid": RUNNING | {"--format", "--no-train"},
     "report": {"--output", "-o", "--results"},
     "reproduce": RUNNING | {"--only", "--no-train", "--dry-run", "--format"},
-    "check": {"--set", "--arm", "--results", "--data-dir", "--json"},
+    "check": {"--set", "--arm", "--results", "--data-dir", "--on", "--json"},
     "list": {"--results", "--json"},
     "show": {"--json"},
     "bench": {"--seconds", "--threads", "--device", "--data-dir", "--json"},

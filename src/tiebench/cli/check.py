@@ -1,7 +1,9 @@
 """`tiebench check`: validate an experiment without training it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from tiebench.cli.options import NO_LIST, RESULTS, ArmNames, AsJson, Config, DataDir, Overrides, Results
 from tiebench.cli.output import print_counts, print_json, print_line, print_table, show_value
@@ -10,8 +12,12 @@ from tiebench.cli.workflow import gather_settings
 from tiebench.errors import TiebenchError, UsageError
 
 if TYPE_CHECKING:
+    from tiebench.execution.counting import ArmCount
+    from tiebench.execution.devices import PlannedDevice
     from tiebench.execution.forecast import RunTime
     from tiebench.execution.tuning import Trial
+
+On = Annotated[str | None, typer.Option("--on", help="Plan for one such device, which need not be here: a100 or h100.")]
 
 
 def check(
@@ -20,30 +26,39 @@ def check(
     arms: ArmNames = NO_LIST,
     results: Results = RESULTS,
     data_dir: DataDir = None,
+    on: On = None,
     as_json: AsJson = False,
 ) -> None:
     """Validate an experiment: count the parameters of every arm, show how the arms differ, and warn of surprises."""
     from tiebench.comparison.pairing import difference_table
     from tiebench.execution.counting import count_arms
+    from tiebench.execution.devices import UTILISATION, find_device, require_fit
     from tiebench.execution.forecast import estimate_times, estimate_trials, list_surprises
     from tiebench.execution.matching import match_runs
     from tiebench.execution.tuning import list_missing_trials, list_trials
     from tiebench.experiment.grid import is_grid
     from tiebench.experiment.loading import load_experiment
 
+    device = find_device(on) if on is not None else None
     if is_grid(config):
+        if device is not None:
+            raise UsageError(
+                "--on plans the arms of an experiment, not a grid", "Check an experiment, or leave --on out."
+            )
         check_grid(config, overrides, data_dir=data_dir, as_json=as_json)
         return
     experiment = load_experiment(config, overrides=overrides)
     runs = match_runs(experiment.list_runs(arms=arms, seeds=[experiment.seeds[0]]), data_dir=data_dir)
     counts = count_arms(runs, data_dir=data_dir)
+    if device is not None:
+        require_fit(runs, counts, device=device, data_dir=data_dir)
     differences = difference_table({run.arm: run.resolved for run in runs}) if len(runs) > 1 else []
     trials = list_trials(experiment, arms=arms)
-    surprises = list_surprises(runs, counts, data_dir=data_dir)
-    times = estimate_times(runs, counts, data_dir=data_dir)
+    surprises = list_surprises(runs, counts, data_dir=data_dir, here=device is None)
+    times = estimate_times(runs, counts, data_dir=data_dir, device=device)
     settings = gather_settings(results, device="cpu", data_dir=data_dir, force=False)
     missing = list_missing_trials(experiment, settings=settings, arms=arms)
-    tuning = estimate_trials(missing, data_dir=data_dir) if missing else None
+    tuning = estimate_trials(missing, data_dir=data_dir, device=device) if missing else None
     if as_json:
         rows = [{"path": path, **values} for path, values in differences]
         found_arms = [{**vars(found), "time": vars(times[found.arm])} for found in counts]
@@ -51,6 +66,7 @@ def check(
         finished = len(trials) - len(missing)
         time = vars(tuning) if tuning else None
         content["tuning"] = {"trials": len(trials), "finished": finished, "time": time} if trials else None
+        content["device"] = {**vars(device), "utilisation": UTILISATION} if device else None
         print_json(content | {"remarks": {run.arm: list(run.remarks) for run in runs if run.remarks}})
         return
     from tiebench.reporting.tables import Column, Table
@@ -63,27 +79,53 @@ def check(
     for run in runs:
         for remark in run.remarks:
             print_line(f"{run.arm}: {remark}")
-    said = ", ".join(f"{arm} {_tell_time(time)}" for arm, time in times.items())
-    print_line(f"A run takes, on one core of this machine: {said}.")
+    if device is not None:
+        _print_plan(counts, times, device=device)
+    else:
+        said = ", ".join(f"{arm} {_tell_time(time)}" for arm, time in times.items())
+        print_line(f"A run takes, on one core of this machine: {said}.")
     if trials:
-        print_line(_describe_trials(trials, missing, tuning))
+        print_line(_describe_trials(trials, missing, tuning, is_planned=device is not None))
     for line in surprises:
         print_line(f"warning: {line}")
     numbers = f"{count_things(len(experiment.arms), 'arm')} x {count_things(len(experiment.seeds), 'seed')}"
     print_line(f"{numbers}. Nothing is wrong with {experiment.source}.")
 
 
-def _describe_trials(trials: list["Trial"], missing: list["Trial"], time: "RunTime | None") -> str:
+def _describe_trials(trials: list["Trial"], missing: list["Trial"], time: "RunTime | None", *, is_planned: bool) -> str:
     """What `tuning:` still takes before the runs."""
     if time is None:
         return f"All {count_things(len(trials), 'trial')} of tuning are finished."
+    spent = f"about {format_duration(time.seconds)}" if is_planned else _tell_time(time)
     arms = list(dict.fromkeys(trial.arm for trial in trials))
     first = "come" if len(missing) > 1 else "comes"
     if len(missing) < len(trials):
         finished = f"the other {len(trials) - len(missing)} of {len(trials)} are finished"
-        return f"{count_things(len(missing), 'trial')} {first} first ({finished}): {_tell_time(time)} in all."
+        return f"{count_things(len(missing), 'trial')} {first} first ({finished}): {spent} in all."
     each = f"{len(trials) // len(arms)} for each of {', '.join(arms)}"
-    return f"{count_things(len(trials), 'trial')} {first} first, {each}: {_tell_time(time)} in all."
+    return f"{count_things(len(trials), 'trial')} {first} first, {each}: {spent} in all."
+
+
+def _print_plan(counts: "list[ArmCount]", times: "dict[str, RunTime]", *, device: "PlannedDevice") -> None:
+    from tiebench.execution.costs import HOUR
+    from tiebench.execution.devices import GIBIBYTE, UTILISATION
+    from tiebench.reporting.tables import Column, Table
+
+    names = ("tokens", "TFLOP", "GiB", "hours")
+    columns = (Column("arm"), Column(names[0], "count"), *(Column(name, "number") for name in names[1:]))
+    rows = tuple(
+        (
+            count.arm,
+            count.num_tokens,
+            times[count.arm].flops / 1e12,
+            count.memory_bytes / GIBIBYTE,
+            times[count.arm].seconds / HOUR,
+        )
+        for count in counts
+    )
+    stated = f"at {UTILISATION:.0%} of the peak of the {device.source}, estimated"
+    note = "A recurrent model, and a small one, reach less of the peak and take longer."
+    print_table(Table(f"A run on one {device.name}", columns, rows, caption=stated, notes=(note,)))
 
 
 def _tell_time(time: "RunTime") -> str:

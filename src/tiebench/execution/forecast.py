@@ -13,6 +13,7 @@ from tiebench.corpora.text_statistics import read_statistics
 from tiebench.errors import TiebenchError
 from tiebench.execution.costs import CostEstimate, name_model, time_step, weigh_operations
 from tiebench.execution.counting import ArmCount, count_arms
+from tiebench.execution.devices import PlannedDevice
 from tiebench.execution.environment import keep_threads
 from tiebench.execution.matching import match_runs
 from tiebench.execution.memory import find_memory
@@ -29,11 +30,16 @@ FORECAST_STEP_SECONDS = 0.3
 PRODUCT_WIDTH, NUM_PRODUCTS = 512, 20
 
 
-def list_surprises(runs: list[RunSpec], counts: list[ArmCount], *, data_dir: Path | None = None) -> list[str]:
-    """What a user should know before training, one sentence each; empty where nothing is odd."""
+def list_surprises(
+    runs: list[RunSpec], counts: list[ArmCount], *, data_dir: Path | None = None, here: bool = True
+) -> list[str]:
+    """What a user should know before training, one sentence each; empty where nothing is odd.
+
+    With `here=False` the training is for another machine, and the memory of this one does not matter.
+    """
     data = {run.arm: load_data(run, data_dir=data_dir) for run in runs}
     found = [line for run in runs for line in (*_doubt_text(data[run.arm]), *_doubt_vocabulary(run, data[run.arm]))]
-    memory = find_memory()
+    memory = find_memory() if here else None
     for count in counts:
         if memory is not None and count.memory_bytes > memory:
             needed, there = (f"{number / 2**30:,.1f} GiB" for number in (count.memory_bytes, memory))
@@ -45,19 +51,24 @@ def list_surprises(runs: list[RunSpec], counts: list[ArmCount], *, data_dir: Pat
 
 @dataclass(frozen=True)
 class RunTime:
-    """How long a run takes on one core: `timed` with a few of its steps, else no less than its operations need."""
+    """How long a run takes: `timed` with a few of its steps on one core, else what its operations need (`flops`)."""
 
     seconds: float
     timed: bool
+    flops: float
 
 
-def estimate_times(runs: list[RunSpec], counts: list[ArmCount], *, data_dir: Path | None = None) -> dict[str, RunTime]:
+def estimate_times(
+    runs: list[RunSpec], counts: list[ArmCount], *, data_dir: Path | None = None, device: PlannedDevice | None = None
+) -> dict[str, RunTime]:
     """The time of one run of each arm on one core of this machine, found out in a few seconds.
+
+    On a `device` that is named, nothing is timed: the operations are divided by its stated speed.
 
     What is too large for that, does not fit, is compiled, or has no finite loss gets the time that its operations would
     take as one well-shaped matrix product after the other.
     """
-    times = _time_runs(runs, counts, seconds=FORECAST_SECONDS, data_dir=data_dir)
+    times = _time_runs(runs, counts, seconds=FORECAST_SECONDS, data_dir=data_dir, device=device)
     return {run.arm: found for run, found in zip(runs, times, strict=True)}
 
 
@@ -76,10 +87,18 @@ def estimate_experiments(experiments: Sequence[Experiment], *, data_dir: Path | 
         numbers += [number[run.arm] or len(experiment.seeds) for run in matched]
     times = _time_runs(runs, counts, seconds=GRID_FORECAST_SECONDS, data_dir=data_dir)
     seconds = sum(number * found.seconds for number, found in zip(numbers, times, strict=True))
-    return RunTime(seconds, all(found.timed for found in times))
+    flops = sum(number * found.flops for number, found in zip(numbers, times, strict=True))
+    return RunTime(seconds, all(found.timed for found in times), flops)
 
 
-def _time_runs(runs: list[RunSpec], counts: list[ArmCount], *, seconds: float, data_dir: Path | None) -> list[RunTime]:
+def _time_runs(
+    runs: list[RunSpec],
+    counts: list[ArmCount],
+    *,
+    seconds: float,
+    data_dir: Path | None,
+    device: PlannedDevice | None = None,
+) -> list[RunTime]:
     """The time of each run; models are timed until `seconds` are over."""
     found: list[RunTime] = []
     speeds: dict[str, float] = {}
@@ -93,22 +112,29 @@ def _time_runs(runs: list[RunSpec], counts: list[ArmCount], *, seconds: float, d
             flops_per_token=count.flops_per_token,
             steps_per_epoch=count.steps_per_epoch,
         )
+        flops = cost.flops or 0.0
+        if device is not None:
+            speed = device.predict_speed(run.spec.training.precision)
+            found.append(RunTime(flops / speed, timed=False, flops=flops))
+            continue
         name = name_model(cost)
         if name not in speeds and time.perf_counter() < ends and _is_quick(cost, count):
             speeds |= _time_model(cost, name=name)
-        flops = cost.flops or 0.0
         timed = name in speeds
-        found.append(RunTime(flops / (speeds[name] if timed else measure_products()), timed))
+        found.append(RunTime(flops / (speeds[name] if timed else measure_products()), timed, flops))
     return found
 
 
-def estimate_trials(trials: Sequence[Trial], *, data_dir: Path | None = None) -> RunTime:
+def estimate_trials(
+    trials: Sequence[Trial], *, data_dir: Path | None = None, device: PlannedDevice | None = None
+) -> RunTime:
     """The time of all these trials together, each taken to be as long as the first of its arm."""
     firsts = {trial.arm: trial.run for trial in reversed(trials)}
     runs = match_runs(list(firsts.values()), data_dir=data_dir)
-    times = estimate_times(runs, count_arms(runs, data_dir=data_dir), data_dir=data_dir)
-    seconds = sum(times[firsts[trial.arm].arm].seconds for trial in trials)
-    return RunTime(seconds, all(time.timed for time in times.values()))
+    times = estimate_times(runs, count_arms(runs, data_dir=data_dir), data_dir=data_dir, device=device)
+    each = [times[firsts[trial.arm].arm] for trial in trials]
+    seconds, flops = sum(time.seconds for time in each), sum(time.flops for time in each)
+    return RunTime(seconds, all(time.timed for time in times.values()), flops)
 
 
 @cache

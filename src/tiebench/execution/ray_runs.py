@@ -67,7 +67,7 @@ class _RayJob(RemoteJob):
 
 def _join_cluster(address: str) -> Any:
     """The module, connected. Raises TiebenchError where no cluster answers."""
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]  (an extra)
 
     handed_on = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
     try:

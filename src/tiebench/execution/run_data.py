@@ -16,8 +16,6 @@ from tiebench.experiment.bundled import SPEC_FILE
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.yaml_file import read_document
 from tiebench.models.checkpoint_files import CONFIG_FILE, read_json
-from tiebench.models.pretrained import check_tie
-from tiebench.models.pretrained_config import check_architecture
 from tiebench.results.record import VOCABULARY_FILE, Record
 from tiebench.results.store import Store
 
@@ -46,6 +44,9 @@ def load_data(run: RunSpec, *, data_dir: Path | None = None) -> RunData:
 
 def _read_vocabulary(run: RunSpec, *, data_dir: Path | None) -> Vocabulary:
     """That of the checkpoint which the run goes on from, if it is one that the arm can go on from."""
+    from tiebench.models.pretrained import check_tie
+    from tiebench.models.pretrained_config import check_architecture
+
     folder = open_checkpoint(run, data_dir=data_dir)
     config = read_json(folder / CONFIG_FILE)
     check_architecture(run.spec, config, file=folder / CONFIG_FILE)

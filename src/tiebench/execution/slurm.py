@@ -60,7 +60,7 @@ class SlurmRuns(RemoteEngine):
         on_record: Callable[[Record], None],
     ) -> None:
         super().__init__(settings, watch, most=most, on_record=on_record)
-        from submitit import SlurmExecutor
+        from submitit import SlurmExecutor  # pyright: ignore[reportMissingImports]  (an extra)
 
         self.job_settings = replace(self.settings, num_threads=self.settings.num_threads or config.cpus)
         self.logs = self.settings.store.root / LOG_FOLDER
