@@ -192,7 +192,8 @@ def draw_curves(curves: list[dict[str, Any]], *, file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--largest-mb", type=float, default=1000.0, help="of text")
-    parser.add_argument("--text", type=Path, default=ROOT.parent / "shared/data/wikitext-2/wiki.train.tokens")
+    data = Path(os.environ.get("TIEBENCH_DATA", "data"))
+    parser.add_argument("--text", type=Path, default=data / "wikitext-2" / "wiki.train.tokens")
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     parser.add_argument("--busy", action="store_true", help="measure beside other work; the page says so")
     parser.add_argument("--point", nargs=2, metavar=("KIND", "VALUE"), help=argparse.SUPPRESS)
