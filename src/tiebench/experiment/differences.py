@@ -10,7 +10,8 @@ def find_differences(specs: Mapping[str, Mapping[str, Any]], *, spell_out: bool 
     """Where specs differ: (dotted path, {name: value}), in alphabetical order of the path.
 
     A block that only some have is one difference, at the block's own path. With `spell_out` each of its leaves is
-    one, and those without the block show None.
+    one, and those without the block show None. Null and false are the same, as in a signature: a switch that is off,
+    unsaid in records that are older than it.
     """
     return list(_walk(dict(specs), whole_blocks=not spell_out))
 
@@ -29,8 +30,8 @@ def _covers(outer: str, inner: str) -> bool:
 
 
 def _walk(values: Values, *, whole_blocks: bool, path: str = "") -> Iterator[tuple[str, Values]]:
-    first = next(iter(values.values()), None)
-    if all(value == first for value in values.values()):
+    found = [None if value is False else value for value in values.values()]
+    if all(value == found[0] for value in found):
         return
     blocks = [value for value in values.values() if isinstance(value, Mapping)]
     others = [value for value in values.values() if not isinstance(value, Mapping)]
