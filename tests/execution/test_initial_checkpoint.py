@@ -351,4 +351,4 @@ def test_check_and_train_and_compare_on_the_command_line(checkpoints, write, tmp
     options = ["--results", str(tmp_path / "results"), "--jobs", "1"]
     assert invoke(app, ["train", str(config), "--seed", "2", *options]).exit_code == 0
     again = invoke(app, ["compare", "--config", str(config), "--no-train", "--results", str(tmp_path / "results")])
-    assert again.exit_code == 0 and "seeds 1, 2" in again.output, again.output
+    assert again.exit_code == 0 and "seeds 1, 2" in " ".join(again.output.split()), again.output
