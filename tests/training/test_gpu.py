@@ -78,7 +78,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_plain_path(dtype, tolerance
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_host_never_waits_inside_a_step(name, tie, precision, device, tmp_path):
     trainer = make_trainer(name, tmp_path, tie=tie, device=device, precision=precision)
-    for _ in range(3):
+    for _ in range(8):
         trainer.train_step()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -86,7 +86,7 @@ def test_the_host_never_waits_inside_a_step(name, tie, precision, device, tmp_pa
             trainer.train_step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert trainer.state.step == 8
+    assert trainer.state.step == 13
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
@@ -125,3 +125,21 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(name, tie, device, tmp
         second.model.state_dict().items(), whole.model.state_dict().values(), strict=True
     ):
         assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6), key  # a GPU adds in another order each time
+
+
+@pytest.mark.parametrize("tie", [False, True], ids=["untied", "tied"])
+def test_updates_from_a_graph_are_the_updates(tie, device, tmp_path):
+    """Over an epoch's end: a shorter window, then states that begin anew; measured gradients keep a run from graphs."""
+    graphed = make_trainer("lstm", tmp_path / "graph", tie=tie, device=device)
+    plain = make_trainer("lstm", tmp_path / "plain", tie=tie, device=device, measure_gradients=True)
+    assert graphed.update != graphed._update and plain.update == plain._update
+    for _ in range(70):
+        for trainer in (graphed, plain):
+            trainer.train_step()
+    assert graphed.batches.steps_per_epoch < 70
+    assert graphed.update.__self__.captured is not None
+    for (key, found), expected in zip(
+        graphed.model.state_dict().items(), plain.model.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, msg=key)
+    assert torch.equal(graphed.dropout_generator.get_state(), plain.dropout_generator.get_state())

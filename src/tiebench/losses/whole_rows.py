@@ -11,6 +11,7 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tiebench.losses.targets import IGNORED
 from tiebench.losses.workspace import Workspace
@@ -27,7 +28,7 @@ def measure_rows(
     nll = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
     for rows in _split_rows(len(targets), weights=weights):
         scores = _multiply(hidden[rows], weights, workspace=workspace)
-        wide, total = _sum_exponentials(scores[:, : len(weight)], bias)
+        wide, total = _sum_exponentials(scores, bias, size=len(weight))
         nll[rows] = _read_nll(wide, total, targets[rows])
     return nll
 
@@ -44,23 +45,25 @@ def differentiate_rows(
     hidden_gradient = torch.empty_like(hidden)
     overwrite = _compile_overwrite() if workspace.compiled else overwrite_by_gradient
     for rows in _split_rows(len(targets), weights=weights):
-        padded = _multiply(hidden[rows], weights, workspace=workspace)
-        scores = padded[:, : len(weight)]
-        nll[rows] = overwrite(scores, bias, targets[rows], scale)
-        torch.mm(padded, weights, out=hidden_gradient[rows])
+        scores = _multiply(hidden[rows], weights, workspace=workspace)
+        nll[rows] = overwrite(scores, bias, targets[rows], scale, len(weight))
+        torch.mm(scores, weights, out=hidden_gradient[rows])
         if weight.requires_grad:
-            gradient, beta = workspace.open_gradient(weight)
-            _add_product(scores.t(), hidden[rows], out=gradient, beta=beta)
+            gradient, beta = workspace.open_gradient(weight, num_rows=len(weights))
+            _add_product(scores[:, : len(gradient)].t(), hidden[rows], out=gradient, beta=beta)
         if bias is not None and bias.requires_grad:
             gradient, beta = workspace.open_gradient(bias)
-            sums = scores.sum(0, dtype=gradient.dtype)
+            sums = scores[:, : len(bias)].sum(0, dtype=gradient.dtype)
             gradient.copy_(sums) if beta == 0.0 else gradient.add_(sums)
     return nll, hidden_gradient
 
 
-def overwrite_by_gradient(scores: Tensor, bias: Tensor | None, targets: Tensor, scale: float) -> Tensor:
-    """Put `scale` times the gradient of the nats in the place of the scores; returns the nats of the rows."""
-    wide, total = _sum_exponentials(scores, bias)
+def overwrite_by_gradient(scores: Tensor, bias: Tensor | None, targets: Tensor, scale: float, size: int) -> Tensor:
+    """Put `scale` times the gradient of the nats in the place of the scores; returns the nats of the rows.
+
+    scores `(rows, padded vocabulary)`, of which the first `size` columns count; the others become 0.
+    """
+    wide, total = _sum_exponentials(scores, bias, size=size)
     nll = _read_nll(wide, total, targets)
     columns = torch.arange(scores.shape[1], device=scores.device)
     probabilities = (wide - total).exp()
@@ -74,9 +77,14 @@ def _compile_overwrite() -> Callable[..., Tensor]:
     return torch.compile(overwrite_by_gradient)
 
 
-def _sum_exponentials(scores: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Scores with their bias in float32, `(rows, vocabulary)`, and ln of the sum of exp(score), `(rows, 1)`."""
-    wide = scores.float() if bias is None else scores.float() + bias
+def _sum_exponentials(scores: Tensor, bias: Tensor | None, *, size: int) -> tuple[Tensor, Tensor]:
+    """Scores with their bias in float32, minus infinity beyond `size`, and ln of the sum of exp(score), `(rows, 1)`."""
+    wide, num_padded = scores.float(), scores.shape[1] - size
+    if bias is not None:
+        wide = wide + functional.pad(bias, (0, num_padded))
+    if num_padded:
+        columns = torch.arange(scores.shape[1], device=scores.device)
+        wide = torch.where(columns < size, wide, -torch.inf)
     return wide, wide.logsumexp(1, keepdim=True)
 
 
