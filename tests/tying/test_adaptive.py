@@ -20,7 +20,7 @@ from tiebench.execution.run import execute_run, open_model
 from tiebench.execution.run_data import load_data
 from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
-from tiebench.losses.linear_cross_entropy import IGNORED
+from tiebench.losses.targets import IGNORED
 from tiebench.models.hugging_face_config import refuse_unsaid
 from tiebench.models.language_model import build_model, count_flops_per_token, count_parameters, initialise_model
 from tiebench.results.record import read_record

@@ -18,7 +18,8 @@ from tiebench.errors import UsageError
 from tiebench.experiment.block import InitConfig
 from tiebench.experiment.embedding_config import EmbeddingConfig, TiedConfig, UntiedConfig
 from tiebench.layers.initialisation import fill_from
-from tiebench.losses.linear_cross_entropy import IGNORED, linear_cross_entropy, token_nll
+from tiebench.losses.linear_cross_entropy import linear_cross_entropy, token_nll
+from tiebench.losses.targets import IGNORED
 from tiebench.tying.bands import Band, cut_bands, estimate_shares, measure_shares, sort_tokens
 from tiebench.tying.tied import check_output_init
 from tiebench.tying.token_embedding import CountTokens, OpenGenerator, TokenEmbedding
@@ -45,6 +46,7 @@ class Adaptive(TokenEmbedding):
     """
 
     is_tied: ClassVar[bool]
+    has_fixed_shapes = False
     input: nn.ParameterList
     output: nn.ParameterList
     shared: nn.ParameterList

@@ -36,6 +36,7 @@ class TokenEmbedding(nn.Module, ABC):
     `vocabulary_size` ids; `width` is that of the architecture's vectors. The matrices have the width `config.width`,
     by default the same; where they differ, a linear map without bias leads in, and a projection leads out.
     With `has_source`, the source of a translation is embedded too, by a matrix of its own unless the tie shares one.
+    It `has_fixed_shapes` where those of all that it computes follow from the batch's alone, whatever its tokens are.
     `sparse_lookup` makes the gradient of the input lookup a sparse tensor; the optimizer must be able to read it.
     Where `lookups` is a list, each training step appends (tokens, gradients of their looked-up vectors) to it.
     Dropped words are drawn from `dropout_generator`, or from torch's default generator where that is None.
@@ -44,6 +45,7 @@ class TokenEmbedding(nn.Module, ABC):
     roles: dict[str, str]
     later_roles: ClassVar[tuple[str, ...]] = ()
     shares_source: ClassVar[bool] = False
+    has_fixed_shapes: ClassVar[bool] = True
 
     def __init__(self, config: EmbeddingConfig, *, vocabulary_size: int, width: int, has_source: bool = False) -> None:
         super().__init__()
