@@ -52,7 +52,7 @@ class AdaptiveConfig(Block):
     map of the input too; here it has one only where `embedding.width` asks for it.
     """
 
-    cutoffs: Annotated[tuple[Positive, ...], Field(min_length=1), FromList] = Field(
+    cutoffs: Annotated[tuple[Positive, ...], FromList] = Field(
         description="Where one band ends and the next begins, in words by descending frequency; the last has the rest."
     )
     factor: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
@@ -64,6 +64,8 @@ class AdaptiveConfig(Block):
 
     @model_validator(mode="after")
     def _cutoffs_increase(self) -> "AdaptiveConfig":
+        if not self.cutoffs:
+            raise ValueError("cutoffs is empty; write where bands begin, such as [2000, 10000]")
         for before, after in pairwise(self.cutoffs):
             if before >= after:
                 raise ValueError(f"cutoffs must increase, and {after} stands after {before}")
