@@ -91,7 +91,7 @@ def test_torch_s_adaptive_softmax_has_the_same_gradients(build):
     expected = {
         "output.0": theirs.head.weight.grad[: SIZES[0]],
         "classes": theirs.head.weight.grad[SIZES[0] :],
-        **{f"output_maps.{number}.weight": tail[0].weight.grad for number, tail in enumerate(theirs.tail)},
+        **{f"output_projections.{number}.weight": tail[0].weight.grad for number, tail in enumerate(theirs.tail)},
         **{f"output.{number}": tail[1].weight.grad for number, tail in enumerate(theirs.tail, start=1)},
     }
     for name, gradient in expected.items():
@@ -120,7 +120,7 @@ def test_a_word_is_its_row_times_the_map_of_its_band(build):
         band = sum(rank >= cutoff for cutoff in CUTOFFS)
         row = embedding.input[band][rank - (0, *CUTOFFS)[band]]
         assert row.shape == (WIDTHS[band],)
-        expected = row if band == 0 else embedding.input_maps[band - 1].weight @ row
+        expected = row if band == 0 else embedding.input_projections[band - 1].weight @ row
         torch.testing.assert_close(found[token], expected, rtol=0.0, atol=bound_error(WIDTH, size=4.0))
     torch.testing.assert_close(found, embedding.input_embedding, rtol=0.0, atol=bound_error(WIDTH, size=4.0))
     assert embedding.input[0].shape[0] == 7 and COUNTS[RANKS < 7].min() > COUNTS[RANKS >= 7].max()
@@ -143,12 +143,12 @@ def test_a_shared_map_gets_the_gradients_of_both_ends(build):
     with torch.no_grad():
         for name, parameter in one.named_parameters():
             two.get_parameter(name).copy_(parameter)
-        for ours, theirs in zip(one.input_maps, two.output_maps, strict=True):
+        for ours, theirs in zip(one.input_projections, two.output_projections, strict=True):
             theirs.weight.copy_(ours.weight.t())
     tokens, targets = draw_targets().flip(0), draw_targets()
     for embedding in (one, two):
         embedding.loss(embedding.embed(tokens).tanh(), targets, scale=1 / NUM_TOKENS).backward()
-    for shared, given, scored in zip(one.input_maps, two.input_maps, two.output_maps, strict=True):
+    for shared, given, scored in zip(one.input_projections, two.input_projections, two.output_projections, strict=True):
         asked = given.weight.grad, scored.weight.grad.t()
         assert min(gradient.norm() for gradient in asked) > 1e-3
         torch.testing.assert_close(shared.weight.grad, sum(asked), rtol=0.0, atol=4 * NATS)
@@ -160,7 +160,7 @@ def test_a_band_without_a_target_has_a_gradient_of_zeros(build):
     frequent = torch.nonzero(CUTOFFS[0] > RANKS).flatten()
     targets = frequent[torch.arange(NUM_TOKENS) % len(frequent)]
     embedding.loss(hidden, targets).backward()
-    for name in ("output.1", "output.2", "output_maps.0.weight", "output_maps.1.weight"):
+    for name in ("output.1", "output.2", "output_projections.0.weight", "output_projections.1.weight"):
         grad = embedding.get_parameter(name).grad
         assert grad is not None and not grad.any(), name
     assert embedding.output[0].grad.any() and embedding.classes.grad.any()
@@ -213,7 +213,7 @@ def test_operations_are_those_of_the_textbook(build, make_arm):
     hidden = draw_hidden()
     with FlopCounterMode(display=False) as counter:
         theirs(hidden, tokens).loss.backward()
-        for band_map, matrix in zip(embedding.input_maps, embedding.input_matrices[1:], strict=True):
+        for band_map, matrix in zip(embedding.input_projections, embedding.input_matrices[1:], strict=True):
             F.linear(matrix[torch.zeros_like(tokens)], band_map.weight).sum().backward()
     assert round(counter.get_total_flops() / 3 / NUM_TOKENS) == embedding.count_flops()
     model = build_model(make_arm("untied", embedding={"adaptive": ADAPTIVE}), vocabulary_size=VOCABULARY)
@@ -238,7 +238,7 @@ def test_the_first_bands_vectors_are_as_wide_as_the_embedding(build):
 ARMS = {
     "untied": {"tie": False},
     "tied": {"tie": True},
-    "one-map": {"tie": True, "embedding": {"adaptive": {"share_projections": True}}},
+    "one-projection": {"tie": True, "embedding": {"adaptive": {"share_projections": True}}},
     "gpt2": {"tie": True, "architecture": {"type": "gpt2", "layers": 1, "width": 16, "heads": 2, "positions": 16}},
 }
 
@@ -297,7 +297,7 @@ def test_what_is_planned_is_what_is_recorded(trained):
     counts = {arm: read_record(folder).parameters for arm, (_, folder) in trained.items()}
     table = 10 * 16 + 20 * 4 + 226 * 1
     assert counts["untied"].total - counts["tied"].total == table
-    assert counts["tied"].total - counts["one-map"].total == (4 + 1) * 16
+    assert counts["tied"].total - counts["one-projection"].total == (4 + 1) * 16
 
 
 def test_words_are_numbered_by_frequency_already(tiny_corpus, tmp_path, write_experiment):
@@ -308,7 +308,7 @@ def test_words_are_numbered_by_frequency_already(tiny_corpus, tmp_path, write_ex
 
 
 def test_trained_bands_can_be_looked_into_and_rounded(trained):
-    for arm, names in {"untied": ["input", "output"], "tied": ["input", "output"], "one-map": ["tied"]}.items():
+    for arm, names in {"untied": ["input", "output"], "tied": ["input", "output"], "one-projection": ["tied"]}.items():
         _, folder = trained[arm]
         found = inspect_run(folder)
         assert list(found.matrices) == names

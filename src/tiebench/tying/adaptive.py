@@ -62,9 +62,9 @@ class Adaptive(TokenEmbedding):
         self.roles = {f"{name}.{number}": name for name in names for number in range(len(self.bands))}
         maps = [(band.width, self.embedding_width) for band in self.tails]
         self.classes = nn.Parameter(torch.empty(len(maps), self.embedding_width))
-        self.input_maps = nn.ModuleList(nn.Linear(narrow, wide, bias=False) for narrow, wide in maps)
+        self.input_projections = nn.ModuleList(nn.Linear(narrow, wide, bias=False) for narrow, wide in maps)
         own_maps = [] if adaptive.share_projections else maps
-        self.output_maps = nn.ModuleList(nn.Linear(wide, narrow, bias=False) for narrow, wide in own_maps)
+        self.output_projections = nn.ModuleList(nn.Linear(wide, narrow, bias=False) for narrow, wide in own_maps)
         self.register_buffer("ranks", torch.arange(self.vocabulary_size))
         self.shares = estimate_shares(self.bands)
 
@@ -87,7 +87,7 @@ class Adaptive(TokenEmbedding):
 
     @property
     def has_one_matrix(self) -> bool:
-        return self.is_tied and not len(self.output_maps)
+        return self.is_tied and not len(self.output_projections)
 
     @property
     def input_embedding(self) -> Tensor:
@@ -106,12 +106,12 @@ class Adaptive(TokenEmbedding):
     @property
     def _input_weights(self) -> list[Tensor]:
         """The maps of the bands after the first, `(embedding width, band width)`."""
-        return list_weights(self.input_maps)
+        return list_weights(self.input_projections)
 
     @property
     def _output_weights(self) -> list[Tensor]:
         """Those of the output, `(band width, embedding width)`."""
-        return list_weights(self.output_maps) or [weight.t() for weight in self._input_weights]
+        return list_weights(self.output_projections) or [weight.t() for weight in self._input_weights]
 
     def initialise_embeddings(self, open_generator: OpenGenerator) -> None:
         self.ranks.copy_(torch.arange(self.vocabulary_size))
@@ -124,8 +124,8 @@ class Adaptive(TokenEmbedding):
             for matrix in self.output_matrices:
                 fill_from(matrix, output_init, generator=generator)
         fill_from(self.classes, output_init, generator=open_generator("embedding/classes"))
-        for name, maps in (("input", self.input_maps), ("output", self.output_maps)):
-            generator = open_generator(f"embedding/{name}_maps")
+        for name, maps in (("input", self.input_projections), ("output", self.output_projections)):
+            generator = open_generator(f"embedding/{name}_projections")
             for weight in list_weights(maps):
                 bound = (6 / sum(weight.shape)) ** 0.5  # Glorot & Bengio 2010, equation 16
                 fill_from(weight, InitConfig(uniform=bound), generator=generator)
