@@ -251,7 +251,7 @@ def by_one_step(model: LanguageModel, options: SGDConfig | AdamWConfig) -> Langu
     optimizer.zero_grad()
     hidden, _ = model.encode(give(model, inputs))
     model.embedding.loss(hidden, targets, scale=0.1).backward()
-    optimizer.step(0.1)
+    optimizer.step(options.learning_rate)
     model.embedding.sparse_lookup = False
     return model
 
@@ -261,7 +261,8 @@ def by_sgd(model: LanguageModel, spec: ArmSpec) -> LanguageModel:
 
 
 def by_adamw(model: LanguageModel, spec: ArmSpec) -> LanguageModel:
-    return by_one_step(model, AdamWConfig(type="adamw", learning_rate=0.1))
+    """Every weight moves by 0.01; after ten times that, shared post-norm layers hardly pass gradients on."""
+    return by_one_step(model, AdamWConfig(type="adamw", learning_rate=0.01))
 
 
 SURVIVED = [by_deepcopy, by_saving_and_loading, by_assigning, by_meta_and_empty, by_sgd, by_adamw]
