@@ -36,8 +36,8 @@ def test_a_claim_that_no_recipe_can_express_is_not_run(write_claims, judge):
 @pytest.mark.parametrize(("claim", "message"), [
     (value(1.0, 1.0).replace("published", "publishd"), "did you mean 'published'"),
     (value(1.0, 1.0).replace("test perplexity", "tset perplexity"), "test perplexity"),
-    (value(1.0, 1.0).replace(", tolerance: 1.0", ""), "'published' and 'tolerance' go together"),
-    (order("tied"), "'relation' orders names"),
+    (value(1.0, 1.0).replace(", tolerance: 1.0", ""), "a value needs 'published' and 'tolerance'"),
+    (order("tied"), "'relation' must order names"),
     (order("tied < unteid"), "'unteid' is not among untied, tied"),
     (order("in < output", measure="simlex-999"), "'output' is not among in, out, tied"),
     (order("tied < untied").replace("relation", "published: 1.0, relation"), "exactly one of 'published'"),

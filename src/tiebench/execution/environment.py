@@ -37,7 +37,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 @contextmanager
 def keep_threads() -> Iterator[None]:
-    """Whatever number of threads torch is given within the block, afterwards it has what it had before."""
+    """Give torch its number of threads back after the block."""
     before = torch.get_num_threads()
     try:
         yield
@@ -116,7 +116,7 @@ def describe_command() -> str:
 
 
 def describe_provenance(*, started: str, device: torch.device, precision: Precision | None = None) -> Provenance:
-    """Where what was measured from `started` until now comes from."""
+    """The provenance of what was measured from `started` until now."""
     commit, dirty = find_commit()
     return Provenance(
         command=describe_command(),
