@@ -10,10 +10,12 @@ from torch.utils.weak import WeakTensorKeyDictionary
 class Workspace:
     """Buffers that live from step to step: scratch (scores, weights cast to half precision) and each weight's gradient.
 
-    A copy of a model gets a workspace of its own: `deepcopy` of a workspace is an empty one.
+    A copy of a model gets a workspace of its own: `deepcopy` of a workspace is an empty one. `compiled` asks for
+    kernels made by torch.compile where the loss has some.
     """
 
     def __init__(self) -> None:
+        self.compiled = False
         self._scratch: dict[tuple, Tensor] = {}
         self._gradients: MutableMapping[Tensor, Tensor] = WeakTensorKeyDictionary()
 

@@ -135,6 +135,7 @@ class Trainer:
         if self.training.measure_gradients and self.model.embedding.lookups is None:
             self.model.embedding.lookups = []
         self.encode = compile_encode(self.model) if self.training.compile else self.model.encode
+        self.model.embedding.workspace.compiled = self.training.compile
 
     def _accumulate_gradients(self, inputs: Tensor | SentencePairs, targets: Tensor) -> Tensor:
         """Leave the batch's gradient in the parameters; returns its summed nats."""
