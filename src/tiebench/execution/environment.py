@@ -39,7 +39,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 @contextmanager
 def keep_torch_settings() -> Iterator[None]:
-    """Give torch its number of threads back after the block, in which float32 is float32 on a GPU too (`keep_float32`)."""
+    """In the block float32 is float32 on a GPU too (`keep_float32`); after it torch has its number of threads back."""
     rnn: Any = torch.backends.cudnn.rnn
     num_threads, rounding = torch.get_num_threads(), rnn.fp32_precision
     keep_float32()
