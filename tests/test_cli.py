@@ -396,6 +396,8 @@ def test_looks_go_on_where_they_stopped(run, trained, monkeypatch):
     assert "however often one looks, 3 seeds per arm, on this text" in sentence
     run(*arguments, "--max-seeds", "2", "-q")
     assert find_looks(results) == then, "what was looked at stays looked at"
+    plain = run("compare", "tied", "untied", "--results", results, "--json")
+    assert json.loads(plain.stdout)[0]["contrasts"][0]["decision"] == then["decision"], "whoever asks, later"
 
 
 def test_looks_begin_anew_when_runs_were_trained_again(run, trained):

@@ -70,13 +70,18 @@ def describe_method(
 
 def describe_versions(records: Sequence[Record]) -> list[str]:
     """A note where the runs compared were made by several versions of the program, or by one that was changed."""
-    commits = sorted({record.provenance.commit[:12] for record in records if record.provenance.commit})
+    commits = list_commits(records)
     notes = []
     if len(commits) > 1:
         notes.append(f"These runs are by {len(commits)} versions of the program: commits {', '.join(commits)}.")
     if changed := sum(bool(record.provenance.dirty) for record in records):
         notes.append(f"{changed} of {len(records)} runs were made with uncommitted changes.")
     return notes
+
+
+def list_commits(records: Sequence[Record]) -> list[str]:
+    """The versions of the program that made these runs, each by 12 hex digits; those that are known."""
+    return sorted({record.provenance.commit[:12] for record in records if record.provenance.commit})
 
 
 def describe_untying(arms: Mapping[str, Sequence[Record]]) -> list[str]:

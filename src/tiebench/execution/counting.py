@@ -14,7 +14,9 @@ from tiebench.training.budget import plan_steps
 
 @dataclass(frozen=True)
 class ArmCount:
-    """One arm. `memory_bytes` is what training takes at its peak, estimated (see `estimate_memory`)."""
+    """One arm. `memory_bytes` is what training takes at its peak, estimated (see `estimate_memory`); `num_tokens` are
+    those that training asks for, `num_rows` those that it computes, padding included.
+    """
 
     arm: str
     parameters: Parameters
@@ -22,6 +24,7 @@ class ArmCount:
     memory_bytes: int
     num_steps: int
     num_tokens: int
+    num_rows: int
     steps_per_epoch: int
 
     def row(self) -> tuple:
@@ -53,5 +56,6 @@ def _count_arm(run: RunSpec, *, data_dir: Path | None) -> ArmCount:
         memory_bytes=estimate_memory(run.spec, num_parameters=parameters.total, vocabulary_size=data.vocabulary.size),
         num_steps=num_steps,
         steps_per_epoch=batches.steps_per_epoch,
-        num_tokens=num_steps * batches.tokens_per_step,
+        num_tokens=batches.count_tokens(num_steps),
+        num_rows=batches.count_rows(num_steps),
     )

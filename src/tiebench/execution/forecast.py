@@ -111,6 +111,7 @@ def _time_runs(
             tokens=tokens,
             flops_per_token=count.flops_per_token,
             steps_per_epoch=count.steps_per_epoch,
+            num_trained=count.num_rows,
         )
         flops = cost.flops or 0.0
         if device is not None:

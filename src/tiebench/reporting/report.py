@@ -16,6 +16,7 @@ from typing import Any
 import tiebench
 from tiebench.claims.papers import PaperClaims
 from tiebench.claims.verdicts import ClaimResult
+from tiebench.comparison.looking import find_looks_below
 from tiebench.comparison.pairing import Comparison, compare_arms, difference_table, group_by_arm
 from tiebench.errors import UsageError
 from tiebench.experiment.candidates import shorten_paths
@@ -127,6 +128,7 @@ def _add_experiment(page: _Page, name: str, records: Sequence[Record], *, store:
             decades=store.target_decades,
             bleu_counts=store.bleu_counts,
             others=store.records(),
+            looks=find_looks_below(store.root),
         )
     except UsageError as reason:
         page.answers.append((name, [f"Not compared: {reason.message}."]))
