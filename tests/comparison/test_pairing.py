@@ -271,6 +271,21 @@ def test_the_other_rule_for_the_checkpoint_stands_beside_where_it_would_differ(t
     assert not any("same runs" in note for note in same)
 
 
+def test_where_two_seeds_alone_would_be_less_sure_a_note_says_so(three_seeds):
+    def read(record):
+        """Nats whose text is harder for one arm here, for the other there, with the record's own mean."""
+        nats = np.random.default_rng(len(record.arm)).normal(0, 0.8, 82_430)
+        return (nats - nats.mean() + record.evaluations["test"].nll_per_token).astype(np.float32)
+
+    def compare(num_seeds):
+        return compare_arms({arm: runs[:num_seeds] for arm, runs in three_seeds.items()}, token_nll=read)
+
+    headline = compare(2).contrasts[0].headline
+    assert headline.seeds.p > 1.1 * headline.p, "Welch's way with two seeds of each"
+    assert sum(note.startswith("By seeds alone tied has p = ") for note in compare(2).notes) == 1
+    assert not any(note.startswith("By seeds alone") for note in compare(3).notes)
+
+
 def test_runs_of_several_code_versions_are_told(three_seeds, make_record):
     assert not any("versions" in note for note in compare_arms(three_seeds, token_nll=no_nats).notes)
     newer = make_record("tied", 3, test=110.9, changes=[("provenance.commit", "fedcba9876543210")])

@@ -57,6 +57,7 @@ def describe_method(
             "are those of looking once."
         )
     notes += [_describe_sources(arm, headline) for arm, headline in headlines.items() if headline.covers]
+    notes += [_doubt_two_seeds(arm, headline) for arm, headline in headlines.items() if _is_wider_alone(headline)]
     if sum(headline.p is not None for headline in headlines.values()) > 1:
         notes.append(f"p is adjusted over the {len(headlines)} arms compared with the first (Holm); intervals are not.")
     if any(headline.seed_rule == "welch" and len(set(headline.num_seeds)) > 1 for headline in headlines.values()):
@@ -176,6 +177,22 @@ def _describe_sources(arm: str, difference: "Difference") -> str:
     told = [f"{name} {difference.in_percent(found.error):.2f}" for name, found in singles if found]
     both = f", both {difference.in_percent(difference.error or 0.0):.2f}" if len(told) > 1 else ""
     return f"Standard error of the change of {arm}, in points: {', '.join(told)}{both}."
+
+
+def _is_wider_alone(difference: "Difference") -> bool:
+    """Whether seeds alone have a larger p, as it is printed: so it may be with two seeds of each arm, by Welch."""
+    alone, both = difference.seeds and difference.seeds.p, difference.p
+    if difference.num_seeds != (2, 2) or alone is None or both is None:
+        return False
+    return alone > both and format_p(alone) != format_p(both)
+
+
+def _doubt_two_seeds(arm: str, difference: "Difference") -> str:
+    alone = format_p(difference.seeds.p) if difference.seeds and difference.seeds.p is not None else ""
+    return (
+        f"By seeds alone {arm} has {alone}: from two seeds Welch's interval covers more than the 95 % it says, and "
+        "the one over seeds and text does not. A third seed tells more than either."
+    )
 
 
 def _seeds(arms: Mapping[str, Sequence[Record]]) -> str:

@@ -30,6 +30,7 @@ from tiebench.comparison.frequency import estimate_by_frequency
 from tiebench.comparison.looking import FindLooks, recall_looks
 from tiebench.comparison.planning import SeedPlan, plan_seeds
 from tiebench.comparison.prices import Price, price_arms
+from tiebench.comparison.seed_effects import describe_seeds
 from tiebench.comparison.sequential import Decision
 from tiebench.comparison.sources import SeedRule
 from tiebench.comparison.spread import Spread, measure_spread
@@ -138,6 +139,7 @@ def compare_arms(
         train_is_running=not has_train_pass(everything),
         while_looking=decision is not None,
     )
+    notes += describe_seeds(arms)
     return Comparison(
         experiment=" and ".join(dict.fromkeys(record.experiment for record in everything)),
         baseline=next(iter(arms)),
