@@ -39,7 +39,7 @@ OPTIONS = {
     "grid": RUNNING | {"--format", "--no-train"},
     "report": {"--output", "-o", "--results"},
     "reproduce": RUNNING | {"--only", "--no-train", "--dry-run", "--format"},
-    "check": {"--set", "--arm", "--results", "--data-dir", "--on", "--json"},
+    "check": {"--set", "--arm", "--results", "--data-dir", "--on", "--devices", "--json"},
     "list": {"--results", "--json"},
     "show": {"--json"},
     "bench": {"--seconds", "--threads", "--device", "--data-dir", "--json"},
@@ -594,7 +594,8 @@ def test_one_text_is_split_by_its_lines_and_trained(run, write_experiment, tiny_
     assert "was trained on other text than all.txt has now" in run("train", config, "--arm", "tied", exit_code=2).output
 
 
-def test_bench_says_what_it_is_at_before_it_is(run):
+def test_bench_says_what_it_is_at_before_it_is(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("TIEBENCH_CACHE", str(tmp_path / "cache"))
     answer = run("bench", "lstm-200-ptb", "--seconds", "0.1", "--threads", "1", "--json")
     first, second = answer.stderr.splitlines()
     assert first.startswith("[1/2] lstm-200-ptb untied: ") and second.startswith("[2/2] lstm-200-ptb tied: ")
@@ -603,6 +604,9 @@ def test_bench_says_what_it_is_at_before_it_is(run):
     assert found["hardware"]["threads"] == untied["num_threads"] == 1
     assert found["versions"]["torch"] == torch.__version__
     assert untied["num_parameters"] - tied["num_parameters"] == 10_000 * 200
+    kept = json.loads((tmp_path / "cache" / "bench.json").read_text("utf-8"))
+    assert [(each["workload"], each["arm"]) for each in kept] == [("lstm-200-ptb", "untied"), ("lstm-200-ptb", "tied")]
+    assert kept[0]["flops_per_second"] == untied["train_tokens_per_second"] * untied["flops_per_token"]
 
 
 def test_lists_are_complete(run, trained_once):

@@ -70,7 +70,7 @@ def describe_hardware(device: torch.device) -> dict[str, str | int]:
     """What the figures depend on beside the code."""
     facts: dict[str, str | int] = {
         "device": str(device),
-        "cpu": _name_cpu(),
+        "cpu": name_cpu(),
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "platform": platform.platform(terse=True),
@@ -145,7 +145,8 @@ def _run_git(folder: Path, *arguments: str) -> str | None:
     return answer.stdout.strip() if answer.returncode == 0 else None
 
 
-def _name_cpu() -> str:
+def name_cpu() -> str:
+    """The processor, as it calls itself."""
     file = Path("/proc/cpuinfo")
     if file.exists():
         for line in file.read_text().splitlines():

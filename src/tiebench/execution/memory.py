@@ -13,17 +13,22 @@ RUNTIME_BYTES = 300 * 2**20  # Python, torch and its libraries, before there is 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
-def estimate_memory(spec: ArmSpec, *, num_parameters: int, vocabulary_size: int) -> int:
+def estimate_memory(
+    spec: ArmSpec, *, num_parameters: int, vocabulary_size: int, num_devices: int = 1, is_sharded: bool = False
+) -> int:
     """Bytes that training takes at its peak: parameters, gradients, optimizer state, scores, activations, the runtime.
 
-    Everything is counted in float32. The records of an LSTM of width 200 on a CPU peaked 5 to 20 % higher.
+    Everything is counted in float32. The records of an LSTM of width 200 on a CPU peaked 5 to 20 % higher. Of several
+    devices, what each needs: they share out the rows of a batch and, where it `is_sharded`, the parameters' copies.
     """
     training = spec.training
-    num_tokens = training.batch_size * training.window // training.accumulate
+    rows = -(-training.batch_size // num_devices)
+    num_tokens = -(-rows // training.accumulate) * training.window
     num_copies = 4 if training.optimizer.type != "sgd" else 3 if training.optimizer.momentum else 2
     scores = min(BUFFER_BYTES, FLOAT_BYTES * num_tokens * vocabulary_size)
     activations = FLOAT_BYTES * num_tokens * _count_activations(spec)
-    return RUNTIME_BYTES + FLOAT_BYTES * num_copies * num_parameters + scores + activations
+    kept = -(-num_parameters // num_devices) if is_sharded else num_parameters
+    return RUNTIME_BYTES + FLOAT_BYTES * num_copies * kept + scores + activations
 
 
 def find_memory() -> int | None:
