@@ -1,5 +1,6 @@
 """A comparison in plain words: what all arms share, what the intervals mean, and what a reader should know beside."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from tiebench.results.record import CurvePoint, Record
 if TYPE_CHECKING:
     from tiebench.comparison.difference import Difference
 
+_SCORED = {"best": "best", "last": "last", "both": "best"}
 _SPLIT_WORDS = {"valid": "validation", "test": "test"}
 _RULE_NAMES = {
     "welch": "Welch's t over seeds",
@@ -114,12 +116,28 @@ def describe_checkpoints(
         last[arm] = sum(points[-1] for points in curves) / len(curves)
     if best == last:
         return []
-    rules = sorted({record.spec.evaluation.checkpoint for records in arms.values() for record in records})
+    rules = sorted({_SCORED[record.spec.evaluation.checkpoint] for records in arms.values() for record in records})
     told = ", ".join(f"{arm} {last[arm]:.2f} and {best[arm]:.2f}" for arm in arms)
     return [
         f"Scored is the {' and the '.join(rules)} checkpoint. Valid perplexity at the last and at the best evaluation "
-        f"of the same runs: {told}."
+        f"of the same runs: {told}.",
+        *_describe_last(arms),
     ]
+
+
+def _describe_last(arms: Mapping[str, Sequence[Record]]) -> list[str]:
+    """What the last checkpoint gives on the test split, where every run was declared to score both."""
+    found = {arm: [record.at_last.get("test") for record in records] for arm, records in arms.items()}
+    nats = {arm: [each.nll_per_token for each in scored if each is not None] for arm, scored in found.items()}
+    if any(len(nats[arm]) < len(scored) for arm, scored in found.items()):
+        return []
+    means = {arm: sum(values) / len(values) for arm, values in nats.items()}
+    baseline, *names = means
+    told = [f"{baseline} {math.exp(means[baseline]):.2f}"]
+    told += [
+        f"{arm} {math.exp(means[arm]):.2f} ({100 * math.expm1(means[arm] - means[baseline]):+.1f} %)" for arm in names
+    ]
+    return [f"Test perplexity at the last checkpoint, declared beside the best: {', '.join(told)}."]
 
 
 def name_metric(difference: "Difference") -> str:

@@ -15,8 +15,9 @@ class EvaluationConfig(Block):
     `stride` (default: the context), and scores only what no earlier window has scored. `train: true` also makes a
     full pass over the training split. `valid_batch_size` is the number of rows of the validation split where it is to
     be another one. What is scored is the best checkpoint by validation, with `checkpoint: last` the one at the end of
-    the budget. Scores are float32 whatever the precision of training, so that a perplexity measures the weights alone;
-    `precision: bf16` is another protocol, and the record says so. A translation is looked for with `beam` hypotheses at
+    the budget; `checkpoint: both` declares both, so that the test split is scored twice: comparisons are of the best
+    then, and say beside it what the last gives. Scores are float32 whatever the precision of training, so that a
+    perplexity measures the weights alone; `precision: bf16` is another protocol, and the record says so. A translation is looked for with `beam` hypotheses at
     a time, whose logarithmic probabilities are divided by their number of tokens to the power of `length_penalty`.
     """
 
@@ -31,8 +32,8 @@ class EvaluationConfig(Block):
         default=None, description="Tokens from one window to the next; the context unless given."
     )
     train: bool = Field(default=False, description="Score the training split too, at the end.")
-    checkpoint: Literal["best", "last"] = Field(
-        default="best", description="Which weights are scored: the best by validation, or the last."
+    checkpoint: Literal["best", "last", "both"] = Field(
+        default="best", description="Which weights are scored: the best by validation, the last, or both of them."
     )
     precision: Literal["bf16"] | None = Field(
         default=None, description="bf16: matrix products in bfloat16; float32 unless given."
