@@ -17,8 +17,9 @@ class EvaluationConfig(Block):
     be another one. What is scored is the best checkpoint by validation, with `checkpoint: last` the one at the end of
     the budget; `checkpoint: both` declares both, so that the test split is scored twice: comparisons are of the best
     then, and say beside it what the last gives. Scores are float32 whatever the precision of training, so that a
-    perplexity measures the weights alone; `precision: bf16` is another protocol, and the record says so. A translation is looked for with `beam` hypotheses at
-    a time, whose logarithmic probabilities are divided by their number of tokens to the power of `length_penalty`.
+    perplexity measures the weights alone; `precision: bf16` is another protocol, and the record says so. A translation
+    is looked for with `beam` hypotheses at a time, whose logarithmic probabilities are divided by their number of
+    tokens to the power of `length_penalty`.
     """
 
     batch_size: Length | None = Field(

@@ -165,9 +165,9 @@ class Record(Block):
 
     `parameters` are those of the scored model; where training untied it, `parameters_before` are those until then.
     `training_perplexity` is the running one, over the epoch that ended at the scored checkpoint. `tuned` says what
-    trials chose for the arm (None: its values were written). `at_last` are the evaluations of the last checkpoint, where
-    it was declared beside the best. A trial has no test split among its `evaluations`, and
-    none at all where its loss became no number. `translation` is there where the run translates.
+    trials chose for the arm (None: its values were written). `at_last` are the evaluations of the last checkpoint where
+    it was declared beside the best. A trial has no test split among its `evaluations`, and none at all where its loss
+    became no number. `translation` is there where the run translates.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
