@@ -553,6 +553,22 @@ def test_check_foretells_time_memory_and_what_will_surprise(run, write_experimen
     assert all(arm["time"]["timed"] and arm["time"]["seconds"] > 0 for arm in found["arms"])
 
 
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"training.random_offset": "true"}, "other ones at every seed"),
+        ({"training.random_offset": "false"}, "always those at its end"),
+        ({"architecture": "{type: gpt2, layers: 1, width: 16, heads: 2, positions: 64}"}, "other ones in every epoch"),
+    ],
+)
+def test_check_says_what_an_epoch_leaves_out(run, write_experiment, changes, part):
+    options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    said = " ".join(run("check", write_experiment(), *options).stdout.split())
+    found = json.loads(run("check", write_experiment(), *options, "--json").stdout)["arms"][0]
+    assert 0 < found["num_left_out"] < found["num_tokens"]
+    assert f"leaves out of the training text {found['num_left_out']:,} tokens, {part}." in said
+
+
 def test_check_has_nothing_to_warn_of_where_nothing_is_odd(run, write_experiment):
     assert "warning" not in run("check", write_experiment()).output
 

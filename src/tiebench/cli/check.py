@@ -89,6 +89,7 @@ def check(
     for run in runs:
         for remark in run.remarks:
             print_line(f"{run.arm}: {remark}")
+    print_line(_describe_left_out(runs, counts))
     if device is not None:
         _print_plan(runs, counts, times, device=device)
     else:
@@ -114,6 +115,21 @@ def _describe_trials(trials: list["Trial"], missing: list["Trial"], time: "RunTi
         return f"{count_things(len(missing), 'trial')} {first} first ({finished}): {spent} in all."
     each = f"{len(trials) // len(arms)} for each of {', '.join(arms)}"
     return f"{count_things(len(trials), 'trial')} {first} first, {each}: {spent} in all."
+
+
+def _describe_left_out(runs: "list[RunSpec]", counts: "list[ArmCount]") -> str:
+    """How much of the training text an epoch does not read, and which part of it."""
+    from tiebench.comparison.checks import RECURRENT
+
+    told = {}
+    for run, count in zip(runs, counts, strict=True):
+        which = "other ones in every epoch"
+        if run.spec.architecture.type in RECURRENT:
+            which = "other ones at every seed" if run.spec.training.random_offset else "always those at its end"
+        told[count.arm] = f"{count.num_left_out:,} tokens{f', {which}' if count.num_left_out else ''}"
+    if len(set(told.values())) == 1:
+        return f"An epoch leaves out of the training text {next(iter(told.values()))}."
+    return f"An epoch leaves out of the training text {'; '.join(f'{arm} {part}' for arm, part in told.items())}."
 
 
 def _list_speeds(runs: "list[RunSpec]", counts: "list[ArmCount]", *, device: "PlannedDevice") -> dict[str, str]:

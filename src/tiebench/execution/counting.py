@@ -15,7 +15,8 @@ from tiebench.training.budget import plan_steps
 @dataclass(frozen=True)
 class ArmCount:
     """One arm. `memory_bytes` is what training takes at its peak, estimated (see `estimate_memory`); `num_tokens` are
-    those that training asks for, `num_rows` those that it computes, padding included.
+    those that training asks for, `num_rows` those that it computes, padding included, and `num_left_out` those of the
+    training text that an epoch does not read.
     """
 
     arm: str
@@ -25,6 +26,7 @@ class ArmCount:
     num_steps: int
     num_tokens: int
     num_rows: int
+    num_left_out: int
     steps_per_epoch: int
 
     def row(self) -> tuple:
@@ -58,4 +60,5 @@ def _count_arm(run: RunSpec, *, data_dir: Path | None) -> ArmCount:
         steps_per_epoch=batches.steps_per_epoch,
         num_tokens=batches.count_tokens(num_steps),
         num_rows=batches.count_rows(num_steps),
+        num_left_out=stream.num_tokens - batches.tokens_per_epoch,
     )

@@ -67,6 +67,11 @@ class SentenceBatches:
         """Of the target, on average."""
         return round(self.stream.num_tokens / self.steps_per_epoch)
 
+    @property
+    def tokens_per_epoch(self) -> int:
+        """Of the target: all."""
+        return self.stream.num_tokens
+
     def count_tokens(self, num_steps: int) -> int:
         """How many target tokens the first `num_steps` of training ask for; of a part of an epoch, the average."""
         epochs, rest = divmod(num_steps, self.steps_per_epoch)
