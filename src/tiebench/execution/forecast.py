@@ -13,7 +13,7 @@ from tiebench.errors import TiebenchError
 from tiebench.execution.costs import CostEstimate, name_model, time_step, weigh_operations
 from tiebench.execution.counting import ArmCount, count_arms
 from tiebench.execution.devices import PlannedDevice
-from tiebench.execution.environment import keep_threads
+from tiebench.execution.environment import keep_torch_settings
 from tiebench.execution.matching import match_runs
 from tiebench.execution.memory import find_memory
 from tiebench.execution.products import measure_products
@@ -165,7 +165,7 @@ def _is_quick(cost: CostEstimate, count: ArmCount) -> bool:
 def _time_model(cost: CostEstimate, *, name: str) -> dict[str, float]:
     """Operations per second by the model's name; nothing where no step can be made."""
     try:
-        with keep_threads():
+        with keep_torch_settings():
             torch.set_num_threads(1)
             return {name: cost.flops_per_step / time_step(cost, device="cpu", seconds=FORECAST_STEP_SECONDS)}
     except (TiebenchError, RuntimeError, MemoryError):  # the loss ran away, or the memory did not suffice

@@ -5,7 +5,7 @@ from functools import cache
 
 import torch
 
-from tiebench.execution.environment import keep_threads
+from tiebench.execution.environment import keep_torch_settings
 
 PRODUCT_WIDTH, NUM_PRODUCTS = 512, 20
 
@@ -13,7 +13,7 @@ PRODUCT_WIDTH, NUM_PRODUCTS = 512, 20
 @cache
 def measure_products() -> float:
     """Operations per second of one core, multiplying two matrices that stay in its cache."""
-    with keep_threads():
+    with keep_torch_settings():
         torch.set_num_threads(1)
         matrix = torch.ones(PRODUCT_WIDTH, PRODUCT_WIDTH)
         torch.mm(matrix, matrix)  # the first one loads what the others use

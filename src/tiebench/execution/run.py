@@ -61,7 +61,7 @@ def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None =
     """
     callback = callback or Callback()
     (run,) = match_runs([run], data_dir=settings.data_dir)
-    with environment.keep_threads():
+    with environment.keep_torch_settings():
         found = find_finished(run, settings=settings)
         if found is not None:
             callback.finish_run(found, reused=True)
