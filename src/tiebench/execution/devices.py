@@ -94,7 +94,7 @@ def find_device(name: str, *, number: int = 1) -> PlannedDevice:
     """`number` such devices; `cpu` is this machine's. Raises UsageError for a device of which nothing is known."""
     if name not in DEVICES and name != CPU:
         hint = f"Allowed: {', '.join([*DEVICES, CPU])}. Without --on, the time is that of one core of this machine."
-        raise UsageError(f"--on: there are no figures of the device {name!r}", hint)
+        raise UsageError(f"--on {name}: nothing is known of this device", hint)
     device = _describe_cpu() if name == CPU else DEVICES[name]
     kept = tuple(each for each in read_speeds() if device.hardware in each.hardware)
     return replace(device, number=number, kept=kept)
