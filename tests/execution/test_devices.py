@@ -115,6 +115,15 @@ def test_memory_split_over_devices_is_that_of_one_without_what_the_others_hold(m
     assert whole - split == 4 * 4 * (10**9 - 10**9 // 4)
 
 
+def test_a_gpu_holds_whole_rows_of_scores(make_arm):
+    """512 MiB of them at most in the precision of the products, and four passes in float32."""
+    training = {"epochs": 1, "batch_size": 8, "window": 10, "optimizer": {"type": "sgd", "learning_rate": 0.1}}
+    spec = make_arm("tied", training=training)
+    few, many = ({"num_parameters": 1, "vocabulary_size": size} for size in (100, 10**9))
+    assert estimate_memory(spec, **few, on_gpu=True) - estimate_memory(spec, **few) == 4 * 4 * 80 * 100
+    assert estimate_memory(spec, **many, on_gpu=True) - estimate_memory(spec, **many) == (5 * 512 - 128) * 2**20
+
+
 def test_this_machine_is_planned_for_at_the_speed_that_bench_measured(check):
     """The workload nearest in size, of those in the same precision with the most threads."""
     small = ("--set", "training.tokens=1000", "--set", "training.batch_size=4", "--set", "training.window=8")

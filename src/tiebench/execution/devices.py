@@ -39,6 +39,7 @@ class PlannedDevice:
     hardware: str
     utilisation: float = UTILISATION
     number: int = 1
+    is_gpu: bool = True
     kept: tuple[KeptSpeed, ...] = field(default=())
 
     def predict_speed(self, precision: str, *, flops_per_token: int) -> float:
@@ -110,6 +111,7 @@ def _describe_cpu() -> PlannedDevice:
         f"one matrix product after the other on {cores} cores, measured just now (tiebench bench tells more)",
         name_cpu(),
         utilisation=1.0,
+        is_gpu=False,
     )
 
 
@@ -174,4 +176,5 @@ def _estimate(
         vocabulary_size=load_data(run, data_dir=data_dir).vocabulary.size,
         num_devices=device.number,
         is_sharded=is_sharded,
+        on_gpu=device.is_gpu,
     )
