@@ -110,14 +110,14 @@ def _tabulate(samples: list[dict[str, Any]], kind: str, *, title: str, caption: 
         Column("arm"),
         Column("tokens/s", "number"),
         Column("% of ceiling", "number"),
-        Column("peak MB", "number"),
+        Column("peak MiB", "number"),
         Column("peer"),
         Column("over it, shipped"),
         Column("over it, tuned"),
         Column("its tokens/s", "number"),
         Column("its tokens/s, tuned", "number"),
-        Column("its peak MB", "number"),
-        Column("its peak MB, tuned", "number"),
+        Column("its peak MiB", "number"),
+        Column("its peak MiB, tuned", "number"),
     )
     keys = dict.fromkeys((sample["workload"], sample["arm"]) for sample in samples)
     rows = [row for workload, arm in keys for row in _list_rows(samples, kind, workload=workload, arm=arm)]

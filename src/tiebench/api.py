@@ -12,6 +12,7 @@ from pathlib import Path
 from tiebench.claims.evidence import Evidence, plan_papers
 from tiebench.claims.papers import load_papers
 from tiebench.claims.verdicts import ClaimResult, judge_papers
+from tiebench.comparison.looking import find_looks_below
 from tiebench.comparison.pairing import Comparison, compare_arms
 from tiebench.errors import UsageError
 from tiebench.execution.plan import Plan, plan_runs
@@ -102,6 +103,7 @@ def compare(
         curve=store.curve,
         decades=store.target_decades,
         bleu_counts=store.bleu_counts,
+        looks=find_looks_below(store.root),
     )
 
 

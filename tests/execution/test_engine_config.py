@@ -4,7 +4,7 @@ import pytest
 
 from tiebench.errors import UsageError
 from tiebench.execution import engine_config
-from tiebench.execution.engine_config import LocalEngine, SlurmEngine, choose_engine
+from tiebench.execution.engine_config import LocalEngine, SlurmEngine, choose_engine, choose_trackers
 
 
 @pytest.fixture
@@ -74,3 +74,12 @@ def test_slurm_needs_its_commands(tmp_path, monkeypatch):
     monkeypatch.setattr(engine_config.shutil, "which", lambda name: None)
     with pytest.raises(UsageError, match="needs the command sbatch"):
         choose_engine("slurm", file=tmp_path / "tiebench.toml")
+
+
+def test_trackers_stand_in_the_file_and_the_option_comes_first(write, tmp_path):
+    file = write('callbacks = ["tensorboard", "wandb"]\n[engine]\ntype = "local"\n')
+    assert choose_trackers(file=file) == ("tensorboard", "wandb") and choose_engine(file=file) == LocalEngine()
+    assert choose_trackers(["trackio"], file=file) == ("trackio",)
+    assert choose_trackers(file=tmp_path / "missing.toml") == ()
+    with pytest.raises(UsageError, match="callbacks is 'wandb', not a list of names"):
+        choose_trackers(file=write('callbacks = "wandb"\n'))

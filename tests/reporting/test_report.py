@@ -105,6 +105,16 @@ def test_charts_show_each_source_each_seed_each_curve_and_each_role(store, light
     assert all("tied" in chart["description"] for chart in (intervals, seeds, curves, parameters))
 
 
+def test_learning_curves_have_their_figures_in_a_table_for_who_cannot_see_them(store, light_bundle):
+    page = render_report(store.records(), store=store)
+    *_, curves, _ = list_charts(page)
+    table = page.split("<caption>Learning curves: validation perplexity</caption>")[1].split("</table>")[0]
+    for row in curves["data"]["values"]:
+        cells = [f'data-value="{row[name]!r}"' for name in ("mean", "low", "high")]
+        assert any(all(cell in line for cell in cells) for line in table.splitlines()), row
+    assert table.count("<tr>") == 1 + len(curves["data"]["values"])
+
+
 def test_what_was_tried_for_each_arm_is_drawn(store, light_bundle):
     records = store.records()
     assert "Trials:" not in render_report(records, store=store)

@@ -165,6 +165,7 @@ def _select(names: list[str], *, settings: Any, allow: list[str]) -> list[dict[s
 def _judge_and_print(
     groups: list[dict[str, list["Record"]]], judging: dict[str, Any], *, settings: Any, format: str, plot: Path | None
 ) -> None:
+    from tiebench.comparison.looking import find_looks_below
     from tiebench.comparison.pairing import compare_arms
     from tiebench.results.selection import put_baseline_first
 
@@ -173,7 +174,13 @@ def _judge_and_print(
     single = any(len(records) == 1 for group in groups for records in group.values())
     others = store.records() if single else ()
     decades = partial(_find_decades, settings=settings)
-    read = {"token_nll": store.token_nll, "curve": store.curve, "decades": decades, "bleu_counts": store.bleu_counts}
+    read: dict[str, Any] = {
+        "token_nll": store.token_nll,
+        "curve": store.curve,
+        "decades": decades,
+        "bleu_counts": store.bleu_counts,
+        "looks": find_looks_below(store.root),
+    }
     comparisons = [compare_arms(group, **read, others=others, **judging) for group in groups]
     print_comparisons(comparisons, groups, settings=settings, format=format, plot=plot)
 

@@ -33,7 +33,7 @@ def check_comparable(records_by_arm: Mapping[str, list[Record]], *, allow: Seque
     for arm, records in records_by_arm.items():
         _check_within(arm, records)
     firsts = {arm: records[0] for arm, records in records_by_arm.items()}
-    _require_equal({arm: {"numerics": record.numerics} for arm, record in firsts.items()}, hint=SAME_NUMERICS)
+    check_numerics(firsts)
     per_byte = has_other_vocabularies(firsts.values())
     texts = {arm: _text_facts(record, per_byte=per_byte) for arm, record in firsts.items()}
     options = [record.spec.vocabulary for record in firsts.values()]
@@ -48,6 +48,11 @@ def check_comparable(records_by_arm: Mapping[str, list[Record]], *, allow: Seque
         _require_equal({arm: _lost_words(record) for arm, record in firsts.items()}, hint=SAME_LOSS)
     protocols = {arm: _protocol_facts(record, per_byte=per_byte) for arm, record in firsts.items()}
     _require_equal(protocols, hint=SAME_PROTOCOL, allowed=list(allow))
+
+
+def check_numerics(records: Mapping[str, Record]) -> None:
+    """Raises UsageError where runs, by the name of each, are by versions of the program that compute differently."""
+    _require_equal({name: {"numerics": record.numerics} for name, record in records.items()}, hint=SAME_NUMERICS)
 
 
 def check_specs(specs_by_arm: Mapping[str, ArmSpec], *, allow: Sequence[str] = ()) -> None:
@@ -104,7 +109,7 @@ def _check_within(arm: str, records: list[Record]) -> None:
     if twice:
         raise UsageError(f"'{arm}' has seed {twice[0]} more than once", "name one run folder for each seed")
     by_seed = {f"{arm}, seed {record.seed}": record for record in records}
-    _require_equal({name: {"numerics": record.numerics} for name, record in by_seed.items()}, hint=SAME_NUMERICS)
+    check_numerics(by_seed)
     _require_equal({name: _text_facts(record) for name, record in by_seed.items()}, hint=SAME_TEXT)
     _require_equal({name: _spec_facts(record) for name, record in by_seed.items()}, hint=SAME_ARM)
     _require_equal({name: _protocol_facts(record) for name, record in by_seed.items()}, hint=SAME_ARM)

@@ -27,8 +27,10 @@ from tiebench.comparison.contrast import Contrast
 from tiebench.comparison.difference import ArmNLL, TokenNLL, Unit, estimate_differences, stack_token_nll
 from tiebench.comparison.excess import describe_excess, measure_excess
 from tiebench.comparison.frequency import estimate_by_frequency
+from tiebench.comparison.looking import FindLooks, recall_looks
 from tiebench.comparison.planning import SeedPlan, plan_seeds
 from tiebench.comparison.prices import Price, price_arms
+from tiebench.comparison.seed_effects import describe_seeds
 from tiebench.comparison.sequential import Decision
 from tiebench.comparison.sources import SeedRule
 from tiebench.comparison.spread import Spread, measure_spread
@@ -94,6 +96,7 @@ def compare_arms(
     allow: Sequence[str] = (),
     others: Iterable[Record] = (),
     decision: Decision | None = None,
+    looks: FindLooks = lambda experiment, arms: None,
 ) -> Comparison:
     """Compare every arm with the first, over all the seeds that each of them has.
 
@@ -103,7 +106,8 @@ def compare_arms(
     sentence (`comparison.bleu`). `seed_rule` is chosen before looking: `paired`
     takes only the seeds that all arms share. `margin`, in percent, asks for an equivalence; `allow` are paths in which
     arms may differ undeclared; `others` are records that may tell how much seeds vary where an arm has one run.
-    `decision` is what came of adding seeds to two arms while looking.
+    `decision` is what came of adding seeds to two arms while looking; where it is not given, `looks` tells whether
+    these runs came about in that way (`comparison.looking.recall_looks`).
 
     Raises UsageError, naming the field, when the runs may not be compared.
     """
@@ -113,6 +117,9 @@ def compare_arms(
         common = find_common_seeds(arms)
         arms = {arm: [record for record in records if record.seed in common] for arm, records in arms.items()}
     seeds = {arm: [record.seed for record in records] for arm, records in arms.items()}
+    looking: list[str] = []
+    if decision is None:
+        decision, looking = recall_looks(arms, find=looks, margin=margin, allow=allow, is_paired=seed_rule == "paired")
     left_out = {arm: _left_out(records, seeds[arm]) for arm, records in records_by_arm.items()}
     left_out = {arm: missing for arm, missing in left_out.items() if missing}
     everything = [record for records in arms.values() for record in records]
@@ -132,6 +139,7 @@ def compare_arms(
         train_is_running=not has_train_pass(everything),
         while_looking=decision is not None,
     )
+    notes += describe_seeds(arms)
     return Comparison(
         experiment=" and ".join(dict.fromkeys(record.experiment for record in everything)),
         baseline=next(iter(arms)),
@@ -146,6 +154,7 @@ def compare_arms(
         notes=[
             *(describe_excess(arms) if unit == "token" else []),
             *notes,
+            *looking,
             *describe_checkpoints(arms, curve=curve),
             *describe_untying(arms),
             *describe_versions(everything),

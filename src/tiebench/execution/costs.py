@@ -167,16 +167,22 @@ def count_operations(cost: CostEstimate, *, tokens: dict[str, int], train: Token
     stream = train or TokenStream(np.empty(0), tokens["train"], 0, 0, 0)
     recurrent = model.architecture.recurrent
     batches = build_batches(training, stream=stream, recurrent=recurrent, seed=cost.run.seed)
-    return weigh_operations(cost, tokens=tokens, flops_per_token=per_token, steps_per_epoch=batches.steps_per_epoch)
+    num_steps = plan_steps(training, steps_per_epoch=batches.steps_per_epoch)
+    return weigh_operations(
+        cost,
+        tokens=tokens,
+        flops_per_token=per_token,
+        steps_per_epoch=batches.steps_per_epoch,
+        num_trained=batches.count_rows(num_steps),
+    )
 
 
 def weigh_operations(
-    cost: CostEstimate, *, tokens: dict[str, int], flops_per_token: int, steps_per_epoch: int
+    cost: CostEstimate, *, tokens: dict[str, int], flops_per_token: int, steps_per_epoch: int, num_trained: int
 ) -> CostEstimate:
-    """The cost with the operations of training and evaluating a model that was counted already."""
+    """The cost with the operations of training on `num_trained` tokens and evaluating a model counted already."""
     training = cost.run.spec.training
     num_steps = plan_steps(training, steps_per_epoch=steps_per_epoch)
-    num_trained = num_steps * training.batch_size * training.window
     num_evaluations = num_steps // plan_evaluations(training, num_steps=num_steps, steps_per_epoch=steps_per_epoch) + 1
     num_scored = num_evaluations * tokens["valid"] + tokens["test"]
     num_scored += tokens["train"] if cost.run.spec.evaluation.train else 0

@@ -50,6 +50,8 @@ from tiebench.training.evaluation import Score, describe_score, score_stream
 from tiebench.training.train_state import TrainState
 from tiebench.training.trainer import SURPRISING_FIRST_LOSS, Trainer
 
+BESIDE = ("valid", "test")
+
 
 def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None = None) -> Record:
     """Train and score one run, or return the record that is there already.
@@ -124,7 +126,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     callback.start_run(run, parameters=parameters)
     save_vocabulary(data.vocabulary, folder / VOCABULARY_FILE)
     trainer = _open_trainer(run, model, data=data, folder=folder, settings=settings, callback=callback)
-    scores = _fit_and_score(trainer, data)
+    scores, at_last = _fit_and_score(trainer, data)
     state, scored = trainer.state, count_parameters(model)
     files = [records.write_curve(state.curve, folder)]
     if not run.is_trial:
@@ -152,9 +154,8 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         ),
         parameters=scored,
         parameters_before=parameters if parameters != scored else None,
-        evaluations={
-            split: describe_score(score, split=split, stream=data.streams[split]) for split, score in scores.items()
-        },
+        evaluations=_describe_scores(scores, data),
+        at_last=_describe_scores(at_last, data),
         training_perplexity=state.kept_training_perplexity,
         translation=translation,
         checkpoint=records.ScoredCheckpoint(
@@ -174,18 +175,33 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     return record
 
 
-def _fit_and_score(trainer: Trainer, data: RunData) -> dict[str, Score]:
-    """Train, and score the kept weights on each split; on none for a trial whose loss became NaN or infinite."""
+def _fit_and_score(trainer: Trainer, data: RunData) -> tuple[dict[str, Score], dict[str, Score]]:
+    """Train, and score the kept weights on each split (on none for a trial whose loss became NaN or infinite), and the
+    last ones where the experiment declares both: they are in memory when training ends, and after any interruption."""
     run, folder = trainer.run, trainer.folder
     try:
         state = trainer.fit()
     except Diverged:
         if not run.is_trial:
             raise
-        return {}
+        return {}, {}
+    declares_both = run.spec.evaluation.checkpoint == "both" and not run.is_trial
+    at_last = {}
+    if declares_both and state.kept_step < state.step:
+        at_last = _score_splits(trainer, data, splits=BESIDE)
     hint = f"remove {folder / CHECKPOINT_FILE} to begin the run again"
     read_weights(trainer.model, folder, digest=state.kept_digest, signature=run.signature, hint=hint)
-    return _score_splits(trainer, data)
+    scores = _score_splits(trainer, data, splits=_list_splits(run))
+    if declares_both and not at_last:
+        at_last = {split: scores[split] for split in BESIDE}
+    return scores, at_last
+
+
+def _list_splits(run: RunSpec) -> tuple[str, ...]:
+    """The test split is scored at the end of a run and nowhere else, and by no trial."""
+    if run.is_trial:
+        return ("valid",)
+    return ("train", *BESIDE) if run.spec.evaluation.train else BESIDE
 
 
 def _open_trainer(
@@ -204,16 +220,15 @@ def _open_trainer(
         return Trainer(run, model, **options)
 
 
-def _score_splits(trainer: Trainer, data: RunData) -> dict[str, Score]:
-    """A full pass over each split; the test split is scored here and nowhere else, and by no trial."""
+def _score_splits(trainer: Trainer, data: RunData, *, splits: tuple[str, ...]) -> dict[str, Score]:
+    """A full pass over each of these splits."""
     run, callback, scores = trainer.run, trainer.callback, {}
 
     def advance(num_tokens: int) -> None:
         callback.advance(num_tokens)
         trainer.stop_if_interrupted()
 
-    splits = ("train", "valid", "test") if run.spec.evaluation.train else ("valid", "test")
-    for split in ("valid",) if run.is_trial else splits:
+    for split in splits:
         stream = data.streams[split]
         callback.start_stage(split, total_tokens=stream.num_tokens)
         scores[split] = score_stream(trainer.model, stream, spec=run.spec.for_split(split), advance=advance)
@@ -247,6 +262,10 @@ def list_warnings(state: TrainState, *, vocabulary_size: int) -> list[str]:
         f"the first loss was {first:.1f} nats, where guessing gives {uniform:.1f}: "
         "the output embedding probably starts too large (embedding.init, embedding.output_scale)"
     ]
+
+
+def _describe_scores(scores: dict[str, Score], data: RunData) -> dict[str, records.Evaluation]:
+    return {split: describe_score(score, split=split, stream=data.streams[split]) for split, score in scores.items()}
 
 
 def _describe_corpus(data: RunData) -> records.CorpusFacts:

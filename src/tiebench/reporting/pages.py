@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tiebench.comparison.bleu import BleuCounts
+from tiebench.comparison.looking import FindLooks
 from tiebench.comparison.pairing import Comparison, TokenDecades, compare_arms, group_by_arm
 from tiebench.errors import UsageError
 from tiebench.experiment.corpus_config import SPLITS
@@ -77,6 +78,7 @@ def render_results_readme(
     curve: Callable[[Record], Sequence[CurvePoint]] = lambda record: (),
     decades: TokenDecades = lambda record: None,
     bleu_counts: BleuCounts = lambda record: None,
+    looks: FindLooks = lambda experiment, arms: None,
     opening: str = "",
 ) -> str:
     """The page on published records: per experiment what was found, what it means, and how to make it again.
@@ -84,7 +86,7 @@ def render_results_readme(
     `opening` is Markdown to stand before the experiments, such as the claims table (`claims_table.render_claims`).
     """
     records = list(records)
-    read = {"token_nll": token_nll, "curve": curve, "decades": decades, "bleu_counts": bleu_counts}
+    read = {"token_nll": token_nll, "curve": curve, "decades": decades, "bleu_counts": bleu_counts, "looks": looks}
     compare = partial(compare_arms, **read, others=records)
     sections = [_render_experiment(found, compare) for found in group_by_experiment(records).values()]
     parts = [

@@ -167,8 +167,9 @@ class Record(Block):
 
     `parameters` are those of the scored model; where training untied it, `parameters_before` are those until then.
     `training_perplexity` is the running one, over the epoch that ended at the scored checkpoint. `tuned` says what
-    trials chose for the arm (None: its values were written). A trial has no test split among its `evaluations`, and
-    none at all where its loss became NaN or infinite. `translation` is there where the run translates.
+    trials chose for the arm (None: its values were written). `at_last` are the evaluations of the last checkpoint where
+    it was declared beside the best. A trial has no test split among its `evaluations`, and none at all where its loss
+    became NaN or infinite. `translation` is there where the run translates.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -185,6 +186,7 @@ class Record(Block):
     parameters: Parameters
     parameters_before: Parameters | None = None
     evaluations: dict[str, Evaluation]
+    at_last: dict[str, Evaluation] = {}
     training_perplexity: Amount | None = None
     translation: Translation | None = None
     checkpoint: ScoredCheckpoint
@@ -194,7 +196,7 @@ class Record(Block):
 
     @model_validator(mode="after")
     def _evaluations_under_their_split(self) -> "Record":
-        for split, evaluation in self.evaluations.items():
+        for split, evaluation in (*self.evaluations.items(), *self.at_last.items()):
             if evaluation.split != split:
                 raise ValueError(f"evaluations.{split} is of the split '{evaluation.split}'")
         return self

@@ -287,7 +287,8 @@ class Trainer:
             self.stop_if_interrupted()
 
     def _announce(self) -> None:
-        total = self.state.tokens + (self.num_steps - self.state.step) * self.batches.tokens_per_step
+        left = self.batches.count_tokens(self.num_steps) - self.batches.count_tokens(self.state.step)
+        total = self.state.tokens + left
         self.callback.start_stage("train", total_tokens=total, done_tokens=self.state.tokens)
 
     def save(self) -> None:
