@@ -59,6 +59,12 @@ EXPERIMENTS = {
         "tie": {"type": "untied-late", "at": 0.4, "freeze": "input"},
         "training": {**BUDGET, "optimizer": ADAMW, "measure_gradients": True, "evaluate_every": 9},
     },
+    "gpt2, in bands by frequency": {
+        "vocabulary": {"type": "bytes"},  # which are not numbered by frequency
+        "architecture": {"type": "gpt2", "layers": 1, "width": 16, "heads": 2, "dropout": 0.2},
+        "training": {"steps": 48, "batch_size": 4, "window": 10, "optimizer": ADAMW, "evaluate_every": 9},
+        "embedding": {"init": {"normal": 0.1}, "adaptive": {"cutoffs": [10, 40], "share_projections": True}},
+    },
     "translation, dropout, smoothed labels": {
         "vocabulary": {"type": "bpe", "size": 300},
         "tie": "three-way",

@@ -88,13 +88,14 @@ def open_model(run_record: Record, folder: Path) -> LanguageModel:
     return model.eval()
 
 
-def begin_model(run: RunSpec, *, vocabulary_size: int, data_dir: Path | None = None) -> LanguageModel:
+def begin_model(run: RunSpec, *, data: RunData, data_dir: Path | None = None) -> LanguageModel:
     """The model before its first step, on the CPU: filled at random, or from the checkpoint that the run goes on from.
 
     Raises TiebenchError where that checkpoint is missing or does not fit the model.
     """
-    model = build_model(run.spec, vocabulary_size=vocabulary_size)
+    model = build_model(run.spec, vocabulary_size=data.vocabulary.size)
     initialise_model(model, seed=run.seed)
+    model.embedding.sort_by_frequency(data.count_training)
     if run.spec.initialise_from is not None:
         load_pretrained(model, run.spec, open_checkpoint(run, data_dir=data_dir))
     return model
@@ -121,7 +122,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     device = environment.choose_device(settings.device)
     data = load_data(run, data_dir=settings.data_dir)
     environment.restart_peak_memory(device)
-    model = begin_model(run, vocabulary_size=data.vocabulary.size, data_dir=settings.data_dir).to(device)
+    model = begin_model(run, data=data, data_dir=settings.data_dir).to(device)
     parameters = count_parameters(model)
     callback.start_run(run, parameters=parameters)
     save_vocabulary(data.vocabulary, folder / VOCABULARY_FILE)

@@ -4,9 +4,9 @@ Every number has an upper bound. It lies far above what anyone has trained, and 
 the value before it runs out of memory.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class Block(BaseModel):
@@ -25,6 +25,13 @@ Length = Annotated[int, Field(gt=0, le=10_000_000)]
 PositiveFloat = Annotated[float, Field(gt=0, le=LARGEST_FLOAT)]
 NonNegative = Annotated[float, Field(ge=0, le=LARGEST_FLOAT)]
 Probability = Annotated[float, Field(ge=0, le=0.999_999)]  # at 1 - 1e-16 nothing is left to be scaled up
+
+
+def _make_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+FromList = BeforeValidator(_make_tuple)  # YAML has lists only
 
 
 class InitConfig(Block):
