@@ -74,7 +74,7 @@ endef
 	touch $@ .venv/installed
 
 .venv/installed-services: .venv/installed-dev
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt playwright submitit
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt playwright submitit ray
 	touch $@
 
 .venv-lowest/installed: pyproject.toml constraints-lowest.txt | .venv-lowest/bin/python
