@@ -2,7 +2,7 @@
 
     hold FILE            says `held`, and when a line comes whether it `is` or `was` its own; then gives it back
     die FOLDER NUMBER    takes so many locks and is killed with all of them
-    race FOLDER NUMBER   tries for each of so many locks in turn, and keeps what it gets; says which these are
+    race FOLDER NUMBER   at each line tries for the next of so many locks, says `won` or `lost`, and keeps what it got
     count FILE NUMBER    so many times: takes the lock, reads a number beside it, and writes the next
 """
 
@@ -32,17 +32,16 @@ def die(folder: Path, number: int) -> None:
 
 
 def race(folder: Path, number: int) -> None:
+    print("ready", flush=True)
     with ExitStack() as held:
-        won = []
-        print("ready", flush=True)
-        sys.stdin.readline()
         for name in range(number):
+            sys.stdin.readline()
             try:
                 held.enter_context(hold_lock(folder / f"{name}.lock", timeout_s=0))
             except Timeout:
-                continue
-            won.append(name)
-        print(*won, flush=True)
+                print("lost", flush=True)
+            else:
+                print("won", flush=True)
         sys.stdin.readline()
 
 
