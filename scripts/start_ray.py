@@ -51,7 +51,7 @@ def start(folder: Path) -> int:
 
 
 def hold(folder: Path) -> int:
-    """The cluster, until SIGTERM. `ray start` will not put two nodes on the loopback address; Ray's own tests do this."""
+    """The cluster, until SIGTERM. `ray start` puts no two nodes on the loopback address; Ray's own tests do this."""
     from ray.cluster_utils import Cluster
 
     told: list[int] = []

@@ -1,9 +1,9 @@
 """What processes do with a lock in the tests: python locking.py ACTION FILE ...
 
-    hold FILE            says `held`, and when a line comes whether it `is` or `was` its own; then gives it back
-    die FOLDER NUMBER    takes so many locks and is killed with all of them
-    race FOLDER NUMBER   at each line tries for the next of so many locks, says `won` or `lost`, and keeps what it got
-    count FILE NUMBER    so many times: takes the lock, reads a number beside it, and writes the next
+hold FILE            says `held`, and when a line comes whether it `is` or `was` its own; then gives it back
+die FOLDER NUMBER    takes so many locks and is killed with all of them
+race FOLDER NUMBER   at each line tries for the next of so many locks, says `won` or `lost`, and keeps what it got
+count FILE NUMBER    so many times: takes the lock, reads a number beside it, and writes the next
 """
 
 import os

@@ -1,6 +1,6 @@
 """Locks between processes: the system's (flock), which ends with the process that holds it, or an owner file.
 
-The owner file (owner_lock.py) serves where the file system has no flock, and everywhere with `TIEBENCH_LOCKS=owner-file`:
+The owner file (owner_lock.py) serves where the file system has no flock, and everywhere with TIEBENCH_LOCKS=owner-file:
 for a network mount whose flock does not reach other machines. All who use a folder must use the same.
 """
 
@@ -64,7 +64,10 @@ def hold_lock(file: Path, *, timeout_s: float = LOOKING_SECONDS) -> Iterator[Hel
 
 
 def read_setting() -> LockSetting:
-    """`TIEBENCH_LOCKS`: auto or owner-file, with `:SECONDS` after it where an owner file is to be stale sooner or later."""
+    """`TIEBENCH_LOCKS`: auto or owner-file, with `:SECONDS` after it for owner files that are stale sooner or later.
+
+    Raises UsageError for a value that cannot be meant.
+    """
     text = os.environ.get(SETTING) or "auto"
     kind, _, seconds = text.partition(":")
     try:

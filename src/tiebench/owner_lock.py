@@ -62,7 +62,7 @@ class OwnerLock:
             is_silent = time.monotonic() - since > watch_seconds
             if owner and (_is_dead(owner) or (is_old and is_silent)) and self._take_over(owner):
                 break
-            if 0 <= timeout_s and time.monotonic() > ends + (2 * watch_seconds if is_old else 0):
+            if timeout_s >= 0 and time.monotonic() > ends + (2 * watch_seconds if is_old else 0):
                 raise Timeout(str(self.folder))
             time.sleep(POLL_SECONDS)
         self.seen_at = time.time()
@@ -137,7 +137,7 @@ def is_owned(folder: Path, *, stale_seconds: float = STALE_SECONDS) -> bool:
 
 
 def _read_beat(file: Path) -> float:
-    """When the owner gave its last sign, in seconds since 1970; 0 where it is gone. Opening a file asks the server anew."""
+    """When the owner gave its last sign, in seconds since 1970; 0 where it is gone. Opening asks the server anew."""
     try:
         descriptor = os.open(file, os.O_RDONLY)
     except FileNotFoundError:

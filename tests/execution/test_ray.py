@@ -1,9 +1,8 @@
-"""Runs on a real Ray of two nodes with a slot each, on this machine: the records are the local ones, and a node may die.
+"""Runs on a real Ray of two nodes with a slot each, on this machine: the local records, and a node may die.
 
 Where the tests are required (`make test-services`), what is absent fails; else it skips.
 """
 
-import os
 import shutil
 import signal
 import subprocess
@@ -23,12 +22,12 @@ from tiebench.results.record import read_curve
 pytestmark = pytest.mark.services
 SCRIPT = Path(__file__).parents[2] / "scripts" / "start_ray.py"
 ARMS = ("tied", "untied")
-TRAINING = {**LONG, "epochs": 30}
+TRAINING = {**LONG, "epochs": 20}
 
 
 @pytest.fixture
 def cluster():
-    """The folder of a Ray with two nodes, of the test's own: some tests kill one. Its path is short, for Ray's sockets."""
+    """The folder of a Ray with two nodes, of the test's own: some kill one. Its path is short, for Ray's sockets."""
     require(None if find_spec("ray") else "needs ray (make test-services installs it)")
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     try:

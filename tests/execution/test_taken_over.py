@@ -1,9 +1,8 @@
-"""A run whose process falls silent, on a file system without flock, is taken over; the old process ends when it wakes."""
+"""Without flock, a run whose process falls silent is taken over; the old process ends when it wakes."""
 
 import signal
 
 import pytest
-
 from engine_command import LONG, has_points, read_found, wait_for
 from engine_command import start as start  # a fixture
 
