@@ -20,7 +20,7 @@ test: .venv/installed-dev ## run the tests (CPU, offline); PYTEST_ARGS adds opti
 test-numeric-default: .venv/installed-dev ## run the numeric tests without the processor's vector instructions
 	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -m numeric $(PYTEST_ARGS)
 
-test-services: .venv/installed-services ## run the tests that need a browser or Slurm; installs Debian's where there are none (as root)
+test-services: .venv/installed-services ## run the tests that need a browser, Slurm or Ray; installs what is absent (as root, on Debian)
 	(command -v slurmctld && command -v munged) || \
 		(apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends slurm-wlm munge)
 	command -v chromium || (apt-get update -q && apt-get install -y -q --no-install-recommends chromium)

@@ -56,12 +56,17 @@ ENGINES: dict[str, type[LocalEngine] | type[SlurmEngine] | type[RayEngine]] = {
 PACKAGES = {"slurm": "submitit", "ray": "ray"}  # the extra of pyproject.toml has the engine's name
 
 
-def choose_engine(asked: str | None = None, *, file: Path = SETTINGS_FILE) -> EngineConfig:
+def choose_engine(asked: str | EngineConfig | None = None, *, file: Path = SETTINGS_FILE) -> EngineConfig:
     """The engine asked for, else that of the settings file, else this machine; with the keys that the file has for it.
+
+    One that is given whole is only checked.
 
     Raises UsageError for an engine or a key that there is not, for a value that cannot be, with file and key, and where
     the package of the engine is not installed.
     """
+    if asked is not None and not isinstance(asked, str):
+        _check_installed(asked.type)
+        return asked
     block = _read_block(file)
     kind = asked or str(block.get("type", "local"))
     if kind not in ENGINES:
