@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin
-# tests are spread over the cores; PYTEST_ARGS= runs them one after the other
+# tests are spread over the cores; PYTEST_ARGS= runs them one after the other, as a Slurm with its ports needs
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
@@ -24,7 +24,7 @@ test-services: .venv/installed-services ## run the tests that need a browser, Sl
 	(command -v slurmctld && command -v munged) || \
 		(apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends slurm-wlm munge)
 	command -v chromium || (apt-get update -q && apt-get install -y -q --no-install-recommends chromium)
-	TIEBENCH_SERVICES=required $(BIN)/python -m pytest -m services $(PYTEST_ARGS)
+	TIEBENCH_SERVICES=required $(BIN)/python -m pytest -m services $(PYTEST_ARGS) -n 0
 
 test-lowest: .venv-lowest/installed ## run a selection of tests with the lowest versions that pyproject.toml admits
 	$(LOWEST)/python -m pytest tests/test_configs.py tests/experiment tests/layers tests/losses tests/results $(PYTEST_ARGS)
