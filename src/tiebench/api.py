@@ -49,8 +49,8 @@ def train(
 
     `experiment` is one that was loaded, a file, or the name of a bundled one. `arms` and `seeds` choose among those of
     the file. `jobs` is how many runs are trained at once; more than one needs the `if __name__ == "__main__":` of a
-    script, as every use of multiprocessing does. `engine` is `local`, `slurm` or `ray`, with what `tiebench.toml` in the
-    working directory says of it, or a config such as `RayEngine(cpus=4)`. `watch(run, index)` gives the callback that follows a run.
+    script, as every use of multiprocessing does. `engine` is `local`, `slurm` or `ray`, set as tiebench.toml in the
+    working directory says, or a config such as `RayEngine(cpus=4)`. `watch(run, index)` gives the callback of a run.
 
     Raises UsageError for what cannot be meant, TiebenchError for what failed while running, KeyboardInterrupt after a
     checkpoint on Ctrl-C; called again, it continues.
