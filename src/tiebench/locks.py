@@ -1,7 +1,7 @@
-"""Locks between processes: the system's (flock), which ends with the process that holds it, or an owner file.
+"""Locks between processes: flock, which ends with its process, even after a crash, or an owner file (owner_lock.py).
 
-The owner file (owner_lock.py) serves where the file system has no flock, and everywhere with TIEBENCH_LOCKS=owner-file:
-for a network mount whose flock does not reach other machines. All who use a folder must use the same.
+The owner file serves where the file system has no flock, and everywhere with TIEBENCH_LOCKS=owner-file, for a network
+mount whose flock does not reach other machines. All who use a folder must use the same.
 """
 
 import errno
@@ -16,13 +16,13 @@ from tiebench.files import make_folder
 from tiebench.owner_lock import STALE_SECONDS, OwnerLock, is_owned
 
 NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
-LOOKING_SECONDS = 1.0  # who only asks whether a lock is held is in the way for an instant
+LOOKING_SECONDS = 1.0  # `is_locked` in another process takes the lock for an instant
 SETTING = "TIEBENCH_LOCKS"
 OWNER_SUFFIX = ".owner"
 
 
 class LockSetting(NamedTuple):
-    """`stale_seconds` without a sign of life make an owner file anybody's."""
+    """After `stale_seconds` without a sign of life, another process may take over an owner file."""
 
     always_owner_file: bool
     stale_seconds: float
@@ -35,11 +35,11 @@ class HeldLock:
         self.file, self.owner = file, owner
 
     def is_held(self) -> bool:
-        """False where another process took it over since this one gave no sign of life, as one that was stopped."""
+        """False after this process was silent, as a stopped one is, and another took its owner file over."""
         return self.owner is None or self.owner.is_held()
 
     def remove(self) -> None:
-        """Leave no file of it behind. Who waits for it finds out, and makes a new one."""
+        """Leave no file of it behind. A process that waits for it makes a new one."""
         self.file.unlink(missing_ok=True)
         if self.owner is not None:
             self.owner.release()
@@ -47,16 +47,16 @@ class HeldLock:
 
 @contextmanager
 def hold_lock(file: Path, *, timeout_s: float = LOOKING_SECONDS) -> Iterator[HeldLock]:
-    """Nobody else holds the lock on `file` within the block; a negative timeout waits for ever.
+    """Hold the lock on `file` within the block; a negative timeout waits for ever.
 
-    Raises filelock.Timeout when another process has it, OSError where nothing can be written, UsageError for a value of
-    TIEBENCH_LOCKS that cannot be meant.
+    Raises filelock.Timeout when another process has it, OSError where nothing can be written, UsageError for a wrong
+    value of TIEBENCH_LOCKS.
     """
     setting = read_setting()
     owner = OwnerLock(_name_folder(file), stale_seconds=setting.stale_seconds)
     with ExitStack() as held:
         has_flock = not setting.always_owner_file and _hold_flock(file, timeout_s=timeout_s, held=held)
-        needs_owner = not has_flock or owner.folder.exists()  # there: another machine finds no flock here
+        needs_owner = not has_flock or owner.folder.exists()  # it exists where another machine found no flock
         if needs_owner:
             owner.acquire(timeout_s=timeout_s)
             held.callback(owner.release)
@@ -66,7 +66,7 @@ def hold_lock(file: Path, *, timeout_s: float = LOOKING_SECONDS) -> Iterator[Hel
 def read_setting() -> LockSetting:
     """`TIEBENCH_LOCKS`: auto or owner-file, with `:SECONDS` after it for owner files that are stale sooner or later.
 
-    Raises UsageError for a value that cannot be meant.
+    Raises UsageError for any other value.
     """
     text = os.environ.get(SETTING) or "auto"
     kind, _, seconds = text.partition(":")
@@ -94,7 +94,7 @@ def _hold_flock(file: Path, *, timeout_s: float, held: ExitStack) -> bool:
         make_folder(file.parent)
         try:
             lock.acquire()
-        except FileNotFoundError:  # who held it has removed the folder, in which nothing had come about
+        except FileNotFoundError:  # the last holder removed the folder, because it was empty
             if attempt == 19:
                 raise
         except (OSError, NotImplementedError) as error:
@@ -108,10 +108,9 @@ def _hold_flock(file: Path, *, timeout_s: float, held: ExitStack) -> bool:
 
 
 def is_locked(file: Path) -> bool:
-    """Whether another process holds the lock. Writes nothing and needs no right to; false where it cannot be known.
+    """Whether another process holds the lock; false where it cannot be known. Writes nothing, needs no right to write.
 
-    A lock of many readers is asked for and given back at once, which the lock library cannot do on a file that may only
-    be read.
+    It takes a shared lock and releases it at once, which the lock library cannot do on a read-only file.
     """
     if is_owned(_name_folder(file), stale_seconds=read_setting().stale_seconds):
         return True

@@ -86,7 +86,7 @@ def test_ray_finds_what_this_machine_finds_and_a_node_that_dies_costs_no_checkpo
     code, said = command.wait()
     assert code == 0, said
     assert f"tiny/{lost}/seed-1: its node or process died" in said, said
-    assert "taken up again from its last checkpoint" in said
+    assert "submitted again, from its last checkpoint" in said
     (gone_on,) = [int(part.split()[0].rstrip(",.;:")) for part in said.split("going on from step ")[1:]]
     assert gone_on >= reached, "no checkpointed step was trained again"
     assert read_found(there) == read_found(tmp_path / "local")

@@ -59,10 +59,10 @@ PACKAGES = {"slurm": "submitit", "ray": "ray"}  # the extra of pyproject.toml ha
 def choose_engine(asked: str | EngineConfig | None = None, *, file: Path = SETTINGS_FILE) -> EngineConfig:
     """The engine asked for, else that of the settings file, else this machine; with the keys that the file has for it.
 
-    One that is given whole is only checked.
+    An engine that is given as a config is returned once its package is found.
 
-    Raises UsageError for an engine or a key that there is not, for a value that cannot be, with file and key, and where
-    the package of the engine is not installed.
+    Raises UsageError, naming file and key, for an unknown engine or key and for a wrong value, and where the package of
+    the engine is not installed.
     """
     if asked is not None and not isinstance(asked, str):
         _check_installed(asked.type)
