@@ -113,6 +113,8 @@ def _explain(item: ErrorDetails, path: tuple, model: type[BaseModel]) -> str:
         known = _fields_at(model, path[:-1], item["loc"])
         return f"unknown key; {did_you_mean(shorten(str(path[-1])), known)}" if known else "unknown key"
     if kind == "missing":
+        if path and isinstance(path[-1], int):
+            return f"entry {path[-1] + 1} of this list is missing"
         types = _types_at(model, path)
         return f"this key is needed; {did_you_mean('', types)}" if types else "this key is needed"
     if kind in ("union_tag_invalid", "literal_error"):
