@@ -627,6 +627,21 @@ def test_one_text_is_split_by_its_lines_and_trained(run, write_experiment, tiny_
     assert "was trained on other text than all.txt has now" in run("train", config, "--arm", "tied", exit_code=2).output
 
 
+def test_paths_of_a_file_start_at_its_folder_then_at_the_current_one(run, write_experiment, tiny_corpus, tmp_path):
+    (tmp_path / "asked").mkdir()
+    (tmp_path / "texts").mkdir()
+    config = write_experiment("asked/experiment.yaml")
+    for split, text in (("train", "asked/train.txt"), ("valid", "valid.txt")):
+        (tmp_path / text).write_bytes(Path(tiny_corpus[split]).read_bytes())
+    content = yaml.safe_load(config.read_text("utf-8"))
+    content["corpus"] |= {"train": "train.txt", "valid": "valid.txt"}
+    config.write_text(yaml.safe_dump(content), "utf-8")
+    assert "Nothing is wrong" in run("check", "asked/experiment.yaml").stdout
+    (tmp_path / "valid.txt").rename(tmp_path / "texts" / "valid.txt")
+    assert "valid file" in run("check", "asked/experiment.yaml", exit_code=1).stderr
+    run("check", "asked/experiment.yaml", "--data-dir", "texts")
+
+
 def test_bench_says_what_it_is_at_before_it_is(run):
     answer = run("bench", "lstm-200-ptb", "--seconds", "0.1", "--threads", "1", "--json")
     first, second = answer.stderr.splitlines()

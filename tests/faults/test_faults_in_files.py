@@ -286,6 +286,17 @@ def test_a_strangers_results_can_be_listed_and_compared(shell, copy_of, open_fol
     assert compared.exit_code == 0, compared.stderr
 
 
+@as_another_user
+@pytest.mark.parametrize("command", [("compare", "--config", "tiny.yaml", "--jobs", "1"), TRAIN], ids=lambda c: c[0])
+def test_a_results_folder_that_may_not_be_written_is_said(command, shell, start, open_folder):
+    shell.run("check", "tiny.yaml", folder=start)  # fills the cache, so that the results are what cannot be written
+    (start / "results").mkdir()
+    refused = shell.run(*command, folder=start, user=STRANGER)
+    assert refused.find_complaint() == ""
+    assert refused.exit_code == 1 and "Permission denied: results/tiny" in refused.stderr
+    assert "check the disk and the permissions" in refused.stderr
+
+
 def test_looking_at_runs_takes_no_lock(shell, copy_of):
     folder = copy_of("at its first checkpoint")
     listed = shell.run("list", "runs", folder=folder, watch=watch_all(folder))

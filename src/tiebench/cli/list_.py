@@ -8,6 +8,7 @@ import typer
 from tiebench.cli.completion import complete_kind, complete_name
 from tiebench.cli.options import RESULTS, AsJson, Results
 from tiebench.cli.output import find_width, print_json, print_line
+from tiebench.cli.workflow import check_results
 from tiebench.errors import UsageError
 from tiebench.reporting.escaping import escape
 
@@ -42,6 +43,7 @@ def list_things(
     if name:
         print_one(kind, name, as_json=as_json)
         return
+    check_results(results)
     inventory = {kind: take_inventory(kind, results=results) for kind in ([kind] if kind else LISTED)}
     if as_json:
         print_json(inventory)

@@ -34,8 +34,7 @@ def gather_settings(
     from tiebench.results.store import Store
     from tiebench.tracking.following import check_trackers
 
-    if results.exists() and not results.is_dir():
-        raise UsageError(f"--results {results} is a file", "name a folder")
+    check_results(results)
     check_trackers(track)
     store = Store(results)
     return Settings(
@@ -47,6 +46,12 @@ def gather_settings(
         track=tuple(track),
         engine=choose_engine(engine),
     )
+
+
+def check_results(results: Path) -> None:
+    """Raises UsageError for a file; what is not there is a folder without runs."""
+    if results.exists() and not results.is_dir():
+        raise UsageError(f"--results {results} is a file", "name a folder")
 
 
 def check_jobs(jobs: str) -> None:
