@@ -20,9 +20,9 @@ from tiebench.experiment.loading import load_experiment
 )
 def test_not_enough_memory_is_told_with_the_need(error, write_experiment):
     (run,) = load_experiment(write_experiment(arms=None, tie=True)).list_runs()
-    with pytest.raises(TiebenchError, match=r"does not fit in memory: training takes about 0\.\d GiB") as caught:
-        with explain_failures(run, data_dir=None):
-            raise error
+    says = r"does not fit in memory: training takes about 0\.\d GiB"
+    with pytest.raises(TiebenchError, match=says) as caught, explain_failures(run, data_dir=None):
+        raise error
     assert "training.batch_size" in caught.value.hint and "--jobs 1" in caught.value.hint
 
 
