@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -287,6 +288,17 @@ def test_a_strangers_results_can_be_listed_and_compared(shell, copy_of, open_fol
     assert compared.exit_code == 0, compared.stderr
 
 
+@as_another_user
+@pytest.mark.parametrize("command", [("compare", "--config", "tiny.yaml", "--jobs", "1"), TRAIN], ids=lambda c: c[0])
+def test_a_results_folder_that_may_not_be_written_is_said(command, shell, start, open_folder):
+    shell.run("check", "tiny.yaml", folder=start)  # fills the cache, so that the results are what cannot be written
+    (start / "results").mkdir()
+    refused = shell.run(*command, folder=start, user=STRANGER)
+    assert refused.find_complaint() == ""
+    assert refused.exit_code == 1 and "Permission denied: results/tiny" in refused.stderr
+    assert "check the disk and the permissions" in refused.stderr
+
+
 def test_looking_at_runs_takes_no_lock(shell, copy_of):
     folder = copy_of("at its first checkpoint")
     listed = shell.run("list", "runs", folder=folder, watch=watch_all(folder))
@@ -337,18 +349,21 @@ def test_files_written_aside_by_a_killed_process_are_swept(shell, copy_of, truth
     assert list_strays(folder / "results") == []
 
 
-def test_time_stopped_is_no_training_time(shell, start):
+@pytest.mark.parametrize("stopping", [signal.SIGTSTP, signal.SIGSTOP])  # Ctrl-Z, and what nobody can hear
+def test_time_stopped_is_no_training_time(stopping, shell, start):
     write_experiment(start, training=TRAINING | {"steps": 400, "evaluate_every": 20}, arms=None, tie=True)
-    before = time.monotonic()
     started = shell.start(*TRAIN, folder=start)
     wait_for(start / TIED / "curve.jsonl")
-    started.kill(signal.SIGTSTP)
-    time.sleep(stopped := 3.0)
+    started.kill(stopping)
+    time.sleep(stopped := 5.0)
     started.kill(signal.SIGCONT)
     assert shell.wait(started).exit_code == 0
-    elapsed = time.monotonic() - before
+    lines = (start / TIED / "curve.jsonl").read_text("utf-8").splitlines()
+    times = [json.loads(line)["seconds"] for line in lines]
+    assert len(times) == 20
+    assert max(after - before for before, after in pairwise(times)) < stopped, "twenty steps are a tenth of a second"
     usage = json.loads((start / TIED / "record.json").read_text("utf-8"))["usage"]
-    assert usage["train_seconds"] + usage["evaluation_seconds"] <= elapsed - stopped
+    assert usage["evaluation_seconds"] < stopped
 
 
 def test_a_module_in_the_working_directory_is_never_imported(tmp_path):
