@@ -289,10 +289,9 @@ def read_curve(folder: Path, *, record: Record | None = None) -> list[CurvePoint
     file = folder / CURVE_FILE
     if not file.exists():
         return []
-    if record is not None:
-        check_file(record, file)
+    content = file.read_bytes() if record is None else read_beside(record, file)
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = content.decode("utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise explain_damage(file, str(error)) from error
     points = []
@@ -304,11 +303,13 @@ def read_curve(folder: Path, *, record: Record | None = None) -> list[CurvePoint
     return points
 
 
-def check_file(record: Record, file: Path) -> None:
-    """Raises TiebenchError when a file beside a record is not the one that its run wrote."""
+def read_beside(record: Record, file: Path) -> bytes:
+    """The content of a file beside a record. Raises TiebenchError when it is not what the run wrote."""
+    content = file.read_bytes()
     digest = record.provenance.files.get(file.name)
-    if digest is not None and compute_digest(file) != digest:
+    if digest is not None and compute_digest(content) != digest:
         raise explain_damage(file, "its SHA-256 is not the one in the record")
+    return content
 
 
 def _check_digest(digest: Any, content: dict[str, Any], *, file: Path) -> None:
