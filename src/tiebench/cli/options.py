@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tiebench.experiment.block import LARGEST_SEED
+from tiebench.experiment.limits import LARGEST_SEED
 
 Config = Annotated[
     str, typer.Argument(help="An experiment file, or the name of a bundled one (tiebench list configs).")
