@@ -46,7 +46,7 @@ def test_the_cells_of_a_text_are_its_blocks_within_each_decade():
     nats = generator.exponential(4.0, (2, 5_000)).astype(np.float32)
     decades = generator.choice(4, 5_000, p=[0.001, 0.2, 0.3, 0.499]).astype(np.uint8)
     text = cut_text(5_000, decades=decades)
-    found = text.average(nats)
+    found = text.average([text.add_up(run) for run in nats])
     assert (found.blocks == average_blocks(nats, starts=cut_blocks(5_000))).all()
     assert [each.decade for each in text.bins] == [0, 1, 2, 3] and sum(each.num_tokens for each in text.bins) == 5_000
     for each in text.bins:
@@ -59,7 +59,7 @@ def test_the_cells_of_a_text_are_its_blocks_within_each_decade():
 
 def test_a_text_without_decades_has_blocks_and_no_cells():
     text = cut_text(3_000)
-    found = text.average(np.ones((2, 3_000)))
+    found = text.average([text.add_up(np.ones(3_000))] * 2)
     assert found.blocks.tolist() == [[1, 1, 1]] * 2 and found.cells.shape == (2, 0) and text.bins == ()
-    with pytest.raises(ValueError, match="the text has 3000 tokens, found nats of 2999"):
-        text.average(np.ones((2, 2_999)))
+    with pytest.raises(ValueError, match="the text has 3000 tokens, found nats of shape .2999"):
+        text.add_up(np.ones(2_999))

@@ -15,7 +15,8 @@ TOKENS = 20_000
 def split(ours, baseline, decades):
     """The bins of two arms from the nats of their tokens."""
     text = cut_text(TOKENS, decades=decades)
-    return estimate_by_frequency(text.average(ours), text.average(baseline), text=text, seed_rule="welch")
+    first, second = (text.average([text.add_up(nats) for nats in arm]) for arm in (ours, baseline))
+    return estimate_by_frequency(first, second, text=text, seed_rule="welch")
 
 
 @pytest.fixture

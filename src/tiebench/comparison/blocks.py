@@ -50,10 +50,15 @@ def average_blocks(token_nats: "np.ndarray", *, starts: "np.ndarray") -> "np.nda
     """
     import numpy as np
 
-    sums = np.empty((len(token_nats), len(starts)))
-    for run, nats in enumerate(token_nats):
-        sums[run] = np.add.reduceat(np.asarray(nats, dtype=np.float64), starts)
+    sums = np.array([_sum_blocks(nats, starts) for nats in token_nats])
     return sums / count_tokens(token_nats.shape[1], starts=starts)
+
+
+def _sum_blocks(nats: "np.ndarray", starts: "np.ndarray") -> "np.ndarray":
+    """The sum of each block of one run, shape (blocks,), float64."""
+    import numpy as np
+
+    return np.add.reduceat(np.asarray(nats, dtype=np.float64), starts)
 
 
 def count_tokens(num_tokens: int, *, starts: "np.ndarray") -> "np.ndarray":
@@ -70,13 +75,6 @@ class BlockMeans(NamedTuple):
 
     blocks: "np.ndarray"
     cells: "np.ndarray"
-
-    @classmethod
-    def stack(cls, means: "Sequence[BlockMeans]") -> "BlockMeans":
-        """Those of several runs as those of one arm."""
-        import numpy as np
-
-        return cls(*(np.concatenate(parts) for parts in zip(*means, strict=True)))
 
 
 class TextBin(NamedTuple):
@@ -107,20 +105,25 @@ class CutText:
         """The share of each block in the tokens, shape (blocks,)."""
         return count_tokens(self.num_tokens, starts=self.starts) / self.num_tokens
 
-    def average(self, token_nats: "np.ndarray") -> BlockMeans:
-        """The means of some runs from the nats of their tokens, shape (seeds, tokens).
+    def add_up(self, nats: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
+        """The sums of blocks, shape (blocks,), and cells, shape (cells,), of a run from its nats, shape (tokens,).
 
         Raises ValueError for another number of tokens.
         """
+        if nats.shape != (self.num_tokens,):
+            raise ValueError(f"the text has {self.num_tokens} tokens, found nats of shape {nats.shape}")
+        if self.order is None:
+            return _sum_blocks(nats, self.starts), self.cells * 0.0
+        by_decade = nats.take(self.order, mode="clip")  # every place exists: no need to look
+        return _sum_blocks(nats, self.starts), _sum_blocks(by_decade, self.cells)
+
+    def average(self, sums: "Sequence[tuple[np.ndarray, np.ndarray]]") -> BlockMeans:
+        """The means of an arm from the sums of its runs."""
         import numpy as np
 
-        if token_nats.shape[1] != self.num_tokens:
-            raise ValueError(f"the text has {self.num_tokens} tokens, found nats of {token_nats.shape[1]}")
-        blocks = average_blocks(token_nats, starts=self.starts)
-        if self.order is None:
-            return BlockMeans(blocks, np.empty((len(blocks), 0)))
-        by_decade = np.take(token_nats, self.order, axis=1, mode="clip")  # every place exists: no need to look
-        return BlockMeans(blocks, average_blocks(by_decade, starts=self.cells))
+        blocks, cells = (np.array(parts) for parts in zip(*sums, strict=True))
+        lengths = (count_tokens(self.num_tokens, starts=starts) for starts in (self.starts, self.cells))
+        return BlockMeans(blocks / next(lengths), cells / next(lengths))
 
 
 def cut_text(num_tokens: int, *, decades: "np.ndarray | None" = None) -> CutText:

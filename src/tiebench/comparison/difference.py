@@ -206,13 +206,13 @@ def read_block_means(
     text: CutText | None = None
     found: dict[Name, BlockMeans | None] = {}
     for arm, records in arms.items():
-        means = []
+        sums = []
         for record in records:
             nats = token_nll(record)
             if nats is None:
                 break
             if text is None:
                 text = cut_text(len(nats), decades=None if found else decades(record))
-            means.append(text.average(nats[None]))
-        found[arm] = BlockMeans.stack(means) if len(means) == len(records) else None
+            sums.append(text.add_up(nats))
+        found[arm] = text.average(sums) if text is not None and len(sums) == len(records) else None
     return text, found
