@@ -12,6 +12,7 @@ from itertools import combinations
 
 from tiebench.comparison.difference import SIGNIFICANCE, Difference, TokenNLL, estimate_differences, read_block_means
 from tiebench.comparison.pairing import group_by_arm
+from tiebench.comparison.student import find_t_chance
 from tiebench.reporting.tables import Column, Table
 from tiebench.results.record import Record
 
@@ -89,9 +90,7 @@ def _count_pairs(pairs: Sequence[SamePair]) -> tuple[int, int, float | None, int
 
 def _find_text_p(difference: Difference) -> float:
     """The two-sided p that the error of the text alone would give (Student 1908)."""
-    from scipy.special import stdtr
-
     text = difference.text
     if text is None or not text.error:
         return float(not difference.ln_ratio)
-    return 2 * float(stdtr(text.degrees_of_freedom, -math.fabs(difference.ln_ratio) / text.error))
+    return 2 * find_t_chance(-math.fabs(difference.ln_ratio) / text.error, text.degrees_of_freedom)
