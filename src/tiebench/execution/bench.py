@@ -23,6 +23,7 @@ from tiebench.execution.workloads import Workload, list_parts, open_workload
 from tiebench.models.language_model import build_model, count_flops_per_token, count_parameters, initialise_model
 from tiebench.training.callbacks import Callback
 from tiebench.training.evaluation import score_stream
+from tiebench.training.precision import keep_float32
 from tiebench.training.trainer import Trainer
 
 WARM_UP_STEPS = 3
@@ -92,7 +93,7 @@ def measure_workloads(
     data_dir: Path | None = None,
     announce: Callable[[str], None] = lambda what: None,
 ) -> Iterator[SpeedMeasurement]:
-    """Each arm of each workload in a fresh process, one after the other, as they are done; each is announced before.
+    """Measure each arm of each workload in a fresh process, one after the other; `announce` is told before each begins.
 
     Raises UsageError for a name that is no workload and no experiment.
     """
@@ -118,6 +119,7 @@ def measure_arm(
     """Train one arm for `seconds`, score for as long, then measure the ceiling."""
     if num_threads:
         torch.set_num_threads(num_threads)
+    keep_float32()
     place = torch.device(device)
     workload = open_workload(name, arm=arm, device=device, data_dir=data_dir)
     with tempfile.TemporaryDirectory() as folder:
@@ -176,7 +178,8 @@ def time_training(trainer: Trainer, *, seconds: float) -> tuple[float, int]:
 
 
 def time_evaluation(trainer: Trainer, workload: Workload, *, seconds: float) -> float:
-    """Tokens per second of scoring the validation stream, or what of it `seconds` allow, over and over: the median."""
+    """Tokens per second of scoring the validation stream, or as much of it as `seconds` allow, over and over: the
+    median."""
     clock, rates = Clock(trainer.device), []
 
     def score(num_tokens: int) -> None:

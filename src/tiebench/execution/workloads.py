@@ -88,7 +88,10 @@ WORKLOADS |= {
     f"{name}{HALF}": (size, merge(block, {part: {"precision": "bf16"} for part in ("training", "evaluation")}))
     for name, (size, block) in WORKLOADS.items()
 }
-ON_CUDA: dict[str, dict[str, Any]] = {"gpt2-small": {"batch_size": 32, "precision": "bf16"}}
+ON_CUDA: dict[str, dict[str, Any]] = {
+    name: {"compile": True} for name, (_, block) in WORKLOADS.items() if block["architecture"]["type"] == "gpt2"
+}
+ON_CUDA["gpt2-small"] |= {"batch_size": 32, "precision": "bf16"}
 
 
 def list_parts(names: list[str], *, device: str = "cpu") -> list[tuple[str, str]]:
@@ -129,7 +132,7 @@ def describe_workload(name: str, *, arm: str, device: str = "cpu") -> RunSpec:
 def draw_stream(num_tokens: int, *, vocabulary_size: int, sentence: int | None = None) -> TokenStream:
     """Independent ids, the small ones frequent; equal arguments give equal ids.
 
-    With `sentence`, a text of sentences of so many tokens each, which translates itself.
+    With `sentence`, the text has sentences of that many tokens, and is its own translation.
     """
     weights = 1.0 / (np.arange(vocabulary_size) + 1 + ZIPF_SHIFT)
     draws = np.random.default_rng(num_tokens).random(num_tokens + 1)

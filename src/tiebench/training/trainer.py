@@ -23,9 +23,11 @@ from tiebench.training.gradient_shares import EVERY_STEPS, add_gradients, measur
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
 from tiebench.training.optimizers import Optimizer, build_optimizer
 from tiebench.training.precision import choose_precision
+from tiebench.training.recurrent_states import detach_states, move_states
 from tiebench.training.resuming import check_checkpoint, refuse_damage
 from tiebench.training.schedules import scale_learning_rate
 from tiebench.training.signals import Interrupted, catch_signals, read_clock
+from tiebench.training.step_graph import choose_update
 from tiebench.training.train_state import TrainState
 from tiebench.training.untying import plan_untying, untie
 
@@ -38,7 +40,7 @@ READ_EVERY_STEPS_ELSEWHERE = 50
 class Trainer:
     """One run's training. `fit` returns when the budget is spent or validation stopped improving.
 
-    Raises Interrupted after a checkpoint on Ctrl-C or SIGTERM, Diverged when the loss is no number any more.
+    Raises Interrupted after a checkpoint on Ctrl-C, SIGTERM or SIGHUP, Diverged when the loss is NaN or infinite.
     """
 
     def __init__(
@@ -66,9 +68,9 @@ class Trainer:
         )
         self.num_steps = plan_steps(self.training, steps_per_epoch=self.batches.steps_per_epoch)
         self.untie_step = plan_untying(run.spec.tie, num_steps=self.num_steps)
-        self._use_optimizer(build_optimizer(model, self.training.optimizer))
         self.dropout_generator = open_generator(run.seed, "dropout", device=self.device)
         model.set_dropout_generator(self.dropout_generator)
+        self._use_optimizer(build_optimizer(model, self.training.optimizer))
         self.state = TrainState()
         self.recurrent_states: list[Any] = [None] * self.training.accumulate
         self.unread_nll: list[Tensor] = []
@@ -108,7 +110,7 @@ class Trainer:
     def train_step(self) -> Tensor:
         """One update: read a batch, forward, backward, clip, move. Returns the batch's summed nats, a scalar.
 
-        Raises Diverged when the loss is no number.
+        Raises Diverged when the loss is NaN or infinite.
         """
         step = self.state.step
         if self.model.architecture.recurrent and self.batches.starts_epoch(step):
@@ -117,11 +119,8 @@ class Trainer:
             self._untie()
         inputs, targets = self.batches.read(step)
         inputs, targets = inputs.to(self.device), targets.to(self.device)
-        self.optimizer.zero_grad()
-        nll = self._accumulate_gradients(inputs, targets)
-        if self.training.measure_gradients and step % EVERY_STEPS == 0:
-            add_gradients(self.state, measure_ends(self.model.embedding))
-        self.optimizer.step(self._choose_learning_rate(step))
+        learning_rate = self._choose_learning_rate(step)
+        nll, self.recurrent_states = self.update(inputs, targets, self.recurrent_states, learning_rate)
         self._count(nll, num_tokens=self.batches.count_targets(targets))
         return nll
 
@@ -135,23 +134,45 @@ class Trainer:
         if self.training.measure_gradients and self.model.embedding.lookups is None:
             self.model.embedding.lookups = []
         self.encode = compile_encode(self.model) if self.training.compile else self.model.encode
+        self.model.embedding.workspace.compiled = self.training.compile
+        self.update = choose_update(
+            self._update,
+            model=self.model,
+            optimizer=optimizer,
+            training=self.training,
+            generator=self.dropout_generator,
+            say=lambda what: self.callback.say(f"{self.run.name}: {what}"),
+        )
 
-    def _accumulate_gradients(self, inputs: Tensor | SentencePairs, targets: Tensor) -> Tensor:
-        """Leave the batch's gradient in the parameters; returns its summed nats."""
+    def _update(
+        self, inputs: Tensor | SentencePairs, targets: Tensor, states: list[Any], learning_rate: float
+    ) -> tuple[Tensor, list[Any]]:
+        """Move the parameters by a batch; returns its summed nats and the recurrent states after it."""
+        self.optimizer.zero_grad()
+        nll, states = self._accumulate_gradients(inputs, targets, states)
+        if self.training.measure_gradients and self.state.step % EVERY_STEPS == 0:
+            add_gradients(self.state, measure_ends(self.model.embedding))
+        self.optimizer.step(learning_rate)
+        return nll, states
+
+    def _accumulate_gradients(
+        self, inputs: Tensor | SentencePairs, targets: Tensor, states: list[Any]
+    ) -> tuple[Tensor, list[Any]]:
+        """Leave the batch's gradient in the parameters; returns its summed nats and the recurrent states after it."""
         scale = choose_scale(self.training, num_tokens=self.batches.count_targets(targets))
         parts = zip(inputs.chunk(self.training.accumulate), targets.chunk(self.training.accumulate), strict=True)
-        total = torch.zeros((), device=self.device)
-        for index, (part, wanted) in enumerate(parts):
+        total, after = torch.zeros((), device=self.device), []
+        for (part, wanted), before in zip(parts, states, strict=True):
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.precision == "bf16"):
-                hidden, state = self.encode(part, self.recurrent_states[index])
+                hidden, state = self.encode(part, before)
                 loss, nats = compute_loss(self.model, hidden, wanted, objective=self.training.objective, scale=scale)
             loss.backward()
-            self.recurrent_states[index] = _detach(state)
+            after.append(detach_states(state))
             total += nats
         penalty = compute_penalty(self.model, self.training)
         if penalty is not None:
             penalty.backward()
-        return total
+        return total, after
 
     def _choose_learning_rate(self, step: int) -> float:
         factor = scale_learning_rate(
@@ -164,7 +185,7 @@ class Trainer:
         return self.training.optimizer.learning_rate * factor
 
     def _count(self, nats: Tensor, *, num_tokens: int) -> None:
-        """Book a step. On a GPU the losses are read many steps at a time, so that no step waits for the one before."""
+        """Count a step. On a GPU the losses are read many steps at a time, so that no step waits for the one before."""
         state = self.state
         state.step += 1
         state.tokens += num_tokens
@@ -176,7 +197,7 @@ class Trainer:
         self.callback.advance(num_tokens, nll_per_token=self.mean_nll)
 
     def _read_nll(self) -> None:
-        """Add the losses that are still on the device to the books; stop at the first that is no number."""
+        """Add the losses that are still on the device to the state; give up at the first that is NaN or infinite."""
         if not self.unread_nll:
             return
         first_step = self.state.step - len(self.unread_nll) + 1
@@ -270,7 +291,7 @@ class Trainer:
         self.callback.start_stage("train", total_tokens=total, done_tokens=self.state.tokens)
 
     def save(self) -> None:
-        """Write a checkpoint. Raises Diverged when the loss is no number."""
+        """Write a checkpoint. Raises Diverged when the loss is NaN or infinite."""
         self._read_nll()
         state = {
             "signature": self.run.signature,
@@ -294,14 +315,14 @@ class Trainer:
             self._use_optimizer(build_optimizer(self.model, self.training.optimizer))
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.recurrent_states = _move(state["recurrent_states"], self.device)
+            self.recurrent_states = move_states(state["recurrent_states"], self.device)
             self.dropout_generator.set_state(state["dropout"])
             self.state = TrainState.model_validate(state["train_state"])
         self.callback.say(f"{self.run.name}: going on from step {self.state.step:,} of {self.num_steps:,}")
         self._share_threads(state["num_threads"])
 
     def _share_threads(self, before: int) -> None:
-        """As many threads as before, since others round differently; fewer, and said, where the share is smaller."""
+        """Use as many threads as before, since another number rounds differently; say so where there are only fewer."""
         share = torch.get_num_threads()
         if before <= share:
             torch.set_num_threads(before)
@@ -312,23 +333,10 @@ class Trainer:
             )
 
     def interrupt(self) -> None:
-        """Ask for a checkpoint and an end, as soon as it can be."""
+        """Ask for a checkpoint and the end of training, as soon as possible."""
         self.interrupted = True
 
     def stop_if_interrupted(self) -> None:
         """Raises Interrupted when a signal came; the checkpoint must be there already."""
         if self.interrupted:
             raise Interrupted(f"{self.run.name} was checkpointed at step {self.state.step:,}")
-
-
-def _detach(state: Any) -> Any:
-    """Cut the graph at the end of a window: truncated backpropagation through time."""
-    if isinstance(state, Tensor):
-        return state.detach()
-    return [_detach(part) for part in state] if isinstance(state, list | tuple) else state
-
-
-def _move(state: Any, device: torch.device) -> Any:
-    if isinstance(state, Tensor):
-        return state.to(device)
-    return [_move(part, device) for part in state] if isinstance(state, list | tuple) else state
