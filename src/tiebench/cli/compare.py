@@ -203,11 +203,11 @@ def _find_decades(record: "Record", *, settings: "Settings") -> "np.ndarray | No
     """How often each target of the test split stands in training, as the run kept it or else from the corpus; None,
     with a note, where neither is there.
     """
-    from tiebench.execution.run_data import recount_test_decades
-
     kept = settings.store.target_decades(record)
     if kept is not None:
         return kept
+    from tiebench.execution.run_data import recount_test_decades
+
     try:
         return recount_test_decades(record, store=settings.store, data_dir=settings.data_dir)
     except TiebenchError as error:

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from tiebench.experiment.block import (
-    LARGEST_FLOAT,
     Block,
     InitConfig,
     Layers,
@@ -14,6 +13,7 @@ from tiebench.experiment.block import (
     Probability,
     Width,
 )
+from tiebench.experiment.limits import LARGEST_FLOAT
 
 Order = Literal["sequence", "cycle", "cycle_reverse"]
 # `none` means the same as null. It is stored as null, so that the signatures of older records stay the same.

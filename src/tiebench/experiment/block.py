@@ -8,15 +8,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from tiebench.experiment.limits import LARGEST_FLOAT
+
 
 class Block(BaseModel):
     """A part of the YAML: frozen, no unknown keys, no silent conversions, no infinite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-
-LARGEST_SEED = 2**63 - 1
-LARGEST_FLOAT = 3e38  # what a float32 can hold
 
 Positive = Annotated[int, Field(gt=0, le=10**12)]
 Layers = Annotated[int, Field(gt=0, le=1_000)]
