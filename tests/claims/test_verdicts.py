@@ -11,6 +11,7 @@ from tiebench.claims.estimates import estimate_sum
 from tiebench.comparison.bounds import check_order, check_value
 from tiebench.errors import UsageError
 from tiebench.reporting.claims_table import claims_table
+from tiebench.results.curve import CurvePoint
 from tiebench.results.measurements import (
     Measurement,
     add_measurements,
@@ -18,7 +19,6 @@ from tiebench.results.measurements import (
     name_sampling_error,
     read_measurements,
 )
-from tiebench.results.record import CurvePoint
 
 UNTIED = {1: 115.0, 2: 115.4, 3: 114.8}
 TIED = {1: 110.0, 2: 110.5, 3: 109.8}

@@ -8,7 +8,8 @@ from scipy import stats
 from tiebench.comparison.pairing import compare_arms, difference_table, group_by_arm
 from tiebench.comparison.spread import measure_spread
 from tiebench.errors import UsageError
-from tiebench.results.record import CurvePoint, Evaluation
+from tiebench.results.curve import CurvePoint
+from tiebench.results.record import Evaluation
 
 
 def no_nats(record):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tiebench.results.record import read_curve
+from tiebench.results.curve import read_curve
 from tiebench.results.store import Store
 
 ADAMW = {"type": "adamw", "learning_rate": 0.01}

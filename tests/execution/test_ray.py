@@ -16,8 +16,8 @@ import pytest
 from engine_command import LONG, has_points, read_found, require, wait_for
 from engine_command import start as start  # a fixture
 
+from tiebench.results.curve import read_curve
 from tiebench.results.heartbeat_file import read_heartbeat
-from tiebench.results.record import read_curve
 
 pytestmark = pytest.mark.services
 SCRIPT = Path(__file__).parents[2] / "scripts" / "start_ray.py"

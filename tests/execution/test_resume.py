@@ -19,7 +19,8 @@ from tiebench.errors import TiebenchError
 from tiebench.execution.run import execute_run, lock_run_dir
 from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
-from tiebench.results.record import WEIGHTS_FILE, read_curve, read_record
+from tiebench.results.curve import read_curve
+from tiebench.results.record import WEIGHTS_FILE, read_record
 from tiebench.results.store import Store, find_state
 from tiebench.training import trainer
 from tiebench.training.callbacks import Callback

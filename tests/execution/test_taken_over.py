@@ -6,7 +6,7 @@ import pytest
 from engine_command import LONG, has_points, read_found, wait_for
 from engine_command import start as start  # a fixture
 
-from tiebench.results.record import read_curve
+from tiebench.results.curve import read_curve
 
 OWNER_FILE = {"TIEBENCH_LOCKS": "owner-file:3"}
 

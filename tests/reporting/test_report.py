@@ -18,7 +18,8 @@ from tiebench.reporting.glossary import explain_column
 from tiebench.reporting.page_parts import build_table, embed_json, make_anchor
 from tiebench.reporting.report import render_report
 from tiebench.reporting.tables import Column, Table
-from tiebench.results.record import CurvePoint, write_curve, write_record
+from tiebench.results.curve import CurvePoint, write_curve
+from tiebench.results.record import write_record
 from tiebench.results.store import Store
 from tiebench.results.trials import write_tuning
 

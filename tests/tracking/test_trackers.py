@@ -13,7 +13,7 @@ from tiebench.execution.execute import execute
 from tiebench.execution.plan import plan_runs
 from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
-from tiebench.results.record import read_curve
+from tiebench.results.curve import read_curve
 from tiebench.results.store import Store
 from tiebench.tracking import following, tensorboard
 from tiebench.tracking.following import TRACKERS, Tracking, check_trackers

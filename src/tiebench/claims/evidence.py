@@ -10,8 +10,9 @@ from tiebench.claims.papers import PaperClaims
 from tiebench.comparison.checks import check_numerics
 from tiebench.experiment.loading import Experiment, load_experiment
 from tiebench.experiment.run_spec import RunSpec
+from tiebench.results.curve import CurvePoint
 from tiebench.results.measurements import Measurement, is_current, name_sampling_error, read_measurements
-from tiebench.results.record import RECORD_FILE, CurvePoint, Record
+from tiebench.results.record import RECORD_FILE, Record
 from tiebench.results.store import Store
 
 BySeed = dict[int, float]

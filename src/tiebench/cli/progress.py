@@ -11,7 +11,8 @@ from tiebench.cli.output import format_duration, wrap_line
 from tiebench.execution.plan import Plan
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.reporting.escaping import escape
-from tiebench.results.record import CurvePoint, Parameters, Record
+from tiebench.results.curve import CurvePoint
+from tiebench.results.record import Parameters, Record
 from tiebench.training.callbacks import Callback
 
 BAR = "{desc} {percentage:3.0f}% |{bar}| {rate_noinv_fmt}, {remaining} left{postfix}"

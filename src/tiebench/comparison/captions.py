@@ -8,7 +8,8 @@ from tiebench.comparison.checks import find_allowed_differences
 from tiebench.experiment.corpus_config import SPLITS
 from tiebench.experiment.differences import find_differences
 from tiebench.experiment.embedding_config import UntiedLateConfig
-from tiebench.results.record import CurvePoint, Record
+from tiebench.results.curve import CurvePoint
+from tiebench.results.record import Record
 
 if TYPE_CHECKING:
     from tiebench.comparison.difference import Difference

@@ -46,7 +46,8 @@ from tiebench.comparison.tuning_notes import describe_tuning
 from tiebench.experiment import differences
 from tiebench.experiment.block import Block
 from tiebench.experiment.corpus_config import SPLITS
-from tiebench.results.record import CurvePoint, Parameters, Record
+from tiebench.results.curve import CurvePoint
+from tiebench.results.record import Parameters, Record
 from tiebench.results.selection import Arms
 
 

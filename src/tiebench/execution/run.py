@@ -41,6 +41,7 @@ from tiebench.models.language_model import (
 )
 from tiebench.models.pretrained import load_pretrained
 from tiebench.results import record as records
+from tiebench.results.curve import write_curve
 from tiebench.results.record import VOCABULARY_FILE, WEIGHTS_FILE, Record
 from tiebench.results.target_decades import write_target_decades
 from tiebench.results.token_nll import write_token_nll
@@ -133,7 +134,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     trainer = _open_trainer(run, model, data=data, folder=folder, settings=settings, callback=callback)
     scores, at_last = _fit_and_score(trainer, data)
     state, scored = trainer.state, count_parameters(model)
-    files = [records.write_curve(state.curve, folder)]
+    files = [write_curve(state.curve, folder)]
     if not run.is_trial:
         decades = find_target_decades(data.streams, vocabulary_size=data.vocabulary.size)
         files += [write_token_nll(scores["test"].token_nll, folder), write_target_decades(decades, folder)]

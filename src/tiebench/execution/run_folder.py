@@ -15,8 +15,9 @@ from tiebench.experiment.run_file import describe_run
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.files import WRITTEN_ASIDE, make_folder, sweep_folder, sync, write_text
 from tiebench.locks import HeldLock, hold_lock, is_lock
+from tiebench.results.curve import CURVE_FILE, CurvePoint
 from tiebench.results.heartbeat_file import HEARTBEAT_FILE, read_heartbeat, write_heartbeat
-from tiebench.results.record import CURVE_FILE, RECORD_FILE, VOCABULARY_FILE, WEIGHTS_FILE, CurvePoint
+from tiebench.results.record import RECORD_FILE, VOCABULARY_FILE, WEIGHTS_FILE
 from tiebench.results.store import (
     CHECKPOINT_PATTERN,
     LOCK_FILE,

@@ -20,7 +20,8 @@ from tiebench.reporting.frequency_table import frequency_table
 from tiebench.reporting.render import render_table
 from tiebench.reporting.tables import ROLES, Table, comparison_table, runs_table
 from tiebench.reporting.translation_table import translation_table
-from tiebench.results.record import CurvePoint, Record
+from tiebench.results.curve import CurvePoint
+from tiebench.results.record import Record
 from tiebench.results.store import LOCK_FILE, Store
 
 if TYPE_CHECKING:

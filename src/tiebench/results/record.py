@@ -1,7 +1,7 @@
 """What a run found: the border between the half that trains and the half that compares.
 
 A run is finished when its `record.json` exists. Beside it lie `test-nll.npy`, the nats of every token of the test
-split, and `curve.jsonl`, the evaluations made while training.
+split, and `curve.jsonl`, the evaluations made while training (`curve.py`).
 """
 
 import json
@@ -28,7 +28,6 @@ before. Runs of different versions are never pooled or compared. Other random dr
 RECORD_FILE = "record.json"
 VOCABULARY_FILE = "vocabulary.json"
 WEIGHTS_FILE = "weights.safetensors"
-CURVE_FILE = "curve.jsonl"
 DIGEST_KEY = "sha256"
 PLAIN = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -215,34 +214,6 @@ SHARED_BLOCKS: dict[str, type[Block]] = {
 """What the records of an arm have in common: it is validated once, and is one object for all of them."""
 
 
-class GradientShare(Block):
-    """The gradients of the two ends of the embedding, as matrices, in the mean over some training steps."""
-
-    input_norm: Amount
-    output_norm: Amount
-    cosine: Finite
-    num_steps: Count
-
-    @property
-    def of_output(self) -> float:
-        """The output's part of both norms together."""
-        both = self.input_norm + self.output_norm
-        return self.output_norm / both if both else 0.0
-
-
-class CurvePoint(Block):
-    """One evaluation while training; `train_nll_per_token` and `gradient` are means since the one before."""
-
-    step: Count
-    epoch: Amount
-    tokens: Count
-    seconds: Amount
-    learning_rate: Amount
-    train_nll_per_token: Finite | None = None
-    valid_perplexity: Amount
-    gradient: GradientShare | None = None
-
-
 def write_record(record: Record, folder: Path) -> Path:
     """Write `record.json`: sorted keys, full precision, a digest, renamed into place. Returns the file.
 
@@ -301,39 +272,6 @@ def read_record(folder: Path) -> Record:
     return record
 
 
-def write_curve(points: list[CurvePoint], folder: Path) -> Path:
-    """Write the whole learning curve, one JSON object per line. Returns the file."""
-    file = folder / CURVE_FILE
-    write_text("".join(_render_point(point) for point in points), file=file)
-    return file
-
-
-def _render_point(point: CurvePoint) -> str:
-    return point.model_dump_json(exclude=None if point.gradient else {"gradient"}) + "\n"
-
-
-def read_curve(folder: Path, *, record: Record | None = None) -> list[CurvePoint]:
-    """The learning curve, in order; empty when nothing was evaluated yet.
-
-    Raises TiebenchError when it is damaged, or not the one of `record`.
-    """
-    file = folder / CURVE_FILE
-    if not file.exists():
-        return []
-    content = file.read_bytes() if record is None else read_beside(record, file)
-    try:
-        lines = content.decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise explain_damage(file, str(error)) from error
-    points = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            points.append(CurvePoint.model_validate_json(line))
-        except ValidationError as error:
-            raise explain_damage(file, f"line {number}: {_first_problem(error)}") from error
-    return points
-
-
 def read_beside(record: Record, file: Path) -> bytes:
     """The content of a file beside a record. Raises TiebenchError when it is not what the run wrote."""
     content = file.read_bytes()
@@ -352,7 +290,7 @@ def _validate(content: Any, texts: Mapping[str, str] = MappingProxyType({}), *, 
     try:
         return Record.model_validate({**content, **shared} if shared else content)
     except ValidationError as error:
-        raise explain_damage(file, _first_problem(error)) from error
+        raise explain_damage(file, find_first_problem(error)) from error
 
 
 @lru_cache(maxsize=1000)
@@ -360,7 +298,7 @@ def _validate_block(key: str, text: str) -> Block:
     return SHARED_BLOCKS[key].model_validate(json.loads(text))
 
 
-def _first_problem(error: ValidationError) -> str:
+def find_first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     path = ".".join(map(str, problem["loc"]))
     return f"{path}: {problem['msg']}" if path else problem["msg"]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from tiebench.errors import TiebenchError, UsageError
 from tiebench.experiment.schema import NAME
 from tiebench.locks import is_locked
-from tiebench.results.record import RECORD_FILE, CurvePoint, Record, read_curve, read_record
+from tiebench.results.curve import CurvePoint, read_curve
+from tiebench.results.record import RECORD_FILE, Record, read_record
 from tiebench.results.target_decades import read_target_decades
 from tiebench.results.token_nll import read_token_nll
 from tiebench.results.translation_files import read_bleu_counts

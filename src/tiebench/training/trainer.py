@@ -13,7 +13,7 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.generators import open_generator
 from tiebench.models.language_model import LanguageModel, compile_encode
 from tiebench.models.sentence_pairs import SentencePairs
-from tiebench.results.record import CurvePoint, write_curve
+from tiebench.results.curve import CurvePoint, write_curve
 from tiebench.training.batches import build_batches
 from tiebench.training.budget import plan_evaluations, plan_steps
 from tiebench.training.callbacks import Callback
