@@ -159,3 +159,13 @@ def test_the_authors_program_of_2017_is_the_text_with_their_switches():
         "untied-projected": 4.69,
         "tied-projected": 2.69,
     }, "as the paper prints them"
+
+
+@pytest.mark.parametrize(
+    "file", sorted(CONFIGS.glob("press-wolf-2017-*.yaml")) + sorted(CONFIGS.glob("zaremba-*.yaml"))
+)
+def test_what_the_authors_scored_last_is_scored_last(file):
+    """Their programs (PTB in Lua and in TensorFlow, Bayesian dropout in Lua) train to the end and score that model."""
+    specs = load(file).arms.values()
+    assert {spec.evaluation.checkpoint for spec in specs} == {"last"}
+    assert {spec.training.random_offset for spec in specs} == {False}, "and begin at the beginning"

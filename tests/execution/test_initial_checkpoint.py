@@ -26,7 +26,8 @@ from tiebench.execution.sampling import sample_text
 from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
 from tiebench.reporting.model_card import write_model_card
-from tiebench.results.record import read_curve, read_record
+from tiebench.results.curve import read_curve
+from tiebench.results.record import read_record
 from tiebench.results.store import Store
 from tiebench.training.callbacks import Callback
 from tiebench.training.signals import Interrupted

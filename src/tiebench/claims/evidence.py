@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from tiebench.claims.claim import Claim
 from tiebench.claims.contrasts import SignedArms
 from tiebench.claims.papers import PaperClaims
+from tiebench.comparison.checks import check_numerics
 from tiebench.experiment.loading import Experiment, load_experiment
 from tiebench.experiment.run_spec import RunSpec
+from tiebench.results.curve import CurvePoint
 from tiebench.results.measurements import Measurement, is_current, name_sampling_error, read_measurements
-from tiebench.results.record import RECORD_FILE, CurvePoint, Record
+from tiebench.results.record import RECORD_FILE, Record
 from tiebench.results.store import Store
 
 BySeed = dict[int, float]
@@ -76,13 +78,20 @@ class Evidence:
         return math.sqrt(math.fsum(error**2 for error in known) / len(known)) if known else None
 
     def is_altered(self, claim: Claim) -> bool:
-        """Whether anything was changed: by an override, or in a run that stands where the claim's should."""
+        """Whether an override changed the recipe, or a run of another recipe lies where the claim's should."""
         places = claim.needs.items()
         return any(self._find_experiment(place).altered or self._find_others(place, arms) for place, arms in places)
 
     def count_others(self) -> int:
         """How many of the finished runs that the plans name have another recipe than is asked for."""
         return sum(len(self._find_others(place, plan.arms)) for place, plan in self.plans.items())
+
+    def find_claim_runs(self, claim: Claim) -> list[Record]:
+        """The finished runs of the arms that a claim is about. Raises UsageError where they are by versions of the
+        program that compute differently: their figures are none of one experiment."""
+        runs = [run for place, arms in claim.needs.items() for arm in arms for run in self._find_runs(place, arm)]
+        check_numerics({f"{run.experiment}/{run.arm}, seed {run.seed}": run for run in runs})
+        return runs
 
     def _find_others(self, place: str, arms: Sequence[str]) -> list[Record]:
         experiment = self._find_experiment(place)
@@ -128,7 +137,7 @@ class Evidence:
 def plan_papers(
     papers: list[PaperClaims], *, only: list[str], seeds: list[int], overrides: list[str]
 ) -> dict[str, ClaimRuns]:
-    """Experiment name to what the chosen claims need of it. Raises UsageError for one, or an arm, that is not there."""
+    """Experiment name to what the chosen claims need of it. Raises UsageError for an unknown experiment or arm."""
     arms: dict[str, dict[str, None]] = {}
     for paper in papers:
         for claim in paper.choose(only).values():

@@ -1,4 +1,4 @@
-"""How what was found is put on the screen: tables and JSON on stdout, everything else on stderr."""
+"""How results are printed: tables and JSON on stdout, everything else on stderr."""
 
 import json
 import shutil
@@ -74,7 +74,7 @@ def print_comparisons(
 
 
 def print_costs(costs: list["CostEstimate"], *, device: str, format: str, only_cost: bool) -> None:
-    """What is still to do and how long it will take: the whole table, or what adds it up on stderr."""
+    """What is still to do and how long it will take: the whole table, or on stderr its sums alone."""
     from tiebench.cli.costs_table import costs_table
 
     table = costs_table(costs, device=device)
@@ -149,7 +149,7 @@ def print_line(text: str, *, to_stderr: bool = False, indent: int | None = None)
 def wrap_line(line: str, *, indent: int | None = None) -> str:
     """The line in pieces that fit the terminal, cut between words.
 
-    What follows the first is indented by two more characters than that, or by `indent`.
+    Lines after the first are indented by two more characters than the first, or by `indent`.
     """
     if len(line) <= find_width():
         return line
@@ -159,7 +159,7 @@ def wrap_line(line: str, *, indent: int | None = None) -> str:
 
 
 def print_note(text: str) -> None:
-    """Something to know that is no result."""
+    """Print something to know that is not a result."""
     print_line(text, to_stderr=True)
 
 
@@ -180,3 +180,10 @@ def show_value(value: Any) -> str:
 def find_width() -> int:
     """The terminal's width; wide enough for every table where there is none."""
     return shutil.get_terminal_size((160, 50)).columns
+
+
+def format_duration(seconds: float) -> str:
+    """`40 seconds`, `12 minutes`, `3.5 hours`."""
+    if seconds < 90:
+        return "1 second" if round(seconds) == 1 else f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:,.1f} hours"

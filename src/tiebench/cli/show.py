@@ -12,7 +12,7 @@ from tiebench.reporting.escaping import escape
 
 if TYPE_CHECKING:
     from tiebench.reporting.tables import Table
-    from tiebench.results.record import CurvePoint
+    from tiebench.results.curve import CurvePoint
 
 
 def show(
@@ -20,7 +20,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show what one finished run found, what it cost and where its figures come from."""
-    from tiebench.results.record import read_curve, read_record
+    from tiebench.results.curve import read_curve
+    from tiebench.results.record import read_record
     from tiebench.results.trials import describe_choice, describe_trials
 
     folder = find_run_folder(run)
@@ -76,6 +77,6 @@ def _gradients_table(points: "list[CurvePoint]") -> "Table":
     rows = tuple((step, share.input_norm, share.output_norm, share.of_output, share.cosine) for step, share in found)
     caption = (
         "The gradient that each end of the embedding asks for, as a matrix, before clipping: means over the measured "
-        "steps since the evaluation before. The share is the output's part of both norms together."
+        "steps since the last evaluation. The share is the output's part of both norms together."
     )
     return Table("gradient of the embedding by its ends", columns, rows, caption=caption)

@@ -14,7 +14,8 @@ from tiebench.errors import UsageError
 from tiebench.experiment.block import Block
 from tiebench.experiment.grid import Cell, Grid
 from tiebench.experiment.tuning_config import TunedValues
-from tiebench.results.record import CurvePoint, Record
+from tiebench.results.curve import CurvePoint
+from tiebench.results.record import Record
 from tiebench.results.selection import put_baseline_first
 
 
@@ -51,7 +52,7 @@ def compare_cells(
     curve: Callable[[Record], Sequence[CurvePoint]] = lambda record: (),
     seeds: Sequence[int] = (),
 ) -> list[CellResult]:
-    """Compare the two arms of every cell over the records that there are of it.
+    """Compare the two arms of every cell over its finished runs.
 
     `seeds` are those that were asked for; none: those of the file. Raises UsageError, naming cell and field, for runs
     that may not be compared.
@@ -95,7 +96,7 @@ def _compare_cell(
 
 
 def count_tokens_per_byte(record: Record, split: str) -> float:
-    """How many tokens a byte of a split is, with the vocabulary of this run."""
+    """The tokens per byte of a split, with the vocabulary of this run."""
     evaluation = record.evaluations[split]
     return evaluation.tokens / evaluation.bytes
 

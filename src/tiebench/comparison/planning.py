@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Literal
 
 from tiebench.comparison.sequential import ALPHA, PRIOR_DEVIATION, find_critical_t
+from tiebench.comparison.student import find_t_quantile
 from tiebench.experiment.block import Block
 
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ StoppingRule = Literal["sequential", "fixed"]
 class SeedPlan(Block):
     """Seeds per arm, beyond those there are, that settle a comparison with a power of 80 %.
 
-    Of `sign` if the true difference is the one seen so far, of `equivalence` likewise, within the margin. None: not
-    within 100 seeds per arm, or (equivalence) no margin was given. 0: those there are should have settled it.
+    `sign` settles the sign, if the true difference is the one seen so far; `equivalence`, on the same condition,
+    settles that it lies within the margin. None: not within 100 seeds per arm, or (equivalence) no margin was given. 0:
+    the seeds there are should have settled it.
     """
 
     sign: int | None
@@ -41,8 +43,8 @@ def plan_seeds(
     """Plan a comparison of two arms with `num_seeds` each: difference, deviation between seeds, margin in one unit.
 
     `sequential` asks when the confidence sequence of `comparison.sequential` decides, `fixed` when a t test that looks
-    once does. `text_reach` widens both, as it does in `decide`; what it covers by itself no number of seeds settles.
-    The deviation is taken as it was seen, from two or three seeds per arm a rough guess, and the plan is one too.
+    once does. `text_reach` widens both, as it does in `decide`; a smaller difference is settled by no number of seeds.
+    The deviation is taken as it was seen: from two or three seeds per arm it is a rough guess, and so is the plan.
 
     Raises ValueError for a deviation that is negative and a margin that is not positive.
     """
@@ -73,7 +75,7 @@ def compute_power(
 
     The chance of noncentral t, and for the equivalence that both of its t are beyond their critical values at once
     (Owen 1965): a normal chance given the deviation found, averaged over that deviation's chi distribution. Looks at
-    fewer seeds may have settled it before, so of the sequential rule this is a lower bound.
+    fewer seeds may have settled it before, so for the sequential rule this is a lower bound.
     """
     import numpy as np
     from scipy.special import ndtr
@@ -95,12 +97,10 @@ def compute_power(
 
 def _find_critical(num_seeds: int, *, rule: StoppingRule, alpha: float, one_sided: bool) -> float:
     """The t to reach. Looking once, an equivalence takes two one-sided tests; while looking, the same interval."""
-    from scipy.special import stdtrit
-
     if rule == "sequential":
         sizes = {"num_ours": num_seeds, "num_baseline": num_seeds}
         return find_critical_t(**sizes, alpha=alpha, prior_deviation=PRIOR_DEVIATION)
-    return float(stdtrit(2 * num_seeds - 2, 1 - (alpha if one_sided else alpha / 2)))
+    return find_t_quantile(1 - (alpha if one_sided else alpha / 2), 2 * num_seeds - 2)
 
 
 def _quantile_nodes(degrees_of_freedom: int) -> "np.ndarray":

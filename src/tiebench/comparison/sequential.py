@@ -26,6 +26,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from tiebench.comparison.student import find_t_quantile
 from tiebench.comparison.variance import Uncertainty
 from tiebench.experiment.block import Block
 
@@ -145,7 +146,8 @@ def replay_looks(
 ) -> list[Look]:
     """The looks after each pair of runs from the second on, given the nats per token in the order of the seeds.
 
-    Records decide again what was decided while they were made. Runs beyond the shorter arm are not looked at.
+    From records, this gives the decision again that was taken while they were made. Runs beyond the shorter arm are not
+    looked at.
     """
     looks: list[Look] = []
     for num_pairs in range(2, min(len(ours), len(baseline)) + 1):
@@ -188,9 +190,7 @@ def decide(looks: Sequence[Look], *, margin: float | None = None, text_reach: fl
 
 def find_text_reach(text: Uncertainty, *, alpha: float = ALPHA / 2) -> float:
     """How far the text's 1 - alpha interval reaches to either side, from the `text` part of an estimate."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(text.degrees_of_freedom, 1 - alpha / 2)) * text.error
+    return find_t_quantile(1 - alpha / 2, text.degrees_of_freedom) * text.error
 
 
 def _count_effective(num_ours: int, num_baseline: int) -> float:
@@ -199,7 +199,8 @@ def _count_effective(num_ours: int, num_baseline: int) -> float:
 
 
 def _intersect(bounds: Bounds | None, earlier: Sequence[Look]) -> Bounds | None:
-    """With the look before, which holds all before it. Where nothing is left (it had decided), the new one stands."""
+    """The bounds within those of the last look, which lie within all earlier ones. Where the two have nothing in common
+    (the earlier one had decided), the new bounds."""
     before = earlier[-1].bounds if earlier else None
     if before is None or bounds is None:
         return bounds or before

@@ -1,4 +1,4 @@
-"""The folder of a run: one process at a time, the old record until the new one is there, nothing left behind."""
+"""The folder of a run: one process at a time writes it, an old record stays until the new one is there."""
 
 import os
 import shutil
@@ -14,9 +14,10 @@ from tiebench.experiment.bundled import SPEC_FILE
 from tiebench.experiment.run_file import describe_run
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.files import WRITTEN_ASIDE, make_folder, sweep_folder, sync, write_text
-from tiebench.locks import hold_lock
+from tiebench.locks import HeldLock, hold_lock, is_lock
+from tiebench.results.curve import CURVE_FILE, CurvePoint
 from tiebench.results.heartbeat_file import HEARTBEAT_FILE, read_heartbeat, write_heartbeat
-from tiebench.results.record import CURVE_FILE, RECORD_FILE, VOCABULARY_FILE, WEIGHTS_FILE
+from tiebench.results.record import RECORD_FILE, VOCABULARY_FILE, WEIGHTS_FILE
 from tiebench.results.store import (
     CHECKPOINT_PATTERN,
     LOCK_FILE,
@@ -25,6 +26,7 @@ from tiebench.results.store import (
 from tiebench.results.target_decades import TARGET_DECADES_FILE
 from tiebench.results.token_nll import TOKEN_NLL_FILE
 from tiebench.results.translation_files import BLEU_COUNTS_FILE, TRANSLATIONS_FILE
+from tiebench.training.callbacks import Callback
 
 OF_A_FAILED_RUN = (SPEC_FILE, VOCABULARY_FILE, CURVE_FILE, TOKEN_NLL_FILE, TARGET_DECADES_FILE, WEIGHTS_FILE)
 OF_A_FAILED_RUN += (TRANSLATIONS_FILE, BLEU_COUNTS_FILE)
@@ -33,29 +35,50 @@ OF_A_FAILED_RUN += (TRANSLATIONS_FILE, BLEU_COUNTS_FILE)
 @contextmanager
 def lock_run_dir(
     folder: Path, *, run: RunSpec, wait: bool = False, say: Callable[[str], None] = lambda message: None
-) -> Iterator[None]:
-    """Two processes never write one run. Raises TiebenchError that says who holds it, or with `wait` waits for it.
+) -> Iterator[HeldLock]:
+    """Hold the run's lock, so that two processes never write one run.
 
-    What killed processes wrote aside is swept at the beginning; a folder in which nothing came about is removed.
+    Raises TiebenchError that says who holds it, or with `wait` waits for it. Temporary files of killed processes are
+    removed at the beginning, and an empty folder at the end.
     """
     from filelock import Timeout
 
     lock = folder / LOCK_FILE
     with ExitStack() as held:
         try:
-            held.enter_context(hold_lock(lock))
+            owned = held.enter_context(hold_lock(lock))
         except Timeout:
             who = _name_owner(folder)
             if not wait:
                 hint = "wait for it with --wait, or use --results DIR"
                 raise TiebenchError(f"{run.name} is being trained by {who}", hint) from None
             say(f"{run.name} is being trained by {who}: waiting")
-            held.enter_context(hold_lock(lock, timeout_s=-1))
-        held.callback(_remove_empty, folder)
-        held.callback((folder / HEARTBEAT_FILE).unlink, missing_ok=True)
+            owned = held.enter_context(hold_lock(lock, timeout_s=-1))
+        held.callback(_leave, folder, owned)
         sweep_folder(folder)
         write_heartbeat(begin_heartbeat(run), folder=folder)
-        yield
+        yield owned
+
+
+class OwnershipCallback(Callback):
+    """Raises TiebenchError at the next step of a run whose folder is another process's now."""
+
+    def __init__(self, run: RunSpec, *, lock: HeldLock) -> None:
+        self.run, self.lock = run, lock
+
+    def start_stage(self, name: str, *, total_tokens: int, done_tokens: int = 0) -> None:
+        self._check()
+
+    def advance(self, num_tokens: int, *, nll_per_token: float | None = None) -> None:
+        self._check()
+
+    def report_evaluation(self, point: CurvePoint) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        if not self.lock.is_held():
+            what = f"{self.run.name} was taken over by another process, since this one gave no sign of life"
+            raise TiebenchError(what, "nothing is to be done: it goes on there from its last checkpoint")
 
 
 def prepare_folder(folder: Path, *, run: RunSpec, force: bool) -> Path:
@@ -81,7 +104,9 @@ def prepare_folder(folder: Path, *, run: RunSpec, force: bool) -> Path:
 
 
 def finish_replacing(folder: Path) -> None:
-    """Move a run that was trained aside over the one that it replaces, its record last; killed halfway, it goes on."""
+    """Move a run that was trained aside over the one that it replaces, its record last; the next call finishes
+    what a killed one began.
+    """
     aside = folder / REPLACEMENT_FOLDER
     if not (aside / RECORD_FILE).exists():
         return
@@ -93,7 +118,7 @@ def finish_replacing(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """What a finished run needs no more."""
+    """Remove what a finished run no longer needs."""
     for file in folder.glob(CHECKPOINT_PATTERN):
         file.unlink()
     if (folder / REPLACEMENT_FOLDER).exists():
@@ -101,7 +126,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_failed(folder: Path) -> None:
-    """What a run left that ended before its first checkpoint: there is nothing to go on with."""
+    """Remove the files of a run that ended before its first checkpoint: there is nothing to go on from."""
     for place in (folder, folder / REPLACEMENT_FOLDER):
         if not any(place.glob(CHECKPOINT_PATTERN)) and not (place / RECORD_FILE).exists():
             for name in OF_A_FAILED_RUN:
@@ -111,8 +136,8 @@ def remove_failed(folder: Path) -> None:
 
 
 def tidy_finished(folder: Path, *, is_finished: Callable[[], bool]) -> None:
-    """Finish what killed processes left undone in the folder of a finished run, unless somebody is at work there or it
-    may not be written.
+    """Finish what killed processes left undone in the folder of a finished run, unless another process trains there or
+    it may not be written.
     """
     from filelock import Timeout
 
@@ -138,7 +163,7 @@ def _name_owner(folder: Path) -> str:
 
 
 def _read_signature(folder: Path) -> str | None:
-    """Of the run that was begun here; None where it is not known."""
+    """The signature of the run that was begun here; None where it is not known."""
     try:
         content = yaml.safe_load((folder / SPEC_FILE).read_text("utf-8"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
@@ -147,11 +172,14 @@ def _read_signature(folder: Path) -> str | None:
     return signature if isinstance(signature, str) else None
 
 
-def _remove_empty(folder: Path) -> None:
-    """While the lock is held: who waits for it finds out that its file is gone and makes a new one."""
-    if [file.name for file in folder.iterdir()] != [LOCK_FILE]:
+def _leave(folder: Path, lock: HeldLock) -> None:
+    """To be called while the lock is held: remove the heartbeat, and a folder that holds nothing else."""
+    if not lock.is_held():
         return
-    (folder / LOCK_FILE).unlink()
-    with suppress(OSError):  # other runs, or somebody who has come in between
+    (folder / HEARTBEAT_FILE).unlink(missing_ok=True)
+    if not all(is_lock(file) for file in folder.iterdir()):
+        return
+    lock.remove()
+    with suppress(OSError):  # other runs are there, or another process came first
         for place in (folder, folder.parent, folder.parent.parent):
             place.rmdir()

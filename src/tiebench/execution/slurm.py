@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ class SlurmQueue:
 
 
 class SlurmRuns(RemoteEngine):
-    """What submitit and the jobs write for themselves lies in `.slurm` in the folder of results."""
+    """Files of submitit and the output of the jobs lie in `.slurm` in the folder of results."""
 
     def __init__(
         self,
@@ -59,20 +58,19 @@ class SlurmRuns(RemoteEngine):
         most: int | None,
         on_record: Callable[[Record], None],
     ) -> None:
-        super().__init__(settings, watch, most=most, on_record=on_record)
+        super().__init__(settings, watch, cpus=config.cpus, most=most, on_record=on_record)
         from submitit import SlurmExecutor  # pyright: ignore[reportMissingImports]  (an extra)
 
-        self.job_settings = replace(self.settings, num_threads=self.settings.num_threads or config.cpus)
         self.logs = self.settings.store.root / LOG_FOLDER
         self.executor = SlurmExecutor(folder=self.logs, python=sys.executable)
         self.executor.update_parameters(**_list_parameters(config))
         self.queue = SlurmQueue()
 
-    def submit(self, run: RunSpec) -> RemoteJob:
+    def submit(self, run: RunSpec, *, settings: Settings) -> RemoteJob:
         self.executor.update_parameters(job_name=run.name)
         try:
-            job = self.executor.submit(execute_on_node, run, self.job_settings, working_folder=str(Path.cwd()))
-        except Exception as error:  # submitit has its own kinds, with what sbatch said
+            job = self.executor.submit(execute_on_node, run, settings, working_folder=str(Path.cwd()))
+        except Exception as error:  # submitit raises errors of its own, with the output of sbatch
             hint = "see what the cluster admits (sinfo), and engine.* in tiebench.toml"
             raise TiebenchError(f"Slurm refuses {run.name}: {error}", hint) from error
         return _SlurmJob(job, self.queue)
@@ -103,7 +101,7 @@ class _SlurmJob(RemoteJob):
         if time.monotonic() - self.ended_at < RESULT_SECONDS and state in ("COMPLETED", "GONE"):
             return None
         words = state.lower().replace("_", " ")
-        return JobOutcome("lost", f"the Slurm job {self.job.job_id} ended ({words}) without a word", self._name_log())
+        return JobOutcome("lost", f"the Slurm job {self.job.job_id} ended ({words}) without a result", self._name_log())
 
     def cancel(self) -> None:
         with suppress(subprocess.SubprocessError, OSError):
@@ -114,7 +112,7 @@ class _SlurmJob(RemoteJob):
 
 
 def _list_parameters(config: SlurmEngine) -> dict[str, Any]:
-    """What sbatch is told, in submitit's words; what is not set is not told."""
+    """The options of sbatch by submitit's names; those that are not set are left out."""
     wanted = {
         "time": config.minutes,
         "cpus_per_task": config.cpus,

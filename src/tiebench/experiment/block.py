@@ -1,12 +1,14 @@
-"""What every block of an experiment file is: frozen, strict, without unknown keys; and the numbers that stand in it.
+"""The base class of every block of an experiment file, and the types of its numbers.
 
-Every number has an upper bound. It lies far above what anyone has trained, and below what a machine chokes on before it
-can say so.
+Every number has an upper bound. It lies far above what anyone has trained, and is low enough for a machine to refuse
+the value before it runs out of memory.
 """
 
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from tiebench.experiment.limits import LARGEST_FLOAT
 
 
 class Block(BaseModel):
@@ -14,9 +16,6 @@ class Block(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-
-LARGEST_SEED = 2**63 - 1
-LARGEST_FLOAT = 3e38  # what a float32 can hold
 
 Positive = Annotated[int, Field(gt=0, le=10**12)]
 Layers = Annotated[int, Field(gt=0, le=1_000)]

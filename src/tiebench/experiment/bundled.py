@@ -26,7 +26,7 @@ def list_claim_files() -> dict[str, Path]:
 
 
 def is_file(path: Path) -> bool:
-    """False as well for what no file system could hold, such as a name of 1,000 letters."""
+    """Whether there is such a file; false too for a name that no file system can hold, such as one of 1,000 letters."""
     try:
         return path.is_file()
     except OSError:
@@ -34,7 +34,10 @@ def is_file(path: Path) -> bool:
 
 
 def find_config(name: str) -> Path:
-    """A path to a file, the folder of a run, or the name of a bundled experiment. Raises UsageError for none."""
+    """The file that is meant by a path, the folder of a run, or the name of a bundled experiment.
+
+    Raises UsageError where `name` is none of these.
+    """
     file = Path(name)
     if is_file(file):
         return file
@@ -51,4 +54,6 @@ def find_config(name: str) -> Path:
         raise UsageError(f"{name} is a folder, and an experiment is a file", hint)
     if file.suffix in (".yaml", ".yml") or len(file.parts) > 1:
         raise UsageError(f"no such file: {name}", f"bundled experiments go by name: {', '.join(bundled)}")
+    if name in list_claim_files():
+        raise UsageError(f"{name} is a paper, not an experiment", f"`tiebench reproduce {name}` checks its claims")
     raise UsageError(f"no file and no bundled experiment is called '{name}'", did_you_mean(name, bundled))

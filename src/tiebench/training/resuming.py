@@ -40,7 +40,7 @@ def check_checkpoint(state: dict[str, Any], *, run: RunSpec, text: dict[str, str
 
 @contextmanager
 def refuse_damage(folder: Path) -> Iterator[None]:
-    """What a checkpoint says is put to use within the block. Raises TiebenchError where it does not fit."""
+    """Use the content of a checkpoint within the block. Raises TiebenchError where it does not fit."""
     try:
         yield
     except ValidationError as error:

@@ -59,7 +59,7 @@ class Captured:
 
 
 class StepGraph:
-    """Makes updates as `update` does: those of whole batches from a graph, once the learning rate stayed for a while."""
+    """Makes updates as `update` does: those of whole batches from a graph, once the learning rate stays for a while."""
 
     def __init__(
         self,

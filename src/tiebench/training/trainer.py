@@ -13,7 +13,7 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.generators import open_generator
 from tiebench.models.language_model import LanguageModel, compile_encode
 from tiebench.models.sentence_pairs import SentencePairs
-from tiebench.results.record import CurvePoint, write_curve
+from tiebench.results.curve import CurvePoint, write_curve
 from tiebench.training.batches import build_batches
 from tiebench.training.budget import plan_evaluations, plan_steps
 from tiebench.training.callbacks import Callback
@@ -40,7 +40,7 @@ READ_EVERY_STEPS_ELSEWHERE = 50
 class Trainer:
     """One run's training. `fit` returns when the budget is spent or validation stopped improving.
 
-    Raises Interrupted after a checkpoint on Ctrl-C or SIGTERM, Diverged when the loss is no number any more.
+    Raises Interrupted after a checkpoint on Ctrl-C, SIGTERM or SIGHUP, Diverged when the loss is NaN or infinite.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Trainer:
     def train_step(self) -> Tensor:
         """One update: read a batch, forward, backward, clip, move. Returns the batch's summed nats, a scalar.
 
-        Raises Diverged when the loss is no number.
+        Raises Diverged when the loss is NaN or infinite.
         """
         step = self.state.step
         if self.model.architecture.recurrent and self.batches.starts_epoch(step):
@@ -185,7 +185,7 @@ class Trainer:
         return self.training.optimizer.learning_rate * factor
 
     def _count(self, nats: Tensor, *, num_tokens: int) -> None:
-        """Book a step. On a GPU the losses are read many steps at a time, so that no step waits for the one before."""
+        """Count a step. On a GPU the losses are read many steps at a time, so that no step waits for the one before."""
         state = self.state
         state.step += 1
         state.tokens += num_tokens
@@ -197,7 +197,7 @@ class Trainer:
         self.callback.advance(num_tokens, nll_per_token=self.mean_nll)
 
     def _read_nll(self) -> None:
-        """Add the losses that are still on the device to the books; stop at the first that is no number."""
+        """Add the losses that are still on the device to the state; give up at the first that is NaN or infinite."""
         if not self.unread_nll:
             return
         first_step = self.state.step - len(self.unread_nll) + 1
@@ -281,17 +281,19 @@ class Trainer:
 
     def _advance_evaluation(self, num_tokens: int) -> None:
         """An evaluation changes nothing, so an interrupted one is simply made again: save what was before it."""
+        read_clock()
         self.callback.advance(num_tokens)
         if self.interrupted:
             self.save()
             self.stop_if_interrupted()
 
     def _announce(self) -> None:
-        total = self.state.tokens + (self.num_steps - self.state.step) * self.batches.tokens_per_step
+        left = self.batches.count_tokens(self.num_steps) - self.batches.count_tokens(self.state.step)
+        total = self.state.tokens + left
         self.callback.start_stage("train", total_tokens=total, done_tokens=self.state.tokens)
 
     def save(self) -> None:
-        """Write a checkpoint. Raises Diverged when the loss is no number."""
+        """Write a checkpoint. Raises Diverged when the loss is NaN or infinite."""
         self._read_nll()
         state = {
             "signature": self.run.signature,
@@ -322,7 +324,7 @@ class Trainer:
         self._share_threads(state["num_threads"])
 
     def _share_threads(self, before: int) -> None:
-        """As many threads as before, since others round differently; fewer, and said, where the share is smaller."""
+        """Use as many threads as before, since another number rounds differently; say so where there are only fewer."""
         share = torch.get_num_threads()
         if before <= share:
             torch.set_num_threads(before)
@@ -333,7 +335,7 @@ class Trainer:
             )
 
     def interrupt(self) -> None:
-        """Ask for a checkpoint and an end, as soon as it can be."""
+        """Ask for a checkpoint and the end of training, as soon as possible."""
         self.interrupted = True
 
     def stop_if_interrupted(self) -> None:
