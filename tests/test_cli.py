@@ -39,7 +39,7 @@ OPTIONS = {
     "grid": RUNNING | {"--format", "--no-train"},
     "report": {"--output", "-o", "--results"},
     "reproduce": RUNNING | {"--only", "--no-train", "--dry-run", "--format"},
-    "check": {"--set", "--arm", "--results", "--data-dir", "--on", "--json"},
+    "check": {"--set", "--arm", "--results", "--data-dir", "--on", "--devices", "--json"},
     "list": {"--results", "--json"},
     "show": {"--json"},
     "bench": {"--seconds", "--threads", "--device", "--data-dir", "--json"},
@@ -415,6 +415,8 @@ def test_looks_go_on_where_they_stopped(run, trained, monkeypatch):
     assert "however often one looks, 3 seeds per arm, on this text" in sentence
     run(*arguments, "--max-seeds", "2", "-q")
     assert find_looks(results) == then, "what was looked at stays looked at"
+    plain = run("compare", "tied", "untied", "--results", results, "--json")
+    assert json.loads(plain.stdout)[0]["contrasts"][0]["decision"] == then["decision"], "whoever asks, later"
 
 
 def test_looks_begin_anew_when_runs_were_trained_again(run, trained):
@@ -586,6 +588,22 @@ def test_check_foretells_time_memory_and_what_will_surprise(run, write_experimen
     assert all(arm["time"]["timed"] and arm["time"]["seconds"] > 0 for arm in found["arms"])
 
 
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"training.random_offset": "true"}, "other ones at every seed"),
+        ({"training.random_offset": "false"}, "always those at its end"),
+        ({"architecture": "{type: gpt2, layers: 1, width: 16, heads: 2, positions: 64}"}, "other ones in every epoch"),
+    ],
+)
+def test_check_says_what_an_epoch_leaves_out(run, write_experiment, changes, part):
+    options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    said = " ".join(run("check", write_experiment(), *options).stdout.split())
+    found = json.loads(run("check", write_experiment(), *options, "--json").stdout)["arms"][0]
+    assert 0 < found["num_left_out"] < found["num_tokens"]
+    assert f"leaves out of the training text {found['num_left_out']:,} tokens, {part}." in said
+
+
 def test_check_has_nothing_to_warn_of_where_nothing_is_odd(run, write_experiment):
     assert "warning" not in run("check", write_experiment()).output
 
@@ -642,7 +660,8 @@ def test_paths_of_a_file_start_at_its_folder_then_at_the_current_one(run, write_
     run("check", "asked/experiment.yaml", "--data-dir", "texts")
 
 
-def test_bench_says_what_it_is_at_before_it_is(run):
+def test_bench_says_what_it_is_at_before_it_is(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("TIEBENCH_CACHE", str(tmp_path / "cache"))
     answer = run("bench", "lstm-200-ptb", "--seconds", "0.1", "--threads", "1", "--json")
     first, second = answer.stderr.splitlines()
     assert first.startswith("[1/2] lstm-200-ptb untied: ") and second.startswith("[2/2] lstm-200-ptb tied: ")
@@ -651,6 +670,9 @@ def test_bench_says_what_it_is_at_before_it_is(run):
     assert found["hardware"]["threads"] == untied["num_threads"] == 1
     assert found["versions"]["torch"] == torch.__version__
     assert untied["num_parameters"] - tied["num_parameters"] == 10_000 * 200
+    kept = json.loads((tmp_path / "cache" / "bench.json").read_text("utf-8"))
+    assert [(each["workload"], each["arm"]) for each in kept] == [("lstm-200-ptb", "untied"), ("lstm-200-ptb", "tied")]
+    assert kept[0]["flops_per_second"] == untied["train_tokens_per_second"] * untied["flops_per_token"]
 
 
 def test_lists_are_complete(run, trained_once):

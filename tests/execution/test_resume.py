@@ -19,7 +19,8 @@ from tiebench.errors import TiebenchError
 from tiebench.execution.run import execute_run, lock_run_dir
 from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
-from tiebench.results.record import WEIGHTS_FILE, read_curve, read_record
+from tiebench.results.curve import read_curve
+from tiebench.results.record import WEIGHTS_FILE, read_record
 from tiebench.results.store import Store, find_state
 from tiebench.training import trainer
 from tiebench.training.callbacks import Callback
@@ -61,6 +62,12 @@ EXPERIMENTS = {
         "architecture": {"type": "lstm", "layers": 1, "width": 16, "dropout": 0.3},
         "tie": {"type": "untied-late", "at": 0.4, "freeze": "input"},
         "training": {**BUDGET, "optimizer": ADAMW, "measure_gradients": True, "evaluate_every": 9},
+    },
+    "gpt2, in bands by frequency": {
+        "vocabulary": {"type": "bytes"},  # which are not numbered by frequency
+        "architecture": {"type": "gpt2", "layers": 1, "width": 16, "heads": 2, "dropout": 0.2},
+        "training": {"steps": 48, "batch_size": 4, "window": 10, "optimizer": ADAMW, "evaluate_every": 9},
+        "embedding": {"init": {"normal": 0.1}, "adaptive": {"cutoffs": [10, 40], "share_projections": True}},
     },
     "translation, dropout, smoothed labels": {
         "vocabulary": {"type": "bpe", "size": 300},

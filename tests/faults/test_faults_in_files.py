@@ -15,6 +15,8 @@ import pytest
 import yaml
 from crashpoints import TALKING, TRAIN, watch_all
 from damage import COMPARE, find_rename
+from processes import run_campaign as run_processes
+from shell import Shell
 from truth import (
     LONG_AGO,
     TRAINING,
@@ -322,22 +324,21 @@ def test_a_user_without_a_home_is_told_so_or_served(shell, start, open_folder):
     assert checked.find_complaint() == ""
 
 
-def test_a_file_system_without_locks_is_called_that(shell, start):
-    trained = shell.run(*TALKING, folder=start, watch={"folders": [str(start / "results")], "fault": "unlockable"})
-    assert trained.find_complaint() == ""
-    assert trained.exit_code == 1 and "lock" in trained.stderr and "being trained" not in trained.stderr
+@pytest.mark.parametrize("place", ["results", "cache"])
+def test_a_file_system_without_flock_is_served_by_an_owner_file(place, shell, start, truth):
+    unlockable = {"folders": [str(start / place)], "fault": "unlockable"}
+    trained = shell.run(*TALKING, folder=start, watch=unlockable)
+    assert trained.find_complaint() == "" and trained.exit_code == 0
+    owned = [found["path"] for found in trained.operations if found.get("to", "").endswith(".lock.owner")]
+    assert owned, "it had an owner file"
+    check_same(truth, start)
+    assert list(start.rglob("*.owner")) == [] and list_strays(start / "results") == []
 
 
-def test_a_cache_on_a_file_system_without_locks_is_called_that_and_not_filled_by_two(shell, start):
-    checked = shell.run(
-        "check",
-        "tiny.yaml",
-        folder=start,
-        environment={"TIEBENCH_CACHE": str(start / "cache")},
-        watch={"folders": [str(start / "cache")], "fault": "unlockable"},
-    )
-    assert checked.find_complaint() == ""
-    assert checked.exit_code == 1 and "has no locks" in checked.stderr and "TIEBENCH_CACHE" in checked.stderr
+def test_many_processes_with_owner_files_write_what_one_would(tmp_path):
+    with Shell(environment={"TIEBENCH_LOCKS": "owner-file"}) as shell:
+        found = run_processes(shell, tmp_path, seed=11, num_trials=2)
+    assert not found.problems, str(found)
 
 
 def test_files_written_aside_by_a_killed_process_are_swept(shell, copy_of, truth):

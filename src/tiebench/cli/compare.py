@@ -178,6 +178,7 @@ def _select(names: list[str], *, settings: Any, allow: list[str]) -> list[dict[s
 def _judge_and_print(
     groups: list[dict[str, list["Record"]]], judging: dict[str, Any], *, settings: Any, format: str, plot: Path | None
 ) -> list["Comparison"]:
+    from tiebench.comparison.looking import find_looks_below
     from tiebench.comparison.pairing import compare_arms
     from tiebench.results.selection import put_baseline_first
 
@@ -186,7 +187,13 @@ def _judge_and_print(
     single = any(len(records) == 1 for group in groups for records in group.values())
     others = store.records() if single else ()
     decades = partial(_find_decades, settings=settings)
-    read = {"token_nll": store.token_nll, "curve": store.curve, "decades": decades, "bleu_counts": store.bleu_counts}
+    read: dict[str, Any] = {
+        "token_nll": store.token_nll,
+        "curve": store.curve,
+        "decades": decades,
+        "bleu_counts": store.bleu_counts,
+        "looks": find_looks_below(store.root),
+    }
     comparisons = [compare_arms(group, **read, others=others, **judging) for group in groups]
     print_comparisons(comparisons, groups, settings=settings, format=format, plot=plot)
     return comparisons
@@ -196,11 +203,11 @@ def _find_decades(record: "Record", *, settings: "Settings") -> "np.ndarray | No
     """How often each target of the test split stands in training, as the run kept it or else from the corpus; None,
     with a note, where neither is there.
     """
-    from tiebench.execution.run_data import recount_test_decades
-
     kept = settings.store.target_decades(record)
     if kept is not None:
         return kept
+    from tiebench.execution.run_data import recount_test_decades
+
     try:
         return recount_test_decades(record, store=settings.store, data_dir=settings.data_dir)
     except TiebenchError as error:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tiebench.cli.completion import complete_config
-from tiebench.experiment.block import LARGEST_SEED
+from tiebench.experiment.limits import LARGEST_SEED
 
 Config = Annotated[
     str,

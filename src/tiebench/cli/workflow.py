@@ -26,16 +26,18 @@ def gather_settings(
     data_dir: Path | None,
     force: bool,
     wait: bool = False,
-    track: list[str] = NO_LIST,
+    track: list[str] | None = None,
     engine: str | None = None,
 ) -> "Settings":
-    from tiebench.execution.engine_config import choose_engine
+    """What a command was asked for; `track` is None for a command that follows no runs."""
+    from tiebench.execution.engine_config import choose_engine, choose_trackers
     from tiebench.execution.settings import Settings
     from tiebench.results.store import Store
     from tiebench.tracking.following import check_trackers
 
     check_results(results)
-    check_trackers(track)
+    trackers = () if track is None else choose_trackers(track)
+    check_trackers(trackers)
     store = Store(results)
     return Settings(
         store=store,
@@ -43,7 +45,7 @@ def gather_settings(
         data_dir=data_dir,
         force=force,
         wait=wait,
-        track=tuple(track),
+        track=trackers,
         engine=choose_engine(engine),
     )
 

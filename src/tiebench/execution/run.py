@@ -19,6 +19,7 @@ from tiebench.execution.initial_checkpoint import open_checkpoint
 from tiebench.execution.matching import match_runs
 from tiebench.execution.run_data import RunData, load_data
 from tiebench.execution.run_folder import (
+    OwnershipCallback,
     finish_replacing,
     lock_run_dir,
     prepare_folder,
@@ -30,6 +31,7 @@ from tiebench.execution.translating import check_sacrebleu, choose_search, score
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.schema import TRANSLATED
 from tiebench.files import compute_digest
+from tiebench.locks import HeldLock
 from tiebench.models.language_model import (
     LanguageModel,
     build_model,
@@ -39,16 +41,19 @@ from tiebench.models.language_model import (
 )
 from tiebench.models.pretrained import load_pretrained
 from tiebench.results import record as records
+from tiebench.results.curve import write_curve
 from tiebench.results.record import VOCABULARY_FILE, WEIGHTS_FILE, Record
 from tiebench.results.target_decades import write_target_decades
 from tiebench.results.token_nll import write_token_nll
 from tiebench.results.translation import Translation
 from tiebench.results.translation_files import write_bleu_counts, write_translations
-from tiebench.training.callbacks import Callback
+from tiebench.training.callbacks import Callback, CallbackList
 from tiebench.training.checkpoints import CHECKPOINT_FILE, read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
 from tiebench.training.train_state import TrainState
 from tiebench.training.trainer import SURPRISING_FIRST_LOSS, Trainer
+
+BESIDE = ("valid", "test")
 
 
 def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None = None) -> Record:
@@ -69,12 +74,12 @@ def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None =
         folder = settings.store.folder(run.experiment, run.arm, run.seed)
         with (
             explain_failures(run, data_dir=settings.data_dir),
-            lock_run_dir(folder, run=run, wait=settings.wait, say=callback.say),
+            lock_run_dir(folder, run=run, wait=settings.wait, say=callback.say) as lock,
             keep_heartbeat(folder, run=run, callback=callback) as told,
         ):
             finish_replacing(folder)
             found = find_finished(run, settings=settings)  # by another process, in the meantime
-            record = found or _make_record(run, folder=folder, settings=settings, callback=told)
+            record = found or _make_record(run, folder=folder, settings=settings, callback=told, lock=lock)
         callback.finish_run(record, reused=found is not None)
         return record
 
@@ -86,25 +91,28 @@ def open_model(run_record: Record, folder: Path) -> LanguageModel:
     return model.eval()
 
 
-def begin_model(run: RunSpec, *, vocabulary_size: int, data_dir: Path | None = None) -> LanguageModel:
+def begin_model(run: RunSpec, *, data: RunData, data_dir: Path | None = None) -> LanguageModel:
     """The model before its first step, on the CPU: filled at random, or from the checkpoint that the run goes on from.
 
     Raises TiebenchError where that checkpoint is missing or does not fit the model.
     """
-    model = build_model(run.spec, vocabulary_size=vocabulary_size)
+    model = build_model(run.spec, vocabulary_size=data.vocabulary.size)
     initialise_model(model, seed=run.seed)
+    model.embedding.sort_by_frequency(data.count_training)
     if run.spec.initialise_from is not None:
         load_pretrained(model, run.spec, open_checkpoint(run, data_dir=data_dir))
     return model
 
 
-def _make_record(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback) -> Record:
+def _make_record(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback, lock: HeldLock) -> Record:
     """Train in the run's folder, or aside while an old record stands there."""
+    callback = CallbackList([OwnershipCallback(run, lock=lock), callback])
     try:
         place = prepare_folder(folder, run=run, force=settings.force)
         record = _train(run, folder=place, settings=settings, callback=callback)
     except BaseException:
-        remove_failed(folder)
+        if lock.is_held():
+            remove_failed(folder)
         raise
     finish_replacing(folder)
     remove_leftovers(folder)
@@ -119,14 +127,14 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     device = environment.choose_device(settings.device)
     data = load_data(run, data_dir=settings.data_dir)
     environment.restart_peak_memory(device)
-    model = begin_model(run, vocabulary_size=data.vocabulary.size, data_dir=settings.data_dir).to(device)
+    model = begin_model(run, data=data, data_dir=settings.data_dir).to(device)
     parameters = count_parameters(model)
     callback.start_run(run, parameters=parameters)
     save_vocabulary(data.vocabulary, folder / VOCABULARY_FILE)
     trainer = _open_trainer(run, model, data=data, folder=folder, settings=settings, callback=callback)
-    scores = _fit_and_score(trainer, data)
+    scores, at_last = _fit_and_score(trainer, data)
     state, scored = trainer.state, count_parameters(model)
-    files = [records.write_curve(state.curve, folder)]
+    files = [write_curve(state.curve, folder)]
     if not run.is_trial:
         decades = find_target_decades(data.streams, vocabulary_size=data.vocabulary.size)
         files += [write_token_nll(scores["test"].token_nll, folder), write_target_decades(decades, folder)]
@@ -152,9 +160,8 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         ),
         parameters=scored,
         parameters_before=parameters if parameters != scored else None,
-        evaluations={
-            split: describe_score(score, split=split, stream=data.streams[split]) for split, score in scores.items()
-        },
+        evaluations=_describe_scores(scores, data),
+        at_last=_describe_scores(at_last, data),
         training_perplexity=state.kept_training_perplexity,
         translation=translation,
         checkpoint=records.ScoredCheckpoint(
@@ -174,18 +181,33 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     return record
 
 
-def _fit_and_score(trainer: Trainer, data: RunData) -> dict[str, Score]:
-    """Train, and score the kept weights on each split; on none for a trial whose loss became NaN or infinite."""
+def _fit_and_score(trainer: Trainer, data: RunData) -> tuple[dict[str, Score], dict[str, Score]]:
+    """Train, and score the kept weights on each split (on none for a trial whose loss became NaN or infinite), and the
+    last ones where the experiment declares both: they are in memory when training ends, and after any interruption."""
     run, folder = trainer.run, trainer.folder
     try:
         state = trainer.fit()
     except Diverged:
         if not run.is_trial:
             raise
-        return {}
+        return {}, {}
+    declares_both = run.spec.evaluation.checkpoint == "both" and not run.is_trial
+    at_last = {}
+    if declares_both and state.kept_step < state.step:
+        at_last = _score_splits(trainer, data, splits=BESIDE)
     hint = f"remove {folder / CHECKPOINT_FILE} to begin the run again"
     read_weights(trainer.model, folder, digest=state.kept_digest, signature=run.signature, hint=hint)
-    return _score_splits(trainer, data)
+    scores = _score_splits(trainer, data, splits=_list_splits(run))
+    if declares_both and not at_last:
+        at_last = {split: scores[split] for split in BESIDE}
+    return scores, at_last
+
+
+def _list_splits(run: RunSpec) -> tuple[str, ...]:
+    """The test split is scored at the end of a run and nowhere else, and by no trial."""
+    if run.is_trial:
+        return ("valid",)
+    return ("train", *BESIDE) if run.spec.evaluation.train else BESIDE
 
 
 def _open_trainer(
@@ -204,16 +226,15 @@ def _open_trainer(
         return Trainer(run, model, **options)
 
 
-def _score_splits(trainer: Trainer, data: RunData) -> dict[str, Score]:
-    """A full pass over each split; the test split is scored here and nowhere else, and by no trial."""
+def _score_splits(trainer: Trainer, data: RunData, *, splits: tuple[str, ...]) -> dict[str, Score]:
+    """A full pass over each of these splits."""
     run, callback, scores = trainer.run, trainer.callback, {}
 
     def advance(num_tokens: int) -> None:
         callback.advance(num_tokens)
         trainer.stop_if_interrupted()
 
-    splits = ("train", "valid", "test") if run.spec.evaluation.train else ("valid", "test")
-    for split in ("valid",) if run.is_trial else splits:
+    for split in splits:
         stream = data.streams[split]
         callback.start_stage(split, total_tokens=stream.num_tokens)
         scores[split] = score_stream(trainer.model, stream, spec=run.spec.for_split(split), advance=advance)
@@ -247,6 +268,10 @@ def list_warnings(state: TrainState, *, vocabulary_size: int) -> list[str]:
         f"the first loss was {first:.1f} nats, where guessing gives {uniform:.1f}: "
         "the output embedding probably starts too large (embedding.init, embedding.output_scale)"
     ]
+
+
+def _describe_scores(scores: dict[str, Score], data: RunData) -> dict[str, records.Evaluation]:
+    return {split: describe_score(score, split=split, stream=data.streams[split]) for split, score in scores.items()}
 
 
 def _describe_corpus(data: RunData) -> records.CorpusFacts:
