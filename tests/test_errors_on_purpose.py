@@ -104,6 +104,12 @@ def test_mistakes_in_commands(name, run, trained_once):
     assert not Path("results").exists(), "a mistake left a folder behind"
 
 
+@pytest.mark.parametrize("target", ["nowhere", "results"], ids=["to nothing", "to itself"])
+def test_results_that_are_a_link_to_nothing(target, run, tmp_path):
+    (tmp_path / "results").symlink_to(target)
+    check_answer(run("list", "runs"), exit_code=2, says=("results is a link to nothing", "name a folder"))
+
+
 def find_run(trained: Path) -> Path:
     return trained / "results" / "tiny" / "tied" / "seed-1"
 

@@ -52,8 +52,9 @@ def gather_settings(
 
 def check_results(results: Path) -> None:
     """Raises UsageError for a file; what is not there is a folder without runs."""
-    if results.exists() and not results.is_dir():
-        raise UsageError(f"--results {results} is a file", "name a folder")
+    if (results.exists() or results.is_symlink()) and not results.is_dir():
+        found = "a file" if results.exists() else "a link to nothing"
+        raise UsageError(f"--results {results} is {found}", "name a folder")
 
 
 def check_jobs(jobs: str) -> None:
