@@ -79,7 +79,7 @@ def _describe_looks(run: list[ClaimResult]) -> list[str]:
         return []
     rest = "rests" if number == 1 else "rest"
     return [
-        f"{_count_claims(number)} {rest} on runs that were added while looking (compare --until-decided): their verdict "
+        f"{_count_claims(number)} {rest} on runs that were added while looking (compare --until-decided): the verdict "
         "is that of looking once, and promises too much."
     ]
 
