@@ -69,6 +69,14 @@ def test_an_absent_extra_is_refused_with_the_line_that_installs_it(engine, packa
     assert f"pip install 'tiebench[{engine}]'" in caught.value.hint
 
 
+def test_one_that_is_given_whole_is_taken_as_it_is_where_it_is_installed(monkeypatch):
+    pretend_installed(monkeypatch)
+    assert choose_engine(SlurmEngine(cpus=4)) == SlurmEngine(cpus=4)
+    monkeypatch.setattr(engine_config, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="needs the package submitit"):
+        choose_engine(SlurmEngine(cpus=4))
+
+
 def test_slurm_needs_its_commands(tmp_path, monkeypatch):
     monkeypatch.setattr(engine_config, "find_spec", lambda name: True)
     monkeypatch.setattr(engine_config.shutil, "which", lambda name: None)

@@ -94,7 +94,7 @@ def begin(config, *, arm):
     """The model of an arm before its first step, and its data."""
     run = plan_runs(load_experiment(config).list_runs(arms=[arm]), settings=Settings(store=Store(Path("none")))).runs[0]
     data = load_data(run)
-    return begin_model(run, vocabulary_size=data.vocabulary.size).eval(), data
+    return begin_model(run, data=data).eval(), data
 
 
 TIE_BY = ["input", "output", "mean"]

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tiebench.cli.options import NO_LIST, RESULTS, ArmNames, AsJson, Config, DataDir, Overrides, Results
-from tiebench.cli.output import print_counts, print_json, print_line, print_table, show_value
-from tiebench.cli.progress import format_duration
+from tiebench.cli.output import format_duration, print_counts, print_json, print_line, print_table, show_value
 from tiebench.cli.workflow import gather_settings
 from tiebench.errors import TiebenchError, UsageError
 

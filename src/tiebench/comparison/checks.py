@@ -110,8 +110,9 @@ def _check_within(arm: str, records: list[Record]) -> None:
         raise UsageError(f"'{arm}' has seed {twice[0]} more than once", "name one run folder for each seed")
     by_seed = {f"{arm}, seed {record.seed}": record for record in records}
     check_numerics(by_seed)
+    known: dict[tuple[int, str | None], dict[str, Any]] = {}
     _require_equal({name: _text_facts(record) for name, record in by_seed.items()}, hint=SAME_TEXT)
-    _require_equal({name: _spec_facts(record) for name, record in by_seed.items()}, hint=SAME_ARM)
+    _require_equal({name: _spec_facts(record, known) for name, record in by_seed.items()}, hint=SAME_ARM)
     _require_equal({name: _protocol_facts(record) for name, record in by_seed.items()}, hint=SAME_ARM)
 
 
@@ -126,11 +127,20 @@ def _text_facts(record: Record, *, per_byte: bool = False) -> dict[str, Any]:
     return {"corpus": corpus} if per_byte else {"corpus": corpus, "vocabulary": record.vocabulary.model_dump()}
 
 
-def _spec_facts(record: Record) -> dict[str, Any]:
-    """The spec without its corpus; the precision is the one that was used, since `auto` may have meant either."""
-    facts = record.spec.model_dump(mode="json", exclude={"corpus"})
+def _spec_facts(record: Record, known: dict[tuple[int, str | None], dict[str, Any]] | None = None) -> dict[str, Any]:
+    """The spec without its corpus; the precision is the one that was used, since `auto` may have meant either.
+
+    `known` has those of other runs, which may share one object for their spec (`results.record`).
+    """
     used = record.provenance.precision
-    return {**facts, "training": {**facts["training"], "precision": used}} if used else facts
+    key = (id(record.spec), used)
+    if known is not None and key in known:
+        return known[key]
+    facts = record.spec.model_dump(mode="json", exclude={"corpus"})
+    facts = {**facts, "training": {**facts["training"], "precision": used}} if used else facts
+    if known is not None:
+        known[key] = facts
+    return facts
 
 
 def _lost_words(record: Record) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Differences are those of nats per token, arm minus baseline, the natural logarit
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tiebench.comparison.bleu import (
     BleuCounts,
@@ -15,6 +15,7 @@ from tiebench.comparison.bleu import (
     estimate_bleu,
     summarise_translations,
 )
+from tiebench.comparison.blocks import CutText
 from tiebench.comparison.captions import (
     describe_checkpoints,
     describe_common,
@@ -24,7 +25,14 @@ from tiebench.comparison.captions import (
 )
 from tiebench.comparison.checks import check_comparable, find_common_seeds, find_split_names, has_other_vocabularies
 from tiebench.comparison.contrast import Contrast
-from tiebench.comparison.difference import ArmNLL, TokenNLL, Unit, estimate_differences, stack_token_nll
+from tiebench.comparison.difference import (
+    ArmMeans,
+    TokenDecades,
+    TokenNLL,
+    Unit,
+    estimate_differences,
+    read_block_means,
+)
 from tiebench.comparison.excess import describe_excess, measure_excess
 from tiebench.comparison.frequency import estimate_by_frequency
 from tiebench.comparison.looking import FindLooks, recall_looks
@@ -40,11 +48,6 @@ from tiebench.experiment.block import Block
 from tiebench.experiment.corpus_config import SPLITS
 from tiebench.results.record import CurvePoint, Parameters, Record
 from tiebench.results.selection import Arms
-
-if TYPE_CHECKING:
-    import numpy as np
-
-TokenDecades = Callable[[Record], "np.ndarray | None"]
 
 
 class ArmSummary(Block):
@@ -125,12 +128,21 @@ def compare_arms(
     everything = [record for records in arms.values() for record in records]
     unit: Unit = "byte" if has_other_vocabularies(everything) else "token"
     has_text = unit == "token" and "test" in find_split_names(everything)
-    arm_nll = {arm: stack_token_nll(records, token_nll) if has_text else None for arm, records in arms.items()}
-    contrasts = _contrast(
-        arms, unit=unit, arm_nll=arm_nll, seed_rule=seed_rule, margin=margin, others=others, decision=decision
-    )
+    text, arm_means = None, dict.fromkeys(arms)
     if has_text:
-        contrasts = _split_by_frequency(contrasts, arms, arm_nll=arm_nll, decades=decades)
+        text, arm_means = read_block_means(arms, token_nll=token_nll, decades=decades)
+    contrasts = _contrast(
+        arms,
+        unit=unit,
+        text=text,
+        arm_means=arm_means,
+        seed_rule=seed_rule,
+        margin=margin,
+        others=others,
+        decision=decision,
+    )
+    if text is not None:
+        contrasts = [_split_by_frequency(contrast, text=text, arm_means=arm_means) for contrast in contrasts]
     headlines = {contrast.arm: contrast.headline for contrast in contrasts if contrast.headline}
     notes = describe_tuning(arms)
     notes += describe_method(
@@ -219,7 +231,8 @@ def _contrast(
     arms: Arms,
     *,
     unit: Unit,
-    arm_nll: ArmNLL,
+    text: CutText | None,
+    arm_means: ArmMeans,
     seed_rule: SeedRule,
     margin: float | None,
     others: Iterable[Record],
@@ -229,7 +242,9 @@ def _contrast(
     others = list(others)
     splits = find_split_names(record for records in arms.values() for record in records)
     by_split = {
-        split: estimate_differences(arms, split=split, unit=unit, arm_nll=arm_nll, seed_rule=seed_rule, others=others)
+        split: estimate_differences(
+            arms, split=split, unit=unit, text=text, arm_means=arm_means, seed_rule=seed_rule, others=others
+        )
         for split in splits
         if split != "train"
     }
@@ -248,22 +263,13 @@ def _contrast(
     return contrasts
 
 
-def _split_by_frequency(
-    contrasts: list[Contrast], arms: Arms, *, arm_nll: ArmNLL, decades: TokenDecades
-) -> list[Contrast]:
-    """The contrasts with their bins, where the nats of both arms and the frequencies are known."""
-    baseline = arm_nll[contrasts[0].baseline]
-    if baseline is None or all(arm_nll[contrast.arm] is None for contrast in contrasts):
-        return contrasts
-    known = decades(arms[contrasts[0].baseline][0])
-    found = []
-    for contrast in contrasts:
-        ours, headline = arm_nll[contrast.arm], contrast.headline
-        if known is not None and ours is not None and headline is not None:
-            bins = estimate_by_frequency(ours, baseline, decades=known, seed_rule=headline.seed_rule)
-            contrast = contrast.model_copy(update={"by_frequency": bins})
-        found.append(contrast)
-    return found
+def _split_by_frequency(contrast: Contrast, *, text: CutText, arm_means: ArmMeans) -> Contrast:
+    """The contrast with its bins, where the nats of both arms and the frequencies are known."""
+    ours, baseline, headline = arm_means[contrast.arm], arm_means[contrast.baseline], contrast.headline
+    if ours is None or baseline is None or headline is None:
+        return contrast
+    bins = estimate_by_frequency(ours, baseline, text=text, seed_rule=headline.seed_rule)
+    return contrast.model_copy(update={"by_frequency": bins})
 
 
 def _plan(contrast: Contrast) -> SeedPlan | None:

@@ -30,6 +30,7 @@ from tiebench.comparison.sources import (
     sum_squares,
     vary_seeds,
 )
+from tiebench.comparison.student import find_t_chance, find_t_quantile
 from tiebench.experiment.block import Block
 
 if TYPE_CHECKING:
@@ -189,10 +190,8 @@ def describe_total(difference: float, *, by_seed: SeedVariance, text: float, tex
 
 def describe_error(difference: float, error: float, degrees_of_freedom: float, *, with_p: bool = True) -> Uncertainty:
     """Interval and two-sided p of a difference whose standard error has so many degrees of freedom (Student 1908)."""
-    from scipy.special import stdtr, stdtrit
-
-    reach = float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2)) * error
-    p = 2 * float(stdtr(degrees_of_freedom, -abs(difference) / error)) if error else float(not difference)
+    reach = find_t_quantile((1 + CONFIDENCE) / 2, degrees_of_freedom) * error
+    p = 2 * find_t_chance(-abs(difference) / error, degrees_of_freedom) if error else float(not difference)
     return Uncertainty(
         error=error,
         degrees_of_freedom=degrees_of_freedom,

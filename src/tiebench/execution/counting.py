@@ -47,6 +47,7 @@ def _count_arm(run: RunSpec, *, data_dir: Path | None) -> ArmCount:
     data = load_data(run, data_dir=data_dir)
     training = run.spec.training
     model = build_to_count(run.spec, vocabulary_size=data.vocabulary.size)
+    model.embedding.sort_by_frequency(data.count_training)
     stream, recurrent = data.streams["train"], model.architecture.recurrent
     batches = build_batches(training, stream=stream, recurrent=recurrent, seed=run.seed)
     num_steps = plan_steps(training, steps_per_epoch=batches.steps_per_epoch)

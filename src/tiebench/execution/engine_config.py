@@ -59,12 +59,17 @@ ENGINES: dict[str, type[LocalEngine] | type[SlurmEngine] | type[RayEngine]] = {
 PACKAGES = {"slurm": "submitit", "ray": "ray"}  # the extra of pyproject.toml has the engine's name
 
 
-def choose_engine(asked: str | None = None, *, file: Path = SETTINGS_FILE) -> EngineConfig:
+def choose_engine(asked: str | EngineConfig | None = None, *, file: Path = SETTINGS_FILE) -> EngineConfig:
     """The engine asked for, else that of the settings file, else this machine; with the keys that the file has for it.
+
+    An engine that is given as a config is returned once its package is found.
 
     Raises UsageError, naming file and key, for an unknown engine or key and for a wrong value, and where the package of
     the engine is not installed.
     """
+    if asked is not None and not isinstance(asked, str):
+        _check_installed(asked.type)
+        return asked
     block = _read_block(file)
     kind = asked or str(block.get("type", "local"))
     if kind not in ENGINES:

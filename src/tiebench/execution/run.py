@@ -19,6 +19,7 @@ from tiebench.execution.initial_checkpoint import open_checkpoint
 from tiebench.execution.matching import match_runs
 from tiebench.execution.run_data import RunData, load_data
 from tiebench.execution.run_folder import (
+    OwnershipCallback,
     finish_replacing,
     lock_run_dir,
     prepare_folder,
@@ -30,6 +31,7 @@ from tiebench.execution.translating import check_sacrebleu, choose_search, score
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.schema import TRANSLATED
 from tiebench.files import compute_digest
+from tiebench.locks import HeldLock
 from tiebench.models.language_model import (
     LanguageModel,
     build_model,
@@ -44,7 +46,7 @@ from tiebench.results.target_decades import write_target_decades
 from tiebench.results.token_nll import write_token_nll
 from tiebench.results.translation import Translation
 from tiebench.results.translation_files import write_bleu_counts, write_translations
-from tiebench.training.callbacks import Callback
+from tiebench.training.callbacks import Callback, CallbackList
 from tiebench.training.checkpoints import CHECKPOINT_FILE, read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
 from tiebench.training.train_state import TrainState
@@ -71,12 +73,12 @@ def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None =
         folder = settings.store.folder(run.experiment, run.arm, run.seed)
         with (
             explain_failures(run, data_dir=settings.data_dir),
-            lock_run_dir(folder, run=run, wait=settings.wait, say=callback.say),
+            lock_run_dir(folder, run=run, wait=settings.wait, say=callback.say) as lock,
             keep_heartbeat(folder, run=run, callback=callback) as told,
         ):
             finish_replacing(folder)
             found = find_finished(run, settings=settings)  # by another process, in the meantime
-            record = found or _make_record(run, folder=folder, settings=settings, callback=told)
+            record = found or _make_record(run, folder=folder, settings=settings, callback=told, lock=lock)
         callback.finish_run(record, reused=found is not None)
         return record
 
@@ -88,25 +90,28 @@ def open_model(run_record: Record, folder: Path) -> LanguageModel:
     return model.eval()
 
 
-def begin_model(run: RunSpec, *, vocabulary_size: int, data_dir: Path | None = None) -> LanguageModel:
+def begin_model(run: RunSpec, *, data: RunData, data_dir: Path | None = None) -> LanguageModel:
     """The model before its first step, on the CPU: filled at random, or from the checkpoint that the run goes on from.
 
     Raises TiebenchError where that checkpoint is missing or does not fit the model.
     """
-    model = build_model(run.spec, vocabulary_size=vocabulary_size)
+    model = build_model(run.spec, vocabulary_size=data.vocabulary.size)
     initialise_model(model, seed=run.seed)
+    model.embedding.sort_by_frequency(data.count_training)
     if run.spec.initialise_from is not None:
         load_pretrained(model, run.spec, open_checkpoint(run, data_dir=data_dir))
     return model
 
 
-def _make_record(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback) -> Record:
+def _make_record(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback, lock: HeldLock) -> Record:
     """Train in the run's folder, or aside while an old record stands there."""
+    callback = CallbackList([OwnershipCallback(run, lock=lock), callback])
     try:
         place = prepare_folder(folder, run=run, force=settings.force)
         record = _train(run, folder=place, settings=settings, callback=callback)
     except BaseException:
-        remove_failed(folder)
+        if lock.is_held():
+            remove_failed(folder)
         raise
     finish_replacing(folder)
     remove_leftovers(folder)
@@ -121,7 +126,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     device = environment.choose_device(settings.device)
     data = load_data(run, data_dir=settings.data_dir)
     environment.restart_peak_memory(device)
-    model = begin_model(run, vocabulary_size=data.vocabulary.size, data_dir=settings.data_dir).to(device)
+    model = begin_model(run, data=data, data_dir=settings.data_dir).to(device)
     parameters = count_parameters(model)
     callback.start_run(run, parameters=parameters)
     save_vocabulary(data.vocabulary, folder / VOCABULARY_FILE)

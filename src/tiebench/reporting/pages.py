@@ -43,11 +43,11 @@ def refresh_tables(store: Store) -> None:
     """
     if not store.root.exists() or _are_current(store):
         return
-    with hold_lock(store.root / LOCK_FILE, timeout_s=LONG_SECONDS):
+    with hold_lock(store.root / LOCK_FILE, timeout_s=LONG_SECONDS) as lock:
         sweep_folder(store.root)
         for name, text in _render_tables(store).items():
             write_text(text, file=store.root / name)
-        (store.root / LOCK_FILE).unlink()  # a process that waits for it makes a new one
+        lock.remove()
 
 
 def _are_current(store: Store) -> bool:

@@ -6,7 +6,10 @@ split, and `curve.jsonl`, the evaluations made while training.
 
 import json
 import math
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -27,6 +30,7 @@ VOCABULARY_FILE = "vocabulary.json"
 WEIGHTS_FILE = "weights.safetensors"
 CURVE_FILE = "curve.jsonl"
 DIGEST_KEY = "sha256"
+PLAIN = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 Precision = Literal["fp32", "bf16"]
 Count = Annotated[int, Field(ge=0)]
@@ -202,6 +206,15 @@ class Record(Block):
         return self
 
 
+SHARED_BLOCKS: dict[str, type[Block]] = {
+    "spec": ArmSpec,
+    "corpus": CorpusFacts,
+    "vocabulary": VocabularyFacts,
+    "parameters": Parameters,
+}
+"""What the records of an arm have in common: it is validated once, and is one object for all of them."""
+
+
 class GradientShare(Block):
     """The gradients of the two ends of the embedding, as matrices, in the mean over some training steps."""
 
@@ -245,8 +258,17 @@ def write_record(record: Record, folder: Path) -> Path:
 
 def compute_record_digest(content: dict[str, Any]) -> str:
     """The SHA-256 over a record's values, however they are laid out in the file. Raises ValueError for NaN."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return compute_digest(text.encode("utf-8", "surrogatepass"))
+    return _digest_texts(_write_plainly(content))
+
+
+def _write_plainly(content: dict[str, Any]) -> dict[str, str]:
+    """By key, in order, the values as JSON without white space. Raises ValueError for NaN."""
+    return {key: PLAIN.encode(content[key]) for key in sorted(content)}
+
+
+def _digest_texts(texts: dict[str, str]) -> str:
+    text = ",".join(f"{PLAIN.encode(key)}:{value}" for key, value in texts.items())
+    return compute_digest(f"{{{text}}}".encode("utf-8", "surrogatepass"))
 
 
 def read_record(folder: Path) -> Record:
@@ -268,9 +290,14 @@ def read_record(folder: Path) -> Record:
         raise TiebenchError(f"{file} has the unknown schema version {version!r}", hint)
     provenance = content.get("provenance") if isinstance(content, dict) else None
     digest = provenance.pop(DIGEST_KEY, None) if isinstance(provenance, dict) else None
-    record = _validated(Record, content, file=file)  # first, since it says what is wrong
-    if digest is not None:
-        _check_digest(digest, content, file=file)
+    try:
+        texts = _write_plainly(content) if isinstance(content, dict) else {}
+    except (ValueError, RecursionError) as error:
+        _validate(content, file=file)  # first, since it says what is wrong
+        raise explain_damage(file, str(error)) from error
+    record = _validate(content, texts, file=file)
+    if digest is not None and _digest_texts(texts) != digest:
+        raise explain_damage(file, "its content does not have the SHA-256 that stands in it")
     return record
 
 
@@ -293,10 +320,9 @@ def read_curve(folder: Path, *, record: Record | None = None) -> list[CurvePoint
     file = folder / CURVE_FILE
     if not file.exists():
         return []
-    if record is not None:
-        check_file(record, file)
+    content = file.read_bytes() if record is None else read_beside(record, file)
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = content.decode("utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise explain_damage(file, str(error)) from error
     points = []
@@ -308,27 +334,30 @@ def read_curve(folder: Path, *, record: Record | None = None) -> list[CurvePoint
     return points
 
 
-def check_file(record: Record, file: Path) -> None:
-    """Raises TiebenchError when a file beside a record is not the one that its run wrote."""
+def read_beside(record: Record, file: Path) -> bytes:
+    """The content of a file beside a record. Raises TiebenchError when it is not what the run wrote."""
+    content = file.read_bytes()
     digest = record.provenance.files.get(file.name)
-    if digest is not None and compute_digest(file) != digest:
+    if digest is not None and compute_digest(content) != digest:
         raise explain_damage(file, "its SHA-256 is not the one in the record")
+    return content
 
 
-def _check_digest(digest: Any, content: dict[str, Any], *, file: Path) -> None:
+def _validate(content: Any, texts: Mapping[str, str] = MappingProxyType({}), *, file: Path) -> Record:
+    """The record; blocks that another one had in the same words are that one's own, since nothing can change them."""
     try:
-        found = compute_record_digest(content)
-    except (ValueError, RecursionError) as error:
-        raise explain_damage(file, str(error)) from error
-    if found != digest:
-        raise explain_damage(file, "its content does not have the SHA-256 that stands in it")
-
-
-def _validated(model: type[Record], content: Any, *, file: Path) -> Record:
+        shared = {key: _validate_block(key, texts[key]) for key in SHARED_BLOCKS if key in texts}
+    except ValidationError:
+        shared = {}  # and the whole says where
     try:
-        return model.model_validate(content)
+        return Record.model_validate({**content, **shared} if shared else content)
     except ValidationError as error:
         raise explain_damage(file, _first_problem(error)) from error
+
+
+@lru_cache(maxsize=1000)
+def _validate_block(key: str, text: str) -> Block:
+    return SHARED_BLOCKS[key].model_validate(json.loads(text))
 
 
 def _first_problem(error: ValidationError) -> str:

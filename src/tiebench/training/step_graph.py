@@ -39,6 +39,7 @@ def choose_update(
     `generator` draws the dropout; `say` hears where there can be no graph though there should be.
     """
     captures = isinstance(optimizer, SGD) and not (training.compile or training.measure_gradients)
+    captures = captures and model.embedding.has_fixed_shapes
     if generator.device.type != "cuda" or not model.architecture.recurrent or not captures:
         return update
     shape = training.batch_size, training.window

@@ -281,6 +281,7 @@ class Trainer:
 
     def _advance_evaluation(self, num_tokens: int) -> None:
         """An evaluation changes nothing, so an interrupted one is simply made again: save what was before it."""
+        read_clock()
         self.callback.advance(num_tokens)
         if self.interrupted:
             self.save()
