@@ -9,6 +9,7 @@ from sentences import difference, order, value
 
 from tiebench.claims.estimates import estimate_sum
 from tiebench.comparison.bounds import check_order, check_value
+from tiebench.comparison.looking import look_at_pairs, write_looks
 from tiebench.errors import UsageError
 from tiebench.reporting.claims_table import claims_table
 from tiebench.results.curve import CurvePoint
@@ -188,6 +189,19 @@ def test_runs_of_several_versions_are_told(write_claims, judge):
     assert len(outcomes["other"].commits) == 1
     (note,) = (note for note in claims_table([*outcomes.values()], papers=[]).notes if "versions" in note)
     assert note.startswith("1 claim rests on runs by several versions") and "f" * 12 in note
+
+
+def test_claims_on_runs_that_were_added_while_looking_say_so(write_claims, judge):
+    file = write_claims(order=order("tied < untied"), other=value(114.5, 2.0, arm="wide"))
+    outcomes = judge(file, runs(untied=UNTIED, tied=TIED, wide={1: 114.0, 2: 114.2}))
+    assert not any(outcome.while_looking for outcome in outcomes.values())
+    records = {(record.arm, record.seed): record for record in judge.store.records()}
+    pairs = [(records["untied", seed], records["tied", seed]) for seed in UNTIED]
+    write_looks(look_at_pairs(pairs, margin=None), judge.store.root / "ptb-lstm-small")
+    outcomes = judge(file)
+    assert outcomes["order"].while_looking
+    (note,) = (note for note in claims_table([*outcomes.values()], papers=[]).notes if "looking once" in note)
+    assert note.startswith(f"{sum(each.while_looking for each in outcomes.values())} claim")
 
 
 def test_an_override_alters(write_claims, judge):

@@ -8,10 +8,17 @@ from tiebench.claims.claim import Claim
 from tiebench.claims.contrasts import SignedArms
 from tiebench.claims.papers import PaperClaims
 from tiebench.comparison.checks import check_numerics
+from tiebench.comparison.looking import list_runs_looked_at
 from tiebench.experiment.loading import Experiment, load_experiment
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.curve import CurvePoint
-from tiebench.results.measurements import Measurement, is_current, name_sampling_error, read_measurements
+from tiebench.results.measurements import (
+    Measurement,
+    identify_run,
+    is_current,
+    name_sampling_error,
+    read_measurements,
+)
 from tiebench.results.record import RECORD_FILE, Record
 from tiebench.results.store import Store
 
@@ -40,6 +47,7 @@ class Evidence:
     seeds: tuple[int, ...] = ()
     kept: dict[str, tuple[list[Record], list[Measurement]]] = field(default_factory=dict)
     experiments: dict[str, Experiment] = field(default_factory=dict)
+    looked_at: dict[str, set[str]] = field(default_factory=dict)
 
     def read(self, place: str, *, is_study: bool = False) -> tuple[list[Record], list[Measurement]]:
         """The records and the measurements of an experiment (by the name that claims use) or of a study."""
@@ -92,6 +100,17 @@ class Evidence:
         runs = [run for place, arms in claim.needs.items() for arm in arms for run in self._find_runs(place, arm)]
         check_numerics({f"{run.experiment}/{run.arm}, seed {run.seed}": run for run in runs})
         return runs
+
+    def was_looked_at(self, claim: Claim) -> bool:
+        """Whether runs behind a claim were added while looking at what they showed (`compare --until-decided`)."""
+        for place, arms in claim.needs.items():
+            if place not in self.looked_at:
+                folder = self.store.root / self._find_experiment(place).name
+                self.looked_at[place] = list_runs_looked_at(folder)
+            runs = (run for arm in arms for run in self._find_runs(place, arm))
+            if any(identify_run(run) in self.looked_at[place] for run in runs):
+                return True
+        return False
 
     def _find_others(self, place: str, arms: Sequence[str]) -> list[Record]:
         experiment = self._find_experiment(place)

@@ -31,7 +31,8 @@ class ClaimResult(Block):
     `estimate` is the value, the difference, or for an order of one link what should be below 0. `low` to `high` is its
     90 % interval, each end a one-sided 95 % bound. `p` speaks for the claim when small and `p_opposite` against it,
     those of orders adjusted over the paper; none of these is known from one seed. `chance` is what chance gives.
-    `commits` are the versions of the program that made the runs behind it.
+    `commits` are the versions of the program that made the runs behind it; `while_looking` says that some of these were
+    added while looking, so that p and the interval, which are of looking once, promise too much.
     """
 
     paper: str
@@ -57,6 +58,7 @@ class ClaimResult(Block):
     same_as: str | None
     notes: str
     commits: list[str] = []
+    while_looking: bool = False
 
 
 class _Known(NamedTuple):
@@ -78,6 +80,7 @@ class _Test:
     p: float | None = None
     p_opposite: float | None = None
     commits: tuple[str, ...] = ()
+    while_looking: bool = False
 
 
 def judge_papers(papers: list[PaperClaims], *, evidence: Evidence, only: list[str]) -> list[ClaimResult]:
@@ -111,7 +114,7 @@ def _adjust(tests: list[_Test]) -> list[tuple[float, float]]:
 
 def _test_runs(claim: Claim, evidence: Evidence) -> _Test:
     commits = tuple(list_commits(evidence.find_claim_runs(claim)))
-    return replace(_test_claim(claim, evidence), commits=commits)
+    return replace(_test_claim(claim, evidence), commits=commits, while_looking=evidence.was_looked_at(claim))
 
 
 def _test_claim(claim: Claim, evidence: Evidence) -> _Test:
@@ -190,6 +193,7 @@ def _describe(
         same_as=claim.same_as,
         notes=claim.notes,
         commits=list(test.commits) if test.found else [],
+        while_looking=test.while_looking,
     )
 
 

@@ -114,8 +114,15 @@ def write_looks(looks: Looks, folder: Path) -> Path:
 def read_looks(folder: Path, *, arms: tuple[str, str]) -> Looks | None:
     """What was looked at before; None where nothing was. Raises TiebenchError when the file is damaged."""
     file = find_looks_file(folder, arms=arms)
-    if not file.exists():
-        return None
+    return _read_file(file) if file.exists() else None
+
+
+def list_runs_looked_at(folder: Path) -> set[str]:
+    """What identifies the runs of an experiment that were looked at while others were added. Raises as `read_looks`."""
+    return {run for file in sorted(folder.glob("comparison-*.json")) for pair in _read_file(file).runs for run in pair}
+
+
+def _read_file(file: Path) -> Looks:
     try:
         return Looks.model_validate_json(file.read_text("utf-8"))
     except (OSError, ValueError, ValidationError) as error:

@@ -53,7 +53,7 @@ def claims_table(outcomes: list[ClaimResult], *, papers: list[PaperClaims], widt
         columns=tuple(map(Column, columns[:shown])),
         rows=tuple(row[:shown] for row in rows),
         caption=hidden,
-        notes=(*list_not_run(outcomes), METHOD, *_describe_versions(run), *sources)
+        notes=(*list_not_run(outcomes), METHOD, *_describe_versions(run), *_describe_looks(run), *sources)
         if run
         else tuple(list_not_run(outcomes)),
     )
@@ -69,6 +69,18 @@ def _describe_versions(run: list[ClaimResult]) -> list[str]:
     return [
         f"{_count_claims(len(mixed))} {rest} on runs by several versions of the program that compute alike: "
         f"commits {', '.join(commits)}."
+    ]
+
+
+def _describe_looks(run: list[ClaimResult]) -> list[str]:
+    """A note where the runs behind claims were added while looking; nothing where those of no claim were."""
+    number = sum(outcome.while_looking for outcome in run if outcome.kind != "check")
+    if not number:
+        return []
+    rest = "rests" if number == 1 else "rest"
+    return [
+        f"{_count_claims(number)} {rest} on runs that were added while looking (compare --until-decided): the verdict "
+        "is that of looking once, and promises too much."
     ]
 
 
