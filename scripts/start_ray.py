@@ -32,7 +32,12 @@ def start(folder: Path) -> int:
     with (folder / "cluster.log").open("w") as log:
         holder = subprocess.Popen(
             [sys.executable, __file__, "hold", folder],
-            env={**os.environ, **name_environment(folder), "RAY_USAGE_STATS_ENABLED": "0"},
+            env={
+                **os.environ,
+                **name_environment(folder),
+                "RAY_USAGE_STATS_ENABLED": "0",
+                "RAY_raylet_start_wait_time_s": str(START_SECONDS),
+            },
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
