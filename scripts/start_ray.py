@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-START_SECONDS = 120
+START_SECONDS = 300
 STOP_SECONDS = 60
 MOST_CHARACTERS = 40  # of the folder: a socket's path has at most 107, and Ray's part of it some 65
 
@@ -32,7 +32,12 @@ def start(folder: Path) -> int:
     with (folder / "cluster.log").open("w") as log:
         holder = subprocess.Popen(
             [sys.executable, __file__, "hold", folder],
-            env={**os.environ, **name_environment(folder), "RAY_USAGE_STATS_ENABLED": "0"},
+            env={
+                **os.environ,
+                **name_environment(folder),
+                "RAY_USAGE_STATS_ENABLED": "0",
+                "RAY_raylet_start_wait_time_s": str(START_SECONDS),
+            },
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -46,7 +51,8 @@ def start(folder: Path) -> int:
             return 0
         time.sleep(0.2)
     stop(folder)
-    print(f"Ray did not start; see {folder / 'cluster.log'}", file=sys.stderr)
+    said = (folder / "cluster.log").read_text("utf-8", "replace").splitlines()[-20:]
+    print("Ray did not start:", *said, sep="\n", file=sys.stderr)
     return 1
 
 
@@ -56,9 +62,10 @@ def hold(folder: Path) -> int:
 
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "wait": False})
     try:
-        nodes = [cluster.head_node, cluster.add_node(num_cpus=1)]
+        nodes = [cluster.head_node, cluster.add_node(num_cpus=1, wait=False)]
+        cluster.wait_for_nodes(timeout=START_SECONDS)
         for number, node in enumerate(nodes):
             (folder / f"node-{number}.pid").write_text(str(node.all_processes["raylet"][0].process.pid))
         (folder / "ready").touch()

@@ -14,7 +14,7 @@ from tiebench.results.store import Store
 ADAMW = {"type": "adamw", "learning_rate": 0.01}
 LONG = {"epochs": 100, "batch_size": 4, "window": 10, "optimizer": ADAMW}
 SHORT = {**LONG, "epochs": 3}
-COMMAND_SECONDS = 240
+COMMAND_SECONDS = 600
 
 
 def require(reason: str | None) -> None:
@@ -24,7 +24,7 @@ def require(reason: str | None) -> None:
     assert not reason, reason
 
 
-def wait_for(what, *, seconds: float = 60.0):
+def wait_for(what, *, seconds: float = 240.0):
     """What `what()` gives once it is true."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:

@@ -31,7 +31,7 @@ def cluster():
     require(None if find_spec("ray") else "needs ray (make test-services installs it)")
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     try:
-        subprocess.run([sys.executable, SCRIPT, "start", folder], check=True, timeout=180, capture_output=True)
+        subprocess.run([sys.executable, SCRIPT, "start", folder], check=True, timeout=360)
         yield folder
     finally:
         subprocess.run([sys.executable, SCRIPT, "stop", folder], check=True, timeout=90)
