@@ -17,6 +17,7 @@ import torch
 
 import tiebench
 from tiebench.errors import UsageError
+from tiebench.execution.launch import find_launch
 from tiebench.results.record import Precision, Provenance
 
 ALLOCATOR_VARIABLES = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD")
@@ -112,11 +113,17 @@ def find_commit() -> tuple[str | None, bool | None]:
 
 def describe_command() -> str:
     """The command line as it could be typed again."""
-    return shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "tiebench"), *sys.argv[1:]])
+    command, launch = (
+        shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "tiebench"), *sys.argv[1:]]),
+        find_launch(),
+    )
+    return f"{launch.command} {command}" if launch else command
 
 
-def describe_provenance(*, started: str, device: torch.device, precision: Precision | None = None) -> Provenance:
-    """Where what was measured from `started` until now comes from."""
+def describe_provenance(
+    *, started: str, device: torch.device, precision: Precision | None = None, num_ranks: int = 1
+) -> Provenance:
+    """Where what was measured from `started` until now comes from; the hardware is that of the first rank."""
     commit, dirty = find_commit()
     return Provenance(
         command=describe_command(),
@@ -125,7 +132,7 @@ def describe_provenance(*, started: str, device: torch.device, precision: Precis
         commit=commit,
         dirty=dirty,
         versions=list_versions(),
-        hardware=describe_hardware(device),
+        hardware=describe_hardware(device) | ({"ranks": num_ranks} if num_ranks > 1 else {}),
         precision=precision,
     )
 

@@ -1,6 +1,7 @@
 """One run from its spec to its record: prepared, trained, scored once on the test split, written down last."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +48,20 @@ from tiebench.results.translation_files import write_bleu_counts, write_translat
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import CHECKPOINT_FILE, read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
+from tiebench.training.ranks import ALONE, Ranks
+from tiebench.training.sharding import shard_model
 from tiebench.training.train_state import TrainState
 from tiebench.training.trainer import SURPRISING_FIRST_LOSS, Trainer
 
+Begin = Callable[[RunSpec, Path, Settings], Ranks]
 
-def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None = None) -> Record:
+
+def execute_run(
+    run: RunSpec, *, settings: Settings, callback: Callback | None = None, begin: Begin | None = None
+) -> Record:
     """Train and score one run, or return the record that is there already.
 
+    With several ranks this is for the first, and `begin(run, folder, settings)` lets the others join it.
     Raises TiebenchError when another process is at this run, the corpus is missing or has changed, or the loss is no
     number any more; Interrupted after a checkpoint on Ctrl-C or SIGTERM.
     """
@@ -74,9 +82,23 @@ def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None =
         ):
             finish_replacing(folder)
             found = find_finished(run, settings=settings)  # by another process, in the meantime
-            record = found or _make_record(run, folder=folder, settings=settings, callback=told)
+            record = found or _make_record(run, folder=folder, settings=settings, callback=told, begin=begin)
         callback.finish_run(record, reused=found is not None)
         return record
+
+
+def join_run(run: RunSpec, *, folder: Path, settings: Settings, ranks: Ranks) -> None:
+    """What a rank that is not the first does of a run in `folder`: its share of training and scoring. Writes nothing.
+
+    Raises what `execute_run` does.
+    """
+    with environment.keep_threads(), explain_failures(run, data_dir=settings.data_dir):
+        data = load_data(run, data_dir=settings.data_dir)
+        model = begin_model(run, vocabulary_size=data.vocabulary.size, data_dir=settings.data_dir)
+        device = _place_model(model, run=run, settings=settings, ranks=ranks)
+        options = {"folder": folder, "settings": settings, "callback": Callback(), "ranks": ranks}
+        _fit_and_score(_open_trainer(run, model, data=data, **options), data)
+        ranks.find_highest(environment.measure_peak_memory(device))
 
 
 def open_model(run_record: Record, folder: Path) -> LanguageModel:
@@ -98,11 +120,12 @@ def begin_model(run: RunSpec, *, vocabulary_size: int, data_dir: Path | None = N
     return model
 
 
-def _make_record(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback) -> Record:
+def _make_record(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback, begin: Begin | None) -> Record:
     """Train in the run's folder, or aside while an old record stands there."""
     try:
         place = prepare_folder(folder, run=run, force=settings.force)
-        record = _train(run, folder=place, settings=settings, callback=callback)
+        ranks = begin(run, place, settings) if begin else ALONE
+        record = _train(run, folder=place, settings=settings, callback=callback, ranks=ranks)
     except BaseException:
         remove_failed(folder)
         raise
@@ -111,20 +134,18 @@ def _make_record(run: RunSpec, *, folder: Path, settings: Settings, callback: Ca
     return record
 
 
-def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback) -> Record:
+def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback, ranks: Ranks) -> Record:
     """Train, score the weights that were kept, and write the record."""
     started = environment.utc_now()
-    if settings.num_threads:
-        torch.set_num_threads(settings.num_threads)
-    device = environment.choose_device(settings.device)
     data = load_data(run, data_dir=settings.data_dir)
-    environment.restart_peak_memory(device)
-    model = begin_model(run, vocabulary_size=data.vocabulary.size, data_dir=settings.data_dir).to(device)
+    model = begin_model(run, vocabulary_size=data.vocabulary.size, data_dir=settings.data_dir)
     parameters = count_parameters(model)
+    device = _place_model(model, run=run, settings=settings, ranks=ranks)
     callback.start_run(run, parameters=parameters)
     save_vocabulary(data.vocabulary, folder / VOCABULARY_FILE)
-    trainer = _open_trainer(run, model, data=data, folder=folder, settings=settings, callback=callback)
+    trainer = _open_trainer(run, model, data=data, folder=folder, settings=settings, callback=callback, ranks=ranks)
     scores = _fit_and_score(trainer, data)
+    peak_memory = ranks.find_highest(environment.measure_peak_memory(device))
     state, scored = trainer.state, count_parameters(model)
     files = [records.write_curve(state.curve, folder)]
     if not run.is_trial:
@@ -135,7 +156,9 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     if isinstance(run.spec.corpus, TRANSLATED) and not run.is_trial:
         translation, lines, counts = _translate_test(trainer, data)
         files += [write_translations(lines, folder), write_bleu_counts(counts, folder)]
-    provenance = environment.describe_provenance(started=started, device=device, precision=state.precision)
+    provenance = environment.describe_provenance(
+        started=started, device=device, precision=state.precision, num_ranks=ranks.number
+    )
     digests = {file.name: compute_digest(file) for file in files}
     record = Record(
         experiment=run.experiment,
@@ -160,7 +183,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         checkpoint=records.ScoredCheckpoint(
             step=state.kept_step, epoch=state.kept_step / trainer.batches.steps_per_epoch
         ),
-        usage=_describe_usage(state, model, run=run, device=device),
+        usage=_describe_usage(state, model, run=run, peak_memory=peak_memory),
         warnings=[
             *run.remarks,
             *list_warnings(state, vocabulary_size=data.vocabulary.size),
@@ -172,6 +195,19 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     if run.is_trial:  # what it was for is found out
         (folder / WEIGHTS_FILE).unlink(missing_ok=True)
     return record
+
+
+def _place_model(model: LanguageModel, *, run: RunSpec, settings: Settings, ranks: Ranks) -> torch.device:
+    """Move a model to this process's device; with `training.sharding` and several ranks, this rank's part of it."""
+    if settings.num_threads:
+        torch.set_num_threads(settings.num_threads)
+    device = ranks.device or environment.choose_device(settings.device)
+    environment.restart_peak_memory(device)
+    if run.spec.training.sharding and ranks.device is not None:
+        shard_model(model, device=device)
+    else:
+        model.to(device)
+    return device
 
 
 def _fit_and_score(trainer: Trainer, data: RunData) -> dict[str, Score]:
@@ -189,19 +225,34 @@ def _fit_and_score(trainer: Trainer, data: RunData) -> dict[str, Score]:
 
 
 def _open_trainer(
-    run: RunSpec, model: LanguageModel, *, data: RunData, folder: Path, settings: Settings, callback: Callback
+    run: RunSpec,
+    model: LanguageModel,
+    *,
+    data: RunData,
+    folder: Path,
+    settings: Settings,
+    callback: Callback,
+    ranks: Ranks,
 ) -> Trainer:
-    """With what was checkpointed; with `force`, a checkpoint that cannot be gone on from is dropped."""
+    """With what was checkpointed; with `force`, a checkpoint that a rank cannot go on from is dropped."""
     text = {"corpus": data.corpus.checksum, "vocabulary": data.vocabulary.identity}
-    options = {"streams": data.streams, "folder": folder, "callback": callback, "text": text}
+    options = {"streams": data.streams, "folder": folder, "callback": callback, "text": text, "ranks": ranks}
+    is_there = (folder / CHECKPOINT_FILE).exists()
+    trainer, failure = None, TiebenchError(f"{run.name}: another rank cannot go on from the checkpoint in {folder}")
     try:
-        return Trainer(run, model, **options)
+        trainer = Trainer(run, model, **options)
     except TiebenchError as error:
-        if not settings.force or not (folder / CHECKPOINT_FILE).exists():
-            raise
-        callback.say(f"{error.message}: beginning again")
+        failure = error
+    (is_refused,) = ranks.agree(trainer is None)
+    if trainer is not None and not is_refused:
+        return trainer
+    if not settings.force or not is_there:
+        raise failure
+    callback.say(f"{failure.message}: beginning again")
+    if ranks.is_first:
         remove_checkpoint(folder)
-        return Trainer(run, model, **options)
+    ranks.wait()
+    return Trainer(run, model, **options)
 
 
 def _score_splits(trainer: Trainer, data: RunData) -> dict[str, Score]:
@@ -216,7 +267,8 @@ def _score_splits(trainer: Trainer, data: RunData) -> dict[str, Score]:
     for split in ("valid",) if run.is_trial else splits:
         stream = data.streams[split]
         callback.start_stage(split, total_tokens=stream.num_tokens)
-        scores[split] = score_stream(trainer.model, stream, spec=run.spec.for_split(split), advance=advance)
+        spec = run.spec.for_split(split)
+        scores[split] = score_stream(trainer.model, stream, spec=spec, advance=advance, ranks=trainer.ranks)
     return scores
 
 
@@ -265,7 +317,7 @@ def _describe_corpus(data: RunData) -> records.CorpusFacts:
 
 
 def _describe_usage(
-    state: TrainState, model: LanguageModel, *, run: RunSpec, device: torch.device
+    state: TrainState, model: LanguageModel, *, run: RunSpec, peak_memory: int
 ) -> records.ResourceUsage:
     return records.ResourceUsage(
         steps=state.step,
@@ -273,7 +325,7 @@ def _describe_usage(
         train_seconds=state.train_seconds,
         evaluation_seconds=state.evaluation_seconds,
         tokens_per_second=state.tokens / state.train_seconds if state.train_seconds else None,
-        peak_memory_bytes=environment.measure_peak_memory(device),
+        peak_memory_bytes=peak_memory,
         flops_per_token=count_flops_per_token(
             model, context=run.spec.training.window, objective=run.spec.training.objective
         ),

@@ -16,7 +16,13 @@ from tiebench.experiment.corpus_config import (
     VocabularyConfig,
     WordsConfig,
 )
-from tiebench.experiment.embedding_config import EmbeddingConfig, ThreeWayConfig, TieConfig, UntiedConfig
+from tiebench.experiment.embedding_config import (
+    EmbeddingConfig,
+    ThreeWayConfig,
+    TieConfig,
+    UntiedConfig,
+    UntiedLateConfig,
+)
 from tiebench.experiment.evaluation_config import EvaluationConfig
 from tiebench.experiment.training_config import TrainingConfig
 
@@ -88,6 +94,14 @@ class ArmSpec(Block):
             }
             for name in (name for name, is_given in given.items() if is_given):
                 raise ValueError(f"{name} has no meaning in translation, where each sentence stands by itself")
+        return self
+
+    @model_validator(mode="after")
+    def _model_can_be_cut(self) -> "ArmSpec":
+        if self.training.sharding and isinstance(self.tie, UntiedLateConfig):
+            raise ValueError("training.sharding: a tie that is undone while training cannot be cut; remove one of them")
+        if self.training.sharding and isinstance(self.corpus, TRANSLATED):
+            raise ValueError("training.sharding: a model that translates cannot be cut; remove it")
         return self
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ from tiebench.errors import UsageError
 from tiebench.experiment import training_config as schema
 from tiebench.models.language_model import LanguageModel
 from tiebench.training.clipping import clip_factor, measure_norm
+from tiebench.training.sharding import cut_like, cut_memory, is_sharded
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def build_optimizer(model: LanguageModel, options: schema.OptimizerConfig) -> "O
     is_shared = model.embedding.input_embedding is model.embedding.output_embedding
     matrix = model.embedding.input_embedding  # where it is computed, autograd has no use for a sparse gradient
     moves_rows_only = isinstance(optimizer, SGD) and optimizer.moves_rows_only(matrix)
-    model.embedding.sparse_lookup = (moves_rows_only or is_shared) and matrix.is_leaf and matrix.device.type != "cuda"
+    whole_on_cpu = matrix.is_leaf and matrix.device.type != "cuda" and not is_sharded(matrix)
+    model.embedding.sparse_lookup = (moves_rows_only or is_shared) and whole_on_cpu
     if options.clip_lookups and not matrix.is_leaf:
         raise UsageError(
             "training.optimizer.clip_lookups: the input embedding of this tie is computed, so no rows of it are summed",
@@ -175,7 +177,7 @@ class SGD(Optimizer):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.momenta = [
-            None if momentum is None else momentum.to(parameter.device)
+            None if momentum is None else cut_like(momentum, parameter)
             for momentum, parameter in zip(state["momenta"], self.parameters, strict=True)
         ]
 
@@ -207,6 +209,7 @@ class AdamW(Optimizer):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.inner.optimizer.load_state_dict(state)
+        cut_memory(self.inner.optimizer)
 
 
 class Muon(Optimizer):

@@ -23,8 +23,10 @@ from tiebench.training.gradient_shares import EVERY_STEPS, add_gradients, measur
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
 from tiebench.training.optimizers import Optimizer, build_optimizer
 from tiebench.training.precision import choose_precision
+from tiebench.training.ranks import ALONE, Ranks, map_tensors
 from tiebench.training.resuming import check_checkpoint, refuse_damage
 from tiebench.training.schedules import scale_learning_rate
+from tiebench.training.sharding import is_sharded, load_tensors, put_together
 from tiebench.training.signals import Interrupted, catch_signals, read_clock
 from tiebench.training.train_state import TrainState
 from tiebench.training.untying import plan_untying, untie
@@ -50,10 +52,14 @@ class Trainer:
         folder: Path,
         callback: Callback,
         text: dict[str, str] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        """`text` says which corpus and vocabulary the streams were made from; a checkpoint of others is refused."""
+        """`text` says which corpus and vocabulary the streams were made from; a checkpoint of others is refused.
+
+        With several `ranks`, each has a trainer, and all do the same; the first alone writes.
+        """
         self.run, self.model, self.folder, self.callback = run, model, folder, callback
-        self.text = text or {}
+        self.text, self.ranks = text or {}, ranks
         self.training = run.spec.training
         self.streams = streams
         self.device = next(model.parameters()).device
@@ -68,7 +74,7 @@ class Trainer:
         self.untie_step = plan_untying(run.spec.tie, num_steps=self.num_steps)
         self._use_optimizer(build_optimizer(model, self.training.optimizer))
         self.dropout_generator = open_generator(run.seed, "dropout", device=self.device)
-        model.set_dropout_generator(self.dropout_generator)
+        model.set_dropout_generator(self.dropout_generator, rows=ranks.rows)
         self.state = TrainState()
         self.recurrent_states: list[Any] = [None] * self.training.accumulate
         self.unread_nll: list[Tensor] = []
@@ -100,7 +106,9 @@ class Trainer:
                 started = read_clock()
                 self.train_step()
                 self.state.train_seconds += read_clock() - started
-                if self.interrupted or read_clock() - saved_at > CHECKPOINT_SECONDS:
+                is_due = self.ranks.is_first and read_clock() - saved_at > CHECKPOINT_SECONDS
+                self.interrupted, is_due = self.ranks.agree(self.interrupted, is_due)
+                if self.interrupted or is_due:
                     self.save()
                     saved_at = read_clock()
                 self.stop_if_interrupted()
@@ -137,21 +145,25 @@ class Trainer:
         self.encode = compile_encode(self.model) if self.training.compile else self.model.encode
 
     def _accumulate_gradients(self, inputs: Tensor | SentencePairs, targets: Tensor) -> Tensor:
-        """Leave the batch's gradient in the parameters; returns its summed nats."""
+        """Leave the whole batch's gradient in the parameters; returns its summed nats."""
         scale = choose_scale(self.training, num_tokens=self.batches.count_targets(targets))
         parts = zip(inputs.chunk(self.training.accumulate), targets.chunk(self.training.accumulate), strict=True)
         total = torch.zeros((), device=self.device)
         for index, (part, wanted) in enumerate(parts):
+            part, wanted = self.ranks.take_rows(part, wanted)
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.precision == "bf16"):
                 hidden, state = self.encode(part, self.recurrent_states[index])
                 loss, nats = compute_loss(self.model, hidden, wanted, objective=self.training.objective, scale=scale)
             loss.backward()
-            self.recurrent_states[index] = _detach(state)
+            self.recurrent_states[index] = map_tensors(Tensor.detach, state)
             total += nats
+        if not is_sharded(self.optimizer.parameters[0]):  # else the backward pass did it
+            self.ranks.add_gradients(self.optimizer.parameters)
+        self.ranks.gather_lookups(self.model.embedding.lookups)
         penalty = compute_penalty(self.model, self.training)
         if penalty is not None:
             penalty.backward()
-        return total
+        return self.ranks.add(total)
 
     def _choose_learning_rate(self, step: int) -> float:
         factor = scale_learning_rate(
@@ -220,24 +232,32 @@ class Trainer:
         stream = self.streams["valid"]
         self.callback.start_stage("valid", total_tokens=stream.num_tokens)
         score = score_stream(
-            self.model, stream, spec=self.run.spec.for_split("valid"), advance=self._advance_evaluation
+            self.model,
+            stream,
+            spec=self.run.spec.for_split("valid"),
+            advance=self._advance_evaluation,
+            ranks=self.ranks,
         )
-        if not math.isfinite(score.perplexity):
-            self._give_up(state.step, f"the validation perplexity became {score.perplexity}")
+        perplexity = self.ranks.announce(score.perplexity)
+        if not math.isfinite(perplexity):
+            self._give_up(state.step, f"the validation perplexity became {perplexity}")
         train_nll = state.nll_since_evaluation / state.tokens_since_evaluation
         learning_rate = self._choose_learning_rate(state.step - 1)  # before a plateau is counted
-        gained = state.kept_step == 0 or score.perplexity < state.best_perplexity
+        gained = state.kept_step == 0 or perplexity < state.best_perplexity
         if gained:
-            state.best_perplexity, state.evaluations_without_gain = score.perplexity, 0
+            state.best_perplexity, state.evaluations_without_gain = perplexity, 0
         else:
             state.num_plateaus += 1
             state.evaluations_without_gain += 1
         if gained or self.run.spec.evaluation.checkpoint == "last":
             state.kept_step = state.step
             state.kept_training_perplexity = math.exp(train_nll) if train_nll <= MAX_NLL else None
-            state.kept_digest = write_weights(self.model, self.folder, signature=self.run.signature)
+            tensors = put_together(self.model.state_dict())
+            state.kept_digest = None  # others do not know it
+            if self.ranks.is_first:
+                state.kept_digest = write_weights(tensors, self.folder, signature=self.run.signature)
         state.evaluation_seconds += read_clock() - started
-        self._extend_curve(score.perplexity, train_nll, learning_rate)
+        self._extend_curve(perplexity, train_nll, learning_rate)
 
     def _extend_curve(self, perplexity: float, train_nll: float, learning_rate: float) -> None:
         state = self.state
@@ -254,13 +274,15 @@ class Trainer:
         state.curve.append(point)
         state.evaluated_step = state.step
         state.nll_since_evaluation, state.tokens_since_evaluation = 0.0, 0
-        write_curve(state.curve, self.folder)
+        if self.ranks.is_first:
+            write_curve(state.curve, self.folder)
         self.callback.report_evaluation(point)
         self._announce()
 
     def _advance_evaluation(self, num_tokens: int) -> None:
         """An evaluation changes nothing, so an interrupted one is simply made again: save what was before it."""
         self.callback.advance(num_tokens)
+        (self.interrupted,) = self.ranks.agree(self.interrupted)
         if self.interrupted:
             self.save()
             self.stop_if_interrupted()
@@ -270,19 +292,21 @@ class Trainer:
         self.callback.start_stage("train", total_tokens=total, done_tokens=self.state.tokens)
 
     def save(self) -> None:
-        """Write a checkpoint. Raises Diverged when the loss is no number."""
+        """Write a checkpoint, which any number of ranks may go on from. Raises Diverged when the loss is no number."""
         self._read_nll()
         state = {
             "signature": self.run.signature,
             "text": self.text,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "recurrent_states": self.recurrent_states,
+            "model": put_together(self.model.state_dict()),
+            "optimizer": put_together(self.optimizer.state_dict()),
+            "recurrent_states": self.ranks.gather_state(self.recurrent_states),
             "dropout": self.dropout_generator.get_state(),
             "num_threads": torch.get_num_threads(),
             "train_state": self.state.model_dump(),
         }
-        write_checkpoint(state, self.folder)
+        if self.ranks.is_first:
+            write_checkpoint(state, self.folder)
+        self.ranks.wait()  # it is there before any rank ends
 
     def _resume(self) -> None:
         state = read_checkpoint(self.folder)
@@ -292,9 +316,10 @@ class Trainer:
         with refuse_damage(self.folder):
             take_form_of(self.model, state["model"])
             self._use_optimizer(build_optimizer(self.model, self.training.optimizer))
-            self.model.load_state_dict(state["model"])
+            load_tensors(self.model, state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.recurrent_states = _move(state["recurrent_states"], self.device)
+            rows = self.ranks.take_state(state["recurrent_states"])
+            self.recurrent_states = map_tensors(lambda part: part.to(self.device), rows)
             self.dropout_generator.set_state(state["dropout"])
             self.state = TrainState.model_validate(state["train_state"])
         self.callback.say(f"{self.run.name}: going on from step {self.state.step:,} of {self.num_steps:,}")
@@ -319,16 +344,3 @@ class Trainer:
         """Raises Interrupted when a signal came; the checkpoint must be there already."""
         if self.interrupted:
             raise Interrupted(f"{self.run.name} was checkpointed at step {self.state.step:,}")
-
-
-def _detach(state: Any) -> Any:
-    """Cut the graph at the end of a window: truncated backpropagation through time."""
-    if isinstance(state, Tensor):
-        return state.detach()
-    return [_detach(part) for part in state] if isinstance(state, list | tuple) else state
-
-
-def _move(state: Any, device: torch.device) -> Any:
-    if isinstance(state, Tensor):
-        return state.to(device)
-    return [_move(part, device) for part in state] if isinstance(state, list | tuple) else state
