@@ -113,10 +113,8 @@ def find_commit() -> tuple[str | None, bool | None]:
 
 def describe_command() -> str:
     """The command line as it could be typed again."""
-    command, launch = (
-        shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "tiebench"), *sys.argv[1:]]),
-        find_launch(),
-    )
+    command = shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "tiebench"), *sys.argv[1:]])
+    launch = find_launch()
     return f"{launch.command} {command}" if launch else command
 
 

@@ -106,6 +106,7 @@ class Team:
         """What to raise for an error in a run: what another rank said before it ended, if one did."""
         if isinstance(error, TiebenchError):
             return error
+        handle_stopping(lambda number, frame: None)  # torchrun tells every rank to end when one has
         until = time.monotonic() + (LAST_WORD_SECONDS if is_about_ranks(error) else 0.0)
         with suppress(RuntimeError):  # torchrun is gone, and its store with it
             while not (told := self.store.check(["failure"])) and time.monotonic() < until:
@@ -224,8 +225,9 @@ def check_shares(run: RunSpec, *, num_ranks: int) -> None:
     )
 
 
-def is_about_ranks(error: BaseException) -> bool:
-    """Whether torch says that another rank is not there any more."""
-    if isinstance(error, TiebenchError) or not isinstance(error, RuntimeError):
+def is_about_ranks(error: BaseException | None) -> bool:
+    """Whether torch says that another rank is not there any more, also where a signal came while that was raised."""
+    if error is None or isinstance(error, TiebenchError):
         return False
-    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in LOST)
+    told = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in LOST)
+    return told or isinstance(error, dist.DistError) or is_about_ranks(error.__context__)
