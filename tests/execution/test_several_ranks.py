@@ -37,12 +37,13 @@ SHARDED = {"sharding": True}
 LSTM = {"type": "lstm", "layers": 2, "width": 16, "dropout": 0.3}
 GPT2 = {"type": "gpt2", "layers": 2, "width": 16, "heads": 2, "positions": 32, "dropout": 0.1}
 LLAMA = {"type": "llama", "layers": 2, "width": 16, "heads": 2, "dropout": 0.1}
+PER_GATE = {"variational": True, "masks": "per_gate"}
 PENALISED = {"output_projection": {"penalty": 0.1}}
 MEASURED = {"measure_gradients": True, "optimizer": {**TRAINING["optimizer"], "clip_lookups": "unsummed"}}
 ARMS = {
     "lstm-untied": {"training": SGD},
     "lstm-tied": {"tie": True, "embedding": PENALISED, "training": {"accumulate": 2}},
-    "lstm-per-gate": {"tie": True, "architecture": {"variational": True, "masks": "per_gate"}, "embedding": {"word_dropout": 0.2}},
+    "lstm-per-gate": {"tie": True, "architecture": PER_GATE, "embedding": {"word_dropout": 0.2}},
     "lstm-late": {"tie": {"type": "untied-late", "at": 0.5}},
     "lstm-tied-sharded": {"tie": True, "embedding": PENALISED, "training": {"accumulate": 2, **SHARDED}},
     "lstm-untied-sharded": {"training": {**MOMENTUM, **SHARDED}},
