@@ -4,7 +4,8 @@
 
 DIR is the folder with the program's model.py. Every process gets the same number of threads. On a CPU a peer runs as
 shipped, and once more with the settings of allocator and OpenMP that tiebench makes for itself; on CUDA it runs as
-shipped, in the workload's precision, nanoGPT with its own compilation. Every round begins with another program.
+shipped, in the workload's precision (float32 without TF32 in any), nanoGPT with its own compilation. Every round
+begins with another program.
 Refused where other work takes more than 5 % of the machine, unless --busy says that it is known, and then the page
 says it. Writes performance.json, or performance-cuda.json (every sample, by processor: those of other processors stay),
 and performance.md into --results.
@@ -191,8 +192,10 @@ def take_sample(
     import torch
 
     from tiebench.execution.workloads import open_workload
+    from tiebench.training.precision import keep_float32
 
     torch.set_num_threads(threads)
+    keep_float32()
     place = torch.device(device)
     opened = open_workload(workload, arm=arm, device=device)
     ids = torch.from_numpy(opened.streams["train"].ids).long().to(place)

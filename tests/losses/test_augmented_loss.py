@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from tiebench.losses import tiles as module
 from tiebench.losses.augmented_loss import NUM_BUFFERS, augmented_cross_entropy
-from tiebench.losses.linear_cross_entropy import IGNORED
+from tiebench.losses.targets import IGNORED
 from tiebench.losses.workspace import Workspace
 from tiebench.training.objective import measure_similarity_divergence
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tiebench.losses import tiles as module
-from tiebench.losses.linear_cross_entropy import IGNORED, linear_cross_entropy, token_nll
+from tiebench.losses.linear_cross_entropy import linear_cross_entropy, token_nll
+from tiebench.losses.targets import IGNORED
 from tiebench.losses.tiles import split_columns, split_rows
 from tiebench.losses.workspace import Workspace
 

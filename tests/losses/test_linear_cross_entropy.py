@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 
 import pytest
 import torch
@@ -10,11 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tiebench.losses import tiles as module
-from tiebench.losses.linear_cross_entropy import (
-    IGNORED,
-    linear_cross_entropy,
-    token_nll,
-)
+from tiebench.losses.linear_cross_entropy import linear_cross_entropy, token_nll
+from tiebench.losses.targets import IGNORED
 from tiebench.losses.tiles import split_columns, split_rows
 from tiebench.losses.workspace import Workspace
 
@@ -22,9 +20,17 @@ pytestmark = pytest.mark.numeric
 TOKENS, WIDTH, VOCABULARY = 23, 6, 41
 
 
-@pytest.fixture(params=["at once", "chunks of rows", "tiles of columns", "chunks and tiles"])
+@pytest.fixture(
+    params=["at once", "chunks of rows", "tiles of columns", "chunks and tiles", "whole", "whole in chunks"]
+)
 def chunks(request, monkeypatch):
-    """The work cut as a large vocabulary cuts it: by tokens, by words, both, or not at all."""
+    """The work cut as a large vocabulary cuts it: by tokens, by words, both, or not at all; and as a GPU does it."""
+    if "whole" in request.param:
+        monkeypatch.setattr("tiebench.losses.linear_cross_entropy.has_tiles", lambda hidden: False)
+        monkeypatch.setattr(
+            "tiebench.losses.whole_rows.SCORE_BYTES", 2**30 if request.param == "whole" else 20 * VOCABULARY
+        )
+        return
     if "chunks" in request.param:
         monkeypatch.setattr(module, "MIN_ROWS", 4)
         monkeypatch.setattr(module, "BUFFER_BYTES", 5 * 4 * VOCABULARY)
@@ -266,6 +272,27 @@ def test_a_bias_that_makes_up_for_a_score_counts(chunks, score, offset):
     nll = plain_nats(hidden.double(), weight.double(), offsets.double(), draw_targets())
     found = token_nll(hidden, weight, offsets, draw_targets(), workspace=Workspace())
     assert_within(found, nll, Bounds(hidden, weight, offsets, draw_targets()).nll)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with g++, and there is none")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_kernels_say_the_same_of_whole_rows(monkeypatch, dtype):
+    monkeypatch.setattr("tiebench.losses.linear_cross_entropy.has_tiles", lambda hidden: False)
+    found = []
+    for compiled in (False, True):
+        hidden, weight, offsets = draw_inputs(bias=True)
+        vectors = nn.Parameter(hidden.detach().to(dtype))
+        workspace = Workspace()
+        workspace.compiled = compiled
+        loss = linear_cross_entropy(
+            vectors, weight, offsets, draw_targets(num_ignored=3), scale=0.5, workspace=workspace
+        )
+        loss.backward()
+        found.append((loss, vectors.grad, weight.grad, offsets.grad))
+    bounds = Bounds(vectors, weight, offsets, draw_targets(num_ignored=3))
+    for plain, made, bound in zip(*found, [bounds.loss, bounds.hidden, bounds.weight, bounds.bias], strict=True):
+        assert_within(made, plain, bound)
 
 
 def test_a_loss_that_is_scaled_afterwards_is_refused():

@@ -7,7 +7,7 @@ import torch
 from tiebench.corpora.stream import ParallelStream, TokenStream
 from tiebench.errors import TiebenchError
 from tiebench.experiment.training_config import CrossEntropyConfig
-from tiebench.losses.linear_cross_entropy import IGNORED
+from tiebench.losses.targets import IGNORED
 from tiebench.models.language_model import build_model, initialise_model
 from tiebench.models.sentence_pairs import PADDING
 from tiebench.training import pair_scoring

@@ -23,6 +23,7 @@ from tiebench.execution.workloads import Workload, list_parts, open_workload
 from tiebench.models.language_model import build_model, count_flops_per_token, count_parameters, initialise_model
 from tiebench.training.callbacks import Callback
 from tiebench.training.evaluation import score_stream
+from tiebench.training.precision import keep_float32
 from tiebench.training.trainer import Trainer
 
 WARM_UP_STEPS = 3
@@ -118,6 +119,7 @@ def measure_arm(
     """Train one arm for `seconds`, score for as long, then measure the ceiling."""
     if num_threads:
         torch.set_num_threads(num_threads)
+    keep_float32()
     place = torch.device(device)
     workload = open_workload(name, arm=arm, device=device, data_dir=data_dir)
     with tempfile.TemporaryDirectory() as folder:

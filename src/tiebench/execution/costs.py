@@ -21,7 +21,7 @@ from tiebench.corpora.catalogue import CATALOGUE
 from tiebench.corpora.stream import TokenStream
 from tiebench.errors import TiebenchError
 from tiebench.execution.bench import build_trainer
-from tiebench.execution.environment import choose_device, keep_threads
+from tiebench.execution.environment import choose_device, keep_torch_settings
 from tiebench.execution.run_data import load_data
 from tiebench.execution.settings import Settings
 from tiebench.execution.tuning import list_missing_trials
@@ -189,7 +189,7 @@ def _time_models(costs: list[CostEstimate], *, settings: Settings) -> list[Rate]
     """What was timed; at least one of each kind."""
     rates: list[Rate] = []
     ends = time.perf_counter() + TIMING_SECONDS
-    with keep_threads():
+    with keep_torch_settings():
         torch.set_num_threads(1)  # whose CPU time hardly notices what else the machine does
         for cost in _order_by_use(costs):
             known, left = _find_rate(cost, rates), ends - time.perf_counter()

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +20,7 @@ import tiebench
 from tiebench.errors import UsageError
 from tiebench.execution.launch import find_launch
 from tiebench.results.record import Precision, Provenance
+from tiebench.training.precision import keep_float32
 
 ALLOCATOR_VARIABLES = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD")
 VERSIONS = ("torch", "numpy", "tokenizers", "datasets", "transformers")
@@ -37,13 +39,19 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 @contextmanager
-def keep_threads() -> Iterator[None]:
-    """Whatever number of threads torch is given within the block, afterwards it has what it had before."""
-    before = torch.get_num_threads()
+def keep_torch_settings() -> Iterator[None]:
+    """Whatever number of threads torch is given within the block, afterwards it has what it had before.
+
+    Within it float32 is float32 on a GPU too (`keep_float32`).
+    """
+    rnn: Any = torch.backends.cudnn.rnn
+    num_threads, rounding = torch.get_num_threads(), rnn.fp32_precision
+    keep_float32()
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(num_threads)
+        rnn.fp32_precision = rounding
 
 
 def restart_peak_memory(device: torch.device) -> None:

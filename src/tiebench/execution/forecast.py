@@ -14,7 +14,7 @@ from tiebench.errors import TiebenchError
 from tiebench.execution.costs import CostEstimate, name_model, time_step, weigh_operations
 from tiebench.execution.counting import ArmCount, count_arms
 from tiebench.execution.devices import PlannedDevice
-from tiebench.execution.environment import keep_threads
+from tiebench.execution.environment import keep_torch_settings
 from tiebench.execution.matching import match_runs
 from tiebench.execution.memory import find_memory
 from tiebench.execution.run_data import RunData, load_data
@@ -140,7 +140,7 @@ def estimate_trials(
 @cache
 def measure_products() -> float:
     """Operations per second of one core, multiplying two matrices that stay in its cache."""
-    with keep_threads():
+    with keep_torch_settings():
         torch.set_num_threads(1)
         matrix = torch.ones(PRODUCT_WIDTH, PRODUCT_WIDTH)
         torch.mm(matrix, matrix)  # the first one loads what the others use
@@ -178,7 +178,7 @@ def _is_quick(cost: CostEstimate, count: ArmCount) -> bool:
 def _time_model(cost: CostEstimate, *, name: str) -> dict[str, float]:
     """Operations per second by the model's name; nothing where no step can be made."""
     try:
-        with keep_threads():
+        with keep_torch_settings():
             torch.set_num_threads(1)
             return {name: cost.flops_per_step / time_step(cost, device="cpu", seconds=FORECAST_STEP_SECONDS)}
     except (TiebenchError, RuntimeError, MemoryError):  # the loss ran away, or the memory did not suffice

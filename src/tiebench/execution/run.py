@@ -67,7 +67,7 @@ def execute_run(
     """
     callback = callback or Callback()
     (run,) = match_runs([run], data_dir=settings.data_dir)
-    with environment.keep_threads():
+    with environment.keep_torch_settings():
         found = find_finished(run, settings=settings)
         if found is not None:
             callback.finish_run(found, reused=True)
@@ -92,7 +92,7 @@ def join_run(run: RunSpec, *, folder: Path, settings: Settings, ranks: Ranks) ->
 
     Raises what `execute_run` does.
     """
-    with environment.keep_threads(), explain_failures(run, data_dir=settings.data_dir):
+    with environment.keep_torch_settings(), explain_failures(run, data_dir=settings.data_dir):
         data = load_data(run, data_dir=settings.data_dir)
         model = begin_model(run, vocabulary_size=data.vocabulary.size, data_dir=settings.data_dir)
         device = _place_model(model, run=run, settings=settings, ranks=ranks)

@@ -88,7 +88,10 @@ WORKLOADS |= {
     f"{name}{HALF}": (size, merge(block, {part: {"precision": "bf16"} for part in ("training", "evaluation")}))
     for name, (size, block) in WORKLOADS.items()
 }
-ON_CUDA: dict[str, dict[str, Any]] = {"gpt2-small": {"batch_size": 32, "precision": "bf16"}}
+ON_CUDA: dict[str, dict[str, Any]] = {
+    name: {"compile": True} for name, (_, block) in WORKLOADS.items() if block["architecture"]["type"] == "gpt2"
+}
+ON_CUDA["gpt2-small"] |= {"batch_size": 32, "precision": "bf16"}
 
 
 def list_parts(names: list[str], *, device: str = "cpu") -> list[tuple[str, str]]:

@@ -8,7 +8,8 @@ gradients go straight to where they are needed, as in `linear_cross_entropy`.
 import torch
 from torch import Tensor
 
-from tiebench.losses.linear_cross_entropy import IGNORED, refuse_factor, with_leaf_weight
+from tiebench.losses.linear_cross_entropy import refuse_factor, with_leaf_weight
+from tiebench.losses.targets import IGNORED
 from tiebench.losses.tiles import split_rows
 from tiebench.losses.workspace import Workspace
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from tiebench.losses.linear_cross_entropy import IGNORED
+from tiebench.losses.targets import IGNORED
 
 
 def spread_labels(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, *, smoothing: float) -> Tensor:

@@ -1,14 +1,16 @@
 """The cross entropy of a linear layer over a large vocabulary, without ever holding all the scores afresh.
 
-Scores are computed for a bounded number of rows at a time, tile by tile of the vocabulary (`tiles.py`), into a buffer
-that lives as long as the model. A tile is exponentiated in place while it is in the cache and is never normalised: the
-factor 1 / sum goes into the thin side of the matrix products instead. The gradient of the weight is written straight
-into its `.grad`. The mathematics is that of `F.cross_entropy(F.linear(hidden, weight, bias), targets)`; only the order
-of the work differs. Why it pays on a CPU: every pass over scores that are not in the cache waits for memory, and so
-does every fresh page.
+On a CPU, scores are computed for a bounded number of rows at a time, tile by tile of the vocabulary (`tiles.py`), into
+a buffer that lives as long as the model. A tile is exponentiated in place while it is in the cache and is never
+normalised: the factor 1 / sum goes into the thin side of the matrix products instead. The gradient of the weight is
+written straight into its `.grad`. The mathematics is that of `F.cross_entropy(F.linear(hidden, weight, bias),
+targets)`; only the order of the work differs. Why it pays: every pass over scores that are not in the cache waits for
+memory, and so does every fresh page.
 
 With hidden vectors in bfloat16 the products are in bfloat16 too, and sums are in float32: those of the exponentials,
 the gradient of the hidden vectors over the tiles, and that of the weight over chunks of rows and calls.
+
+Elsewhere the same is done over whole rows (`whole_rows.py`).
 """
 
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tiebench.losses.targets import IGNORED
 from tiebench.losses.tiles import (
     NUM_BIAS_COLUMNS,
     Part,
@@ -24,15 +27,13 @@ from tiebench.losses.tiles import (
     add_product,
     cast_operands,
     count_narrowest,
-    count_score_bytes,
     multiply,
     split_rows,
     sum_exponentials,
     visit_tiles,
 )
+from tiebench.losses.whole_rows import differentiate_rows, measure_rows
 from tiebench.losses.workspace import Workspace
-
-IGNORED = -100
 
 
 def token_nll(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, *, workspace: Workspace) -> Tensor:
@@ -40,11 +41,14 @@ def token_nll(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tens
 
     hidden `(tokens, width)`, weight `(vocabulary, width)`, targets `(tokens,)`; returns nats `(tokens,)` in float32.
     """
+    if not has_tiles(hidden):
+        with torch.no_grad():
+            return measure_rows(hidden, weight, bias, targets, workspace=workspace)
     nll = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
-    num_columns = count_narrowest(len(weight), hidden=hidden)
+    num_columns = count_narrowest(hidden)
     with torch.no_grad():
         vectors, weights, offsets = cast_operands(hidden, weight, bias, workspace=workspace)
-        for rows in split_rows(len(targets), num_columns=num_columns, score_bytes=count_score_bytes(hidden)):
+        for rows in split_rows(len(targets), num_columns=num_columns, score_bytes=hidden.element_size()):
             kept = (targets[rows] != IGNORED).float()
             part = Part(vectors[rows], weights, offsets, targets[rows].clamp(min=0), kept, workspace)
             nll[rows] = _read_nll(part, sum_exponentials(part))
@@ -77,6 +81,11 @@ def linear_cross_entropy(
     )
 
 
+def has_tiles(hidden: Tensor) -> bool:
+    """Whether the scores are made tile by tile: where a processor has a cache that keeps one."""
+    return hidden.device.type == "cpu"
+
+
 def with_leaf_weight(weight: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
     """`compute(weight)`, a loss that writes the weight's `.grad` itself; a computed weight gets it through autograd."""
     if weight.is_leaf:
@@ -102,10 +111,14 @@ class _PassOn(torch.autograd.Function):
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets, scale, workspace):
+        if not has_tiles(hidden):
+            nll, gradient = differentiate_rows(hidden, weight, bias, targets, scale=scale, workspace=workspace)
+            ctx.save_for_backward(gradient)
+            return nll.sum() * scale
         vectors, weights, offsets = cast_operands(hidden, weight, bias, workspace=workspace)
         hidden_gradient = torch.empty_like(vectors, dtype=torch.float32)
         nll = torch.empty(len(targets), device=hidden.device, dtype=torch.float32)
-        for rows in split_rows(len(targets), num_columns=len(weight), score_bytes=count_score_bytes(hidden)):
+        for rows in split_rows(len(targets), num_columns=len(weight), score_bytes=hidden.element_size()):
             chunk, wanted = vectors[rows], targets[rows]
             part = Part(chunk, weights, offsets, wanted.clamp(min=0), (wanted != IGNORED).float() * scale, workspace)
             tiles, total = _multiply_back(part, out=hidden_gradient[rows])
@@ -148,9 +161,7 @@ def _multiply_back(part: Part, *, out: Tensor) -> tuple[list[Tile], Total]:
             wanted = part.targets.unsqueeze(1)
             less = tile.exponentials.gather(1, wanted) - total.sums  # in float32, and rounded afterwards
             tile.exponentials.scatter_(1, wanted, less.to(tile.exponentials.dtype))
-        if tile.factors is not tile.exponentials:
-            tile.factors.copy_(tile.exponentials)
-        add_product(part, tile.factors, part.weights[tile.columns], out=out, beta=0.0 if before is None else 1.0)
+        add_product(part, tile.exponentials, part.weights[tile.columns], out=out, beta=0.0 if before is None else 1.0)
         tiles.append(tile)
 
     total = visit_tiles(part, visit=multiply_tile)
@@ -187,7 +198,7 @@ def _add_weight_gradients(part: Part, tiles: list[Tile], total: Total, *, weight
             continue
         if of_weight is not None:
             gradient, beta = of_weight
-            add_product(part, tile.factors.t(), scaled, out=gradient[tile.columns], beta=beta)
+            add_product(part, tile.exponentials.t(), scaled, out=gradient[tile.columns], beta=beta)
         if of_bias is not None:
             gradient, beta = of_bias
             sums = gradient[tile.columns]
@@ -198,7 +209,7 @@ def _add_gradients_together(
     part: Part, tile: Tile, scaled: Tensor, *, gradients: tuple[tuple[Tensor, float] | None, ...]
 ) -> None:
     """The gradients of the weight and of a bias that is among the weights' columns, whose hidden vectors are ones."""
-    product = multiply(part, tile.factors.t(), scaled)
+    product = multiply(part, tile.exponentials.t(), scaled)
     for opened, columns in zip(gradients, (product[:, :-NUM_BIAS_COLUMNS], product[:, -1]), strict=True):
         if opened is not None:
             gradient, beta = opened

@@ -3,8 +3,8 @@
 A tile is some columns of the scores of some rows. Where a row's sum leaves the range in which float32 is exact to
 rounding, its chunk is made again, relative to the largest score so far (Milakov & Gimelshein 2018).
 
-In half precision the products are bfloat16, sums float32. On a CPU the exponentials are bfloat16 as well, made where
-the scores were, and their sum is that of the rounded ones, so that the probabilities of a row add up to 1 as rounded.
+In half precision products and exponentials are bfloat16, the latter made where the scores were, and sums are float32:
+those of the rounded exponentials, so that the probabilities of a row add up to 1 as rounded.
 """
 
 from collections.abc import Callable, Iterator
@@ -44,16 +44,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Tile:
-    """exp(score - top) of some columns of the vocabulary, `(rows, columns)`, and the `(rows, 1)` it is relative to.
-
-    `factors` are the same in the precision of the products: the exponentials themselves on a CPU and in float32, else
-    memory for a copy.
-    """
+    """exp(score - top) of some columns of the vocabulary, `(rows, columns)`, and the `(rows, 1)` it is relative to."""
 
     columns: slice
     exponentials: Tensor
     top: Tensor
-    factors: Tensor
 
 
 @dataclass(frozen=True)
@@ -87,16 +82,14 @@ def split_rows(num_rows: int, *, num_columns: int, score_bytes: int = 4) -> Iter
 
 
 def split_columns(vocabulary_size: int, *, hidden: Tensor) -> Iterator[slice]:
-    """Tiles that fit a cache, in half precision with their copy in float32; where there is no such cache, a single one.
+    """Tiles that fit a cache, in half precision with their copy in float32.
 
     A row of a tile is an odd number of cache lines: of a power of two, all rows would compete for the same few places
     in the cache, and the products would wait for them.
     """
-    size = vocabulary_size
-    if has_tiles(hidden):
-        line_bytes = CACHE_LINE_BYTES if hidden.dtype == torch.float32 else 3 * CACHE_LINE_BYTES
-        num_lines = TILE_BYTES // (line_bytes * max(1, len(hidden)))
-        size = _count_per_line(hidden) * max(MIN_LINES, num_lines - 1 + num_lines % 2)
+    line_bytes = CACHE_LINE_BYTES if hidden.dtype == torch.float32 else 3 * CACHE_LINE_BYTES
+    num_lines = TILE_BYTES // (line_bytes * max(1, len(hidden)))
+    size = _count_per_line(hidden) * max(MIN_LINES, num_lines - 1 + num_lines % 2)
     for start in range(0, vocabulary_size, size):
         yield slice(start, min(start + size, vocabulary_size))
 
@@ -106,40 +99,30 @@ def cast_operands(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Hidden vectors and weight as the products take them, and the bias where it is still to be added.
 
-    The weight's copy lies in the same memory at every step. In half precision on a CPU the bias becomes two columns of
-    it, rounded and what rounding left, which meet ones in the hidden vectors: no pass over the scores is needed for it,
-    and none rounds them a second time.
+    The weight's copy lies in the same memory at every step. In half precision the bias becomes two columns of it,
+    rounded and what rounding left, which meet ones in the hidden vectors: no pass over the scores is needed for it, and
+    none rounds them a second time.
     """
     if weight.dtype == hidden.dtype:
         return hidden, weight, bias
-    joins = bias is not None and hidden.device.type == "cpu"
-    size, width = len(weight), weight.shape[1] + (NUM_BIAS_COLUMNS if joins else 0)
+    size, width = len(weight), weight.shape[1] + (NUM_BIAS_COLUMNS if bias is not None else 0)
     memory = workspace.take("weights", num_elements=size * width, device=weight.device, dtype=hidden.dtype)
     weights = memory.view(size, width)
     weights[:, : weight.shape[1]].copy_(weight)
-    if bias is None or not joins:
-        return hidden, weights, bias
+    if bias is None:
+        return hidden, weights, None
     first, second = weights[:, -2], weights[:, -1]
     second.copy_(bias - first.copy_(bias))
     return functional.pad(hidden, (0, NUM_BIAS_COLUMNS), value=1.0), weights, None
 
 
-def has_tiles(hidden: Tensor) -> bool:
-    return hidden.device.type == "cpu"
-
-
-def count_narrowest(vocabulary_size: int, *, hidden: Tensor) -> int:
+def count_narrowest(hidden: Tensor) -> int:
     """The columns of the narrowest tile that there may be."""
-    return _count_per_line(hidden) * MIN_LINES if has_tiles(hidden) else vocabulary_size
+    return _count_per_line(hidden) * MIN_LINES
 
 
 def _count_per_line(hidden: Tensor) -> int:
     return CACHE_LINE_BYTES // hidden.element_size()
-
-
-def count_score_bytes(hidden: Tensor) -> int:
-    """Where scores are exponentiated in place, those of the products; else there is a copy in float32."""
-    return hidden.element_size() if has_tiles(hidden) else 4
 
 
 def sum_exponentials(part: Part) -> Total:
@@ -147,7 +130,7 @@ def sum_exponentials(part: Part) -> Total:
 
     Not so where such a factor is too small for float32: the exponential of its column may be large.
     """
-    if has_tiles(part.hidden) and (part.bias is None or part.bias.min() > LOWEST_FACTOR):
+    if part.bias is None or part.bias.min() > LOWEST_FACTOR:
         column_factors = None if part.bias is None else part.bias.exp()
         sums = torch.zeros_like(part.counts)
         for span in split_columns(len(part.weights), hidden=part.hidden):
@@ -193,19 +176,15 @@ def _exponentiate(part: Part, *, keep: bool, relative: bool) -> Iterator[Tile]:
     top = part.counts.new_zeros(len(part.hidden), 1)
     for index, span in enumerate(split_columns(len(part.weights), hidden=part.hidden)):
         place = span if keep else slice(span.stop - span.start)
-        exponentials = factors = _take(part, "exponentials", part.hidden.dtype, place)
-        if part.hidden.dtype != torch.float32 and not has_tiles(part.hidden):
-            exponentials = _take(part, "exponentials", torch.float32, place)
-        torch.mm(part.hidden, part.weights[span].t(), out=factors)
-        if factors is not exponentials:
-            exponentials.copy_(factors)
+        exponentials = _take(part, "exponentials", part.hidden.dtype, place)
+        torch.mm(part.hidden, part.weights[span].t(), out=exponentials)
         if part.bias is not None:
             exponentials.add_(part.bias[span])
         if relative:
             highest = exponentials.amax(1, keepdim=True).float()
             top = highest if index == 0 else torch.maximum(top, highest)
             exponentials.sub_(top)
-        yield Tile(span, exponentials.exp_(), top, factors)
+        yield Tile(span, exponentials.exp_(), top)
 
 
 def _widen(part: Part, exponentials: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tiebench.losses.linear_cross_entropy import IGNORED
+from tiebench.losses.targets import IGNORED
 
 PADDING = IGNORED  # no entry of the vocabulary
 

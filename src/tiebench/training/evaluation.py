@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tiebench.corpora.stream import ParallelStream, TokenStream
 from tiebench.experiment.schema import ArmSpec
-from tiebench.losses.linear_cross_entropy import IGNORED
+from tiebench.losses.targets import IGNORED
 from tiebench.models.language_model import LanguageModel
 from tiebench.results import record
 from tiebench.training.pair_scoring import PAIRS_PROTOCOL, score_pairs

@@ -18,6 +18,11 @@ def has_bf16_units(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
+def keep_float32() -> None:
+    """From now on, LSTMs in float32 have float32's digits on a GPU too, where cuDNN would take TF32's by itself."""
+    torch.backends.cudnn.rnn.fp32_precision = "ieee"  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def choose_precision(asked: str, *, device: torch.device) -> tuple[Precision, str | None]:
     """The precision for `training.precision` on a device, and what a person should know about it (None: nothing)."""
     there = has_bf16_units(device)

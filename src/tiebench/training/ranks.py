@@ -16,8 +16,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from tiebench.layers.row_share import RowShare
-from tiebench.losses.linear_cross_entropy import IGNORED
+from tiebench.losses.targets import IGNORED
 from tiebench.models.sentence_pairs import SentencePairs
+from tiebench.training.recurrent_states import map_states
 
 BUCKET_ELEMENTS = 2**20  # smaller gradients are sent together, 4 MiB at a time; larger ones where they lie
 
@@ -69,13 +70,13 @@ class Ranks:
     def gather_lookups(self, lookups: list[tuple[Tensor, Tensor]] | None) -> None:
         """Looked-up tokens and their gradients of all ranks, in place of this rank's."""
 
-    def gather_state(self, state: Any) -> Any:
-        """A recurrent state, `(rows, width)` in each of its tensors, with the rows of all ranks."""
-        return state
+    def gather_states(self, states: Any) -> Any:
+        """Recurrent states, `(rows, width)` in each of their tensors, with the rows of all ranks."""
+        return states
 
-    def take_state(self, state: Any) -> Any:
-        """This rank's rows of such a state."""
-        return state
+    def take_states(self, states: Any) -> Any:
+        """This rank's rows of such states."""
+        return states
 
 
 ALONE = Ranks()
@@ -156,21 +157,11 @@ class SeveralRanks(Ranks):
         if lookups is not None:
             lookups[:] = [(self.gather_rows(tokens), self.gather_rows(rows)) for tokens, rows in lookups]
 
-    def gather_state(self, state: Any) -> Any:
-        return map_tensors(lambda part: self.gather_rows(part.contiguous()), state)
+    def gather_states(self, states: Any) -> Any:
+        return map_states(self.gather_rows, states)
 
-    def take_state(self, state: Any) -> Any:
-        def take(part: Tensor) -> Tensor:
-            return part[RowShare(self.rank, self.number, len(part)).place]
-
-        return map_tensors(take, state)
-
-
-def map_tensors(change: Any, state: Any) -> Any:
-    """A state with every tensor changed; it is a tensor, None, or a list or tuple of states."""
-    if isinstance(state, Tensor):
-        return change(state)
-    return [map_tensors(change, part) for part in state] if isinstance(state, list | tuple) else state
+    def take_states(self, states: Any) -> Any:
+        return map_states(lambda part: part[RowShare(self.rank, self.number, len(part)).place], states)
 
 
 def _fill_buckets(grads: list[Tensor]) -> Iterable[list[Tensor]]:

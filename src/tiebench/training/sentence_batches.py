@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tiebench.corpora.stream import ParallelStream
 from tiebench.errors import TiebenchError
-from tiebench.losses.linear_cross_entropy import IGNORED
+from tiebench.losses.targets import IGNORED
 from tiebench.models.generators import derive_seed
 from tiebench.models.sentence_pairs import PADDING, SentencePairs
 

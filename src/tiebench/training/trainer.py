@@ -23,11 +23,13 @@ from tiebench.training.gradient_shares import EVERY_STEPS, add_gradients, measur
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
 from tiebench.training.optimizers import Optimizer, build_optimizer
 from tiebench.training.precision import choose_precision
-from tiebench.training.ranks import ALONE, Ranks, map_tensors
-from tiebench.training.resuming import check_checkpoint, refuse_damage
+from tiebench.training.ranks import ALONE, Ranks
+from tiebench.training.recurrent_states import detach_states, move_states
+from tiebench.training.resuming import check_checkpoint, describe_last, refuse_damage, share_threads
 from tiebench.training.schedules import scale_learning_rate
 from tiebench.training.sharding import is_sharded, load_tensors, put_together
 from tiebench.training.signals import Interrupted, catch_signals, read_clock
+from tiebench.training.step_graph import choose_update
 from tiebench.training.train_state import TrainState
 from tiebench.training.untying import plan_untying, untie
 
@@ -72,9 +74,9 @@ class Trainer:
         )
         self.num_steps = plan_steps(self.training, steps_per_epoch=self.batches.steps_per_epoch)
         self.untie_step = plan_untying(run.spec.tie, num_steps=self.num_steps)
-        self._use_optimizer(build_optimizer(model, self.training.optimizer))
         self.dropout_generator = open_generator(run.seed, "dropout", device=self.device)
         model.set_dropout_generator(self.dropout_generator, rows=ranks.rows)
+        self._use_optimizer(build_optimizer(model, self.training.optimizer))
         self.state = TrainState()
         self.recurrent_states: list[Any] = [None] * self.training.accumulate
         self.unread_nll: list[Tensor] = []
@@ -125,11 +127,8 @@ class Trainer:
             self._untie()
         inputs, targets = self.batches.read(step)
         inputs, targets = inputs.to(self.device), targets.to(self.device)
-        self.optimizer.zero_grad()
-        nll = self._accumulate_gradients(inputs, targets)
-        if self.training.measure_gradients and step % EVERY_STEPS == 0:
-            add_gradients(self.state, measure_ends(self.model.embedding))
-        self.optimizer.step(self._choose_learning_rate(step))
+        learning_rate = self._choose_learning_rate(step)
+        nll, self.recurrent_states = self.update(inputs, targets, self.recurrent_states, learning_rate)
         self._count(nll, num_tokens=self.batches.count_targets(targets))
         return nll
 
@@ -143,19 +142,42 @@ class Trainer:
         if self.training.measure_gradients and self.model.embedding.lookups is None:
             self.model.embedding.lookups = []
         self.encode = compile_encode(self.model) if self.training.compile else self.model.encode
+        self.model.embedding.workspace.compiled = self.training.compile
+        self.update = choose_update(
+            self._update,
+            model=self.model,
+            optimizer=optimizer,
+            training=self.training,
+            generator=self.dropout_generator,
+            is_alone=self.ranks is ALONE,
+            say=lambda what: self.callback.say(f"{self.run.name}: {what}"),
+        )
 
-    def _accumulate_gradients(self, inputs: Tensor | SentencePairs, targets: Tensor) -> Tensor:
-        """Leave the whole batch's gradient in the parameters; returns its summed nats."""
+    def _update(
+        self, inputs: Tensor | SentencePairs, targets: Tensor, states: list[Any], learning_rate: float
+    ) -> tuple[Tensor, list[Any]]:
+        """Move the parameters by a batch; returns its summed nats and the recurrent states after it."""
+        self.optimizer.zero_grad()
+        nll, states = self._accumulate_gradients(inputs, targets, states)
+        if self.training.measure_gradients and self.state.step % EVERY_STEPS == 0:
+            add_gradients(self.state, measure_ends(self.model.embedding))
+        self.optimizer.step(learning_rate)
+        return nll, states
+
+    def _accumulate_gradients(
+        self, inputs: Tensor | SentencePairs, targets: Tensor, states: list[Any]
+    ) -> tuple[Tensor, list[Any]]:
+        """Leave the whole batch's gradient in the parameters; returns its summed nats, and the states of this rank."""
         scale = choose_scale(self.training, num_tokens=self.batches.count_targets(targets))
         parts = zip(inputs.chunk(self.training.accumulate), targets.chunk(self.training.accumulate), strict=True)
-        total = torch.zeros((), device=self.device)
-        for index, (part, wanted) in enumerate(parts):
+        total, after = torch.zeros((), device=self.device), []
+        for (part, wanted), before in zip(parts, states, strict=True):
             part, wanted = self.ranks.take_rows(part, wanted)
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.precision == "bf16"):
-                hidden, state = self.encode(part, self.recurrent_states[index])
+                hidden, state = self.encode(part, before)
                 loss, nats = compute_loss(self.model, hidden, wanted, objective=self.training.objective, scale=scale)
             loss.backward()
-            self.recurrent_states[index] = map_tensors(Tensor.detach, state)
+            after.append(detach_states(state))
             total += nats
         if not is_sharded(self.optimizer.parameters[0]):  # else the backward pass did it
             self.ranks.add_gradients(self.optimizer.parameters)
@@ -163,7 +185,7 @@ class Trainer:
         penalty = compute_penalty(self.model, self.training)
         if penalty is not None:
             penalty.backward()
-        return self.ranks.add(total)
+        return self.ranks.add(total), after
 
     def _choose_learning_rate(self, step: int) -> float:
         factor = scale_learning_rate(
@@ -203,14 +225,8 @@ class Trainer:
 
     def _give_up(self, step: int, what: str) -> None:
         epoch = step / self.batches.steps_per_epoch
-        kept = read_checkpoint(self.folder)
-        last = (
-            f"the last good checkpoint is of step {kept['train_state']['step']}"
-            if kept
-            else "there is no checkpoint yet"
-        )
         raise Diverged(
-            f"{self.run.name}: {what} at step {step} (epoch {epoch:.2f}); {last} in {self.folder}",
+            f"{self.run.name}: {what} at step {step} (epoch {epoch:.2f}); {describe_last(self.folder)}",
             "lower training.optimizer.learning_rate or set training.optimizer.clip_norm, then train with --force",
         )
 
@@ -231,13 +247,8 @@ class Trainer:
         started = read_clock()
         stream = self.streams["valid"]
         self.callback.start_stage("valid", total_tokens=stream.num_tokens)
-        score = score_stream(
-            self.model,
-            stream,
-            spec=self.run.spec.for_split("valid"),
-            advance=self._advance_evaluation,
-            ranks=self.ranks,
-        )
+        options = {"advance": self._advance_evaluation, "ranks": self.ranks}
+        score = score_stream(self.model, stream, spec=self.run.spec.for_split("valid"), **options)
         perplexity = self.ranks.announce(score.perplexity)
         if not math.isfinite(perplexity):
             self._give_up(state.step, f"the validation perplexity became {perplexity}")
@@ -299,7 +310,7 @@ class Trainer:
             "text": self.text,
             "model": put_together(self.model.state_dict()),
             "optimizer": put_together(self.optimizer.state_dict()),
-            "recurrent_states": self.ranks.gather_state(self.recurrent_states),
+            "recurrent_states": self.ranks.gather_states(self.recurrent_states),
             "dropout": self.dropout_generator.get_state(),
             "num_threads": torch.get_num_threads(),
             "train_state": self.state.model_dump(),
@@ -318,23 +329,11 @@ class Trainer:
             self._use_optimizer(build_optimizer(self.model, self.training.optimizer))
             load_tensors(self.model, state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            rows = self.ranks.take_state(state["recurrent_states"])
-            self.recurrent_states = map_tensors(lambda part: part.to(self.device), rows)
+            self.recurrent_states = move_states(self.ranks.take_states(state["recurrent_states"]), self.device)
             self.dropout_generator.set_state(state["dropout"])
             self.state = TrainState.model_validate(state["train_state"])
         self.callback.say(f"{self.run.name}: going on from step {self.state.step:,} of {self.num_steps:,}")
-        self._share_threads(state["num_threads"])
-
-    def _share_threads(self, before: int) -> None:
-        """As many threads as before, since others round differently; fewer, and said, where the share is smaller."""
-        share = torch.get_num_threads()
-        if before <= share:
-            torch.set_num_threads(before)
-        else:
-            self.callback.say(
-                f"{self.run.name}: going on with {share} of the {before} threads that it began with, "
-                "so the figures may differ by rounding from those of an uninterrupted run"
-            )
+        share_threads(self.run, before=state["num_threads"], say=self.callback.say)
 
     def interrupt(self) -> None:
         """Ask for a checkpoint and an end, as soon as it can be."""
