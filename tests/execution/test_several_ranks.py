@@ -157,9 +157,9 @@ def test_the_record_says_how_many_ranks_there_were_and_how_they_were_started(com
     folder, runs, _ = compared
     store = Store(folder / "ranks")
     for run in runs.values():
-        provenance = store.read(store.folder(run.experiment, run.arm, run.seed)).provenance
-        assert provenance.hardware["ranks"] == 2
-        assert provenance.command.startswith("torchrun --nproc-per-node 2 -m tiebench train ")
+        record = store.read(store.folder(run.experiment, run.arm, run.seed))
+        assert record is not None and record.provenance.hardware["ranks"] == 2
+        assert record.provenance.command.startswith("torchrun --nproc-per-node 2 -m tiebench train ")
 
 
 def test_a_tied_matrix_is_stored_once_however_it_was_trained(compared):
@@ -184,7 +184,8 @@ def test_one_process_goes_on_where_two_ranks_were_told_to_end(compared):
     if (place / "record.json").exists():
         pytest.fail("the run was over before it could be interrupted")
     assert process.returncode != 0 and f"{run.name} was checkpointed at step" in said
-    assert 0 < read_checkpoint(place)["train_state"]["step"] < STEPS
+    kept = read_checkpoint(place)
+    assert kept is not None and 0 < kept["train_state"]["step"] < STEPS
     train_alone(run, folder / "told")
     assert_same(run, Store(folder / "told"), Store(folder / "alone"))
 

@@ -8,7 +8,7 @@ called. So gradients are added up here, once, after the backward pass. What that
 backward pass goes on.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ class Ranks:
         """This rank's rows of a batch. One without any gets a row whose targets count for nothing."""
         return inputs, targets
 
-    def add_gradients(self, parameters: list[Tensor]) -> None:
+    def add_gradients(self, parameters: Sequence[Tensor]) -> None:
         """Every gradient becomes the sum over the ranks."""
 
     def add(self, values: Tensor) -> Tensor:
@@ -92,14 +92,14 @@ class SeveralRanks(Ranks):
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.rank, self.number = dist.get_rank(), dist.get_world_size()
-        self.rows = RowShare(self.rank, self.number)
+        self.rows = self.share = RowShare(self.rank, self.number)
 
     def take_rows(self, inputs: Tensor | SentencePairs, targets: Tensor) -> tuple[Tensor | SentencePairs, Tensor]:
-        self.rows.num_rows = len(targets)
-        inputs, targets = inputs[self.rows.place], targets[self.rows.place]
-        return inputs, torch.full_like(targets, IGNORED) if self.rows.is_empty else targets
+        self.share.num_rows = len(targets)
+        inputs, targets = inputs[self.share.place], targets[self.share.place]
+        return inputs, torch.full_like(targets, IGNORED) if self.share.is_empty else targets
 
-    def add_gradients(self, parameters: list[Tensor]) -> None:
+    def add_gradients(self, parameters: Sequence[Tensor]) -> None:
         small: list[Tensor] = []
         for parameter in parameters:
             grad = parameter.grad
@@ -164,7 +164,7 @@ class SeveralRanks(Ranks):
         return map_states(lambda part: part[RowShare(self.rank, self.number, len(part)).place], states)
 
 
-def _fill_buckets(grads: list[Tensor]) -> Iterable[list[Tensor]]:
+def _fill_buckets(grads: list[Tensor]) -> Iterator[list[Tensor]]:
     """The gradients in their order, some at a time."""
     bucket: list[Tensor] = []
     for grad in grads:

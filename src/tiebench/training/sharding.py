@@ -43,8 +43,9 @@ def shard_model(model: LanguageModel, *, device: torch.device) -> None:
 
 def reshard(model: nn.Module) -> None:
     """Let go of what a forward pass without a backward pass left put together."""
-    if hasattr(model, "reshard"):
-        model.reshard()
+    let_go: Any = getattr(model, "reshard", None)
+    if let_go is not None:
+        let_go()
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -59,7 +60,11 @@ def read_local(tensor: Any) -> Tensor:
 
 def put_together(tree: Any) -> Any:
     """A state with every sharded tensor whole. All ranks must call it."""
-    return tree_map_only(Tensor, lambda tensor: tensor.full_tensor() if is_sharded(tensor) else tensor, tree)
+
+    def put(tensor: Any) -> Tensor:
+        return tensor.full_tensor() if is_sharded(tensor) else tensor
+
+    return tree_map_only(Tensor, put, tree)
 
 
 def cut_like(tensor: Tensor, own: Any) -> Tensor:
