@@ -21,7 +21,7 @@ from tiebench.models.language_model import LanguageModel
 from tiebench.results import record
 from tiebench.training.pair_scoring import PAIRS_PROTOCOL, score_pairs
 from tiebench.training.ranks import ALONE, Ranks
-from tiebench.training.sharding import reshard
+from tiebench.training.sharding import only_score
 
 TOKENS_AT_ONCE = 2048
 WINDOWS_AT_ONCE = 8
@@ -60,7 +60,6 @@ def describe_score(score: Score, *, split: str, stream: TokenStream) -> record.E
     )
 
 
-@torch.inference_mode()
 def score_stream(
     model: LanguageModel,
     stream: TokenStream,
@@ -81,12 +80,11 @@ def score_stream(
     read = _read_rows if model.architecture.recurrent else read
     half = spec.evaluation.precision == "bf16"
     try:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+        with only_score(model), torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
             score = read(model, stream, spec, device, advance, ranks)
         return Score(score.token_nll, score.protocol | {"precision": "bf16"}) if half else score
     finally:
         model.train(was_training)
-        reshard(model)
 
 
 def _read_pairs(

@@ -9,6 +9,8 @@ parameters between two steps, and the gradients of the blocks.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -41,9 +43,15 @@ def shard_model(model: LanguageModel, *, device: torch.device) -> None:
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")  # none is written to
 
 
-def reshard(model: nn.Module) -> None:
-    """Let go of what a forward pass without a backward pass left put together."""
+@contextmanager
+def only_score(model: nn.Module) -> Iterator[None]:
+    """No gradients within the block, and afterwards nothing is left put together.
+
+    A sharded model keeps tensors of its first pass, so they may not be those of inference mode: nothing trains on them.
+    """
     let_go: Any = getattr(model, "reshard", None)
+    with torch.inference_mode() if let_go is None else torch.no_grad():
+        yield
     if let_go is not None:
         let_go()
 
