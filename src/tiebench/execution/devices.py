@@ -66,6 +66,6 @@ def _suggest_fit(run: RunSpec, count: ArmCount, *, device: PlannedDevice, data_d
             if needed <= device.memory_bytes:
                 return f"It fits with --set training.accumulate={pieces}: about {needed / GIBIBYTE:,.1f} GiB."
     return (
-        f"Even a batch cut into single rows needs about {needed / GIBIBYTE:,.1f} GiB on one device, and a run is not "
-        "split over several: take a smaller architecture (layers, width), a smaller window or vocabulary."
+        f"Even a batch cut into single rows needs about {needed / GIBIBYTE:,.1f} GiB on one device, and this plan is "
+        "for one: take a smaller architecture (layers, width), a smaller window or vocabulary."
     )

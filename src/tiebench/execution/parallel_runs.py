@@ -129,8 +129,8 @@ class RunsOverRanks:
         if launch.rank:
             raise UsageError("a program of your own cannot be started by torchrun", f"start the command: {COMMAND}")
         if settings.engine.type != "local":
-            hint = f"leave --engine {settings.engine.type} out, or type the command without torchrun"
-            raise UsageError("torchrun trains one run on several devices, an engine many runs", hint)
+            what = f"torchrun trains a run on several devices here, and the engine {settings.engine.type} elsewhere"
+            raise UsageError(what, "type --engine local, or leave torchrun out")
         if jobs not in ("auto", "1"):
             raise UsageError(f"--jobs {jobs}: the ranks of torchrun train one run after the other", "leave --jobs out")
         self.launch, self.settings, self.watch, self.on_record = launch, settings, watch, on_record
