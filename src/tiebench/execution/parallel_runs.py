@@ -149,7 +149,10 @@ class RunsOverRanks:
                 failures.append(error)
                 callback.say(f"{run.name} failed: {error.message}")
             except BaseException as error:
-                raise team.explain(run, error) from error
+                told = team.explain(run, error)
+                if told is error:
+                    raise
+                raise told from error
             else:
                 self.on_record(records[run.name])
         if failures:
