@@ -23,12 +23,12 @@ AGREEMENTS = {250: (0.0, 0.25, 0.5, 0.75, 1.0), 1000: (0.0, 0.5, 1.0)}
 """What is trained, by the number of words; the larger vocabulary takes longer."""
 COMMAND = "python benchmarks/agreement.py"
 TITLE = "Tying and its premise"
-MEANING = """A word of the source has a role as target (what it stands after) and one as context (what stands after it).
-`agreement` is the share of words of which both are one role, the premise of tying. The loss of the source is exact, by
-the forward algorithm; what stands above it is what a model has not learned. Changes are those of tied against untied on
-the test split, in nats per token, with 95 % intervals over seeds and text. The recipe was taken out of five that were
-tried at another seed because it shows the premise well (`configs/synthetic.yaml` says how the others came out): the
-sizes of the effects are those of this recipe."""
+MEANING = """A word of the source has a role as target (what it stands after) and one as context (what stands after
+it). `agreement` is the share of words whose two roles are the same, the premise of tying. The loss of the source is
+exact, by the forward algorithm; the loss of a model above it is what the model has not learned. Changes are those of
+tied against untied on the test split, in nats per token, with 95 % intervals over seeds and text. Of five recipes
+that were tried at another seed, this one was taken because it shows the premise well (`configs/synthetic.yaml` says
+how the others came out): the sizes of the effects are those of this recipe."""
 
 
 def measure_point(*, words: int, agreement: float, runs: Path, jobs: str) -> dict[str, Any]:

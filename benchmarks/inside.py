@@ -24,8 +24,8 @@ from tiebench.results.record import read_record
 ROOT = Path(__file__).parents[1]
 COMMAND = "python benchmarks/inside.py RUN..."
 OPENING = """Two questions on trained embeddings. What do the two matrices of an untied model look like beside the one
-of a tied model? And may they be rounded to few bits: does one matrix that is used at both ends suffer more than two of
-which each is used at one?"""
+of a tied model? And may they be rounded to few bits: does one matrix that is used at both ends suffer more than two
+matrices that are used at one end each?"""
 
 
 def render_page(inspected: list[Inspection], scores: list[QuantisedScore], *, origins: str) -> str:

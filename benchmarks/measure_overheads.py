@@ -48,7 +48,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 
 def copy_runs(source: Store, experiment: str, arms: Sequence[str], *, number: int, folder: Path) -> Store:
-    """So many runs of an experiment, from its first seed's records, each with nats of its own."""
+    """`number` runs of an experiment, from its first seed's records, each with nats of its own."""
     copies = Store(folder)
     for arm in arms:
         origin = source.folder(experiment, arm, 1)
@@ -102,9 +102,9 @@ def render_overheads(content: dict[str, Any]) -> str:
     columns = (Column("what"), Column("CPU seconds", "number"), Column("wall seconds", "number"))
     rows = tuple((what, found["cpu_seconds"], found["seconds"]) for what, found in content["commands"].items())
     caption = (
-        f"{content['setting']} Each is the quickest of some rounds with warm caches. Beside other work, wall time says "
-        "how long a process waited for a core: read the seconds of the processor there. Many runs are copies of "
-        "published records under new seeds, with their own nats of 82,430 test tokens."
+        f"{content['setting']} Each figure is that of the quickest of some rounds, with warm caches. Beside other "
+        "work, wall time includes waiting for a core: read the CPU seconds there. The many runs are copies of "
+        "published records under new seeds, each with nats of its own for 82,430 test tokens."
     )
     commands = Table("What an answer costs beside training", columns, rows, caption)
     columns = (Column("experiment"), Column("runs", "count"), Column("evaluation, % of time"))
@@ -117,10 +117,10 @@ def render_overheads(content: dict[str, Any]) -> str:
         for name, shares in content["evaluation_shares"].items()
     )
     caption = (
-        "Scoring the validation split in the training loop, of training and scoring together, from the published "
-        "records: the median run, the lowest and the highest. Both kinds of seconds are wall time of one machine, busy "
-        "or not. A run whose budget is below one epoch is scored ten times all the same, on the whole split: the runs "
-        "of map-small read 300,000 tokens, fewer than are scored."
+        "The share that scoring the validation split takes of training and scoring together, from the published "
+        "records: the median run, the lowest and the highest. Both are wall time on one machine, busy or not. A run "
+        "whose budget is below one epoch is scored ten times too, on the whole split: the runs of map-small train on "
+        "300,000 tokens, fewer than are scored."
     )
     evaluation = Table("Validation in the loop", columns, rows, caption)
     return "\n".join(render_table(table, format="markdown") for table in (commands, evaluation))

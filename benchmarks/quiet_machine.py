@@ -48,9 +48,9 @@ def look_at_machine(seconds: float = LOOK_SECONDS) -> float | None:
 
 
 def check_quiet(share: float | None, *, busy: bool) -> dict[str, Any]:
-    """What a page has to say about other work at the start: `other_work`, and `busy`, that it was known.
+    """What a page has to say about other work at the start: its share, `other_work`, and whether `busy` was given.
 
-    Raises SystemExit beyond 5 % of the machine, unless it is known, and where nothing is known of other work.
+    Raises SystemExit where other work takes more than 5 % of the machine or is not known, unless `busy` is given.
     """
     if busy or (share is not None and share <= MOST_OTHER_WORK):
         return {"other_work": share, "busy": busy}
@@ -62,12 +62,12 @@ def check_quiet(share: float | None, *, busy: bool) -> dict[str, Any]:
 
 
 def describe_start(start: dict[str, Any]) -> str:
-    """That it was known that the machine was busy, as a sentence for the page; nothing where it was quiet."""
+    """A sentence for the page where the machine was known to be busy; nothing where it was quiet."""
     if not start.get("busy"):
         return ""
     share = start["other_work"]
     how_busy = "" if share is None else f" ({share:.0%} of the machine at the start)"
-    return f" **It was measured beside other work{how_busy}: take no rate for that of a quiet machine.**"
+    return f" **It was measured beside other work{how_busy}: on a quiet machine the rates are higher.**"
 
 
 def describe_processor(text: str | None = None) -> dict[str, Any]:

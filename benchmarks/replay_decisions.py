@@ -63,7 +63,7 @@ def replay_orders(ours: Sequence[float], baseline: Sequence[float]) -> list[list
 def draw_decisions(
     *, difference: float, deviation: float, num_draws: int, margin: float | None = None, most_seeds: int = FIXED_SEEDS
 ) -> list[Decision]:
-    """What comparisons of normal runs come to, each looked at after every pair until it is decided."""
+    """The decisions on drawn comparisons, each looked at after every pair until it is decided."""
     generator = random.Random(0)
     decisions = []
     for _ in range(num_draws):
@@ -81,7 +81,7 @@ def draw_decisions(
 
 
 def summarise(decisions: Iterable[Decision]) -> dict[str, Any]:
-    """Seeds per arm as median, 90th percentile and most (of the undecided: all they had), and how they ended."""
+    """Median, 90th percentile and maximum of the seeds per arm (for the undecided: all they had), and the outcomes."""
     decisions = list(decisions)
     seeds = sorted(decision.num_ours for decision in decisions)
     outcomes = [decision.outcome for decision in decisions]
@@ -115,15 +115,15 @@ def _tabulate(found: dict[str, Any]) -> Table:
         seeds = f"{row['median']:g} ({row['ninetieth']}, {row['most']})"
         rows.append((name, row["num_comparisons"], seeds, saved, saved * found["hours_per_run"], ended))
     caption = (
-        f"`compare --until-decided` at 5 % error against {FIXED_SEEDS} seeds per arm, fixed beforehand; saved is what "
-        f"the median comparison saves. A run took {found['hours_per_run']:.2f} hours of these machines (the median of "
-        f"the records; some trained beside other work). There are {found['num_seeds']} seeds per arm, with a "
+        f"`compare --until-decided` at 5 % error against {FIXED_SEEDS} seeds per arm, fixed beforehand. The runs saved "
+        f"are those of the median comparison. A run took {found['hours_per_run']:.2f} hours of these machines (the "
+        f"median of the records; some trained beside other work). There are {found['num_seeds']} seeds per arm, with a "
         f"difference of {found['difference']:+.4f} nats per token and a deviation between seeds of "
-        f"{found['deviation']:.4f}. More seeds than there are cannot be replayed: what is `drawn` are normal figures "
-        "with this difference (or none) and this deviation, taken as known though few seeds estimated it, looked at "
-        f"after every pair up to {FIXED_SEEDS}; an undecided comparison saves nothing. A t test that looks once at "
-        f"{FIXED_SEEDS} seeds would find this difference in {found['fixed_power']:.1%} of such comparisons. Decisions "
-        "are about this test text."
+        f"{found['deviation']:.4f}. More seeds than there are cannot be replayed, so the rows `drawn` have figures "
+        "from normal distributions with this difference (or none) and this deviation, as if it were known, although "
+        f"few seeds estimated it. They are looked at after every pair, up to {FIXED_SEEDS}; an undecided comparison "
+        f"saves nothing. A t test that looks once, at {FIXED_SEEDS} seeds, would find this difference in "
+        f"{found['fixed_power']:.1%} of such comparisons. Decisions are about this test text."
     )
     return Table(f"Less work per answer: {found['experiment']}, {' and '.join(found['arms'])}", columns, rows, caption)
 

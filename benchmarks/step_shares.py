@@ -114,8 +114,8 @@ def _tabulate(found: dict[str, Any], content: dict[str, Any]) -> Table:
     caption = (
         f"{content['setting']} Shares of the time of torch's operators in the median of {content['num_steps']} steps "
         "by torch.profiler, without the time between operators; other work took "
-        f"{'an unknown share' if share is None else format(share, '.0%')} of the machine, so these are shares and no "
-        "times."
+        f"{'an unknown share' if share is None else format(share, '.0%')} of the machine, so read these as shares, not "
+        "as times."
     )
     return Table(f"A step by its parts: {found['workload']}, {found['arm']}", columns, tuple(rows), caption)
 

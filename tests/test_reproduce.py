@@ -156,8 +156,8 @@ def test_what_was_measured_on_two_arms_says_nothing_of_two_others(write_experime
 @pytest.mark.parametrize(
     ("claim", "message"),
     [
-        (("t", "[untied, tied]", "rank correlation", "relation: in < out"), "is of a pair of tables"),
-        (("t", "[untied, tied]", "simlex-999", "relation: in-out < out-tied"), "is of one table"),
+        (("t", "[untied, tied]", "rank correlation", "relation: in < out"), "is of a pair of embeddings"),
+        (("t", "[untied, tied]", "simlex-999", "relation: in-out < out-tied"), "is of one embedding"),
         (("t", "[untied]", "subspace distance", "published: 1.0, tolerance: 0.1"), "leave 'experiment' out"),
     ],
 )

@@ -56,7 +56,7 @@ def test_it_translates_a_file_and_standard_input_line_by_line(run, folder, paral
 
 
 def test_it_refuses_what_is_no_text_and_a_model_that_does_not_translate(run, folder, tmp_path):
-    assert "nothing.txt is no file" in run("translate", folder, "nothing.txt", exit_code=2).output
+    assert "no such file: nothing.txt" in run("translate", folder, "nothing.txt", exit_code=2).output
     assert "not UTF-8" in run("translate", folder, stdin=b"caf\xe9\n", exit_code=2).output
     assert "writes no text of its own" in run("sample", folder, exit_code=2).output
     (folder / "weights.safetensors").unlink()

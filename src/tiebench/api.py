@@ -1,4 +1,4 @@
-"""The Python face: load an experiment, train it, compare its arms, reproduce a paper.
+"""The Python interface: load an experiment, train it, compare its arms, reproduce a paper.
 
 Settings are those of the command line. Nothing is printed; progress goes to a `Callback`.
 """
@@ -42,15 +42,15 @@ def train(
     jobs: str | int = "auto",
     watch: Callable[[RunSpec, int], Callback] = lambda run, index: Callback(),
 ) -> list[Record]:
-    """The record of every arm at every seed: finished runs are read, pending ones are trained first. Where the file has
-    `tuning:`, trials choose the values of each arm before that.
+    """Train every arm at every seed that is not finished, and return all their records. Where the file has `tuning:`,
+    trials first choose the values of each arm.
 
     `experiment` is one that was loaded, a file, or the name of a bundled one. `arms` and `seeds` choose among those of
     the file. `jobs` is how many runs are trained at once; more than one needs the `if __name__ == "__main__":` of a
     script, as every use of multiprocessing does. `watch(run, index)` gives the callback that follows a run.
 
-    Raises UsageError for what cannot be meant, TiebenchError for what failed while running, KeyboardInterrupt after a
-    checkpoint on Ctrl-C; called again, it continues.
+    Raises UsageError for wrong arguments or a wrong experiment file, TiebenchError when a run fails, and
+    KeyboardInterrupt after a checkpoint on Ctrl-C; called again, it continues.
     """
     from tiebench.execution.execute import execute
 
@@ -59,7 +59,7 @@ def train(
     experiment.list_runs(arms=list(arms), seeds=list(seeds))
     make_trials = partial(_make_trials, watch=watch, jobs=str(jobs))
     experiment = tune_arms(experiment, settings=settings, arms=arms, train=make_trials)
-    with suppress(OSError):  # a picture that cannot be written
+    with suppress(OSError):  # training goes on without the drawing
         refresh_tuning_plot(settings.store.root / experiment.name)
     plan = plan_runs(experiment.list_runs(arms=list(arms), seeds=list(seeds)), settings=settings)
     if not plan.pending:
@@ -81,7 +81,7 @@ def compare(
     results: Place = "results",
     data_dir: Place | None = None,
 ) -> Comparison:
-    """Arms against the first of them (of two, against the untied one), from finished runs; trains nothing.
+    """Compare each arm with the first (of two arms, with the untied one), from finished runs; trains nothing.
 
     Raises UsageError where a run is pending, or where runs may not be compared, naming the field.
     """
@@ -110,7 +110,7 @@ def reproduce(
 ) -> list[ClaimResult]:
     """A paper's claims judged by finished runs; trains nothing. `paper` may be `all`, or a claims file of your own.
 
-    Raises UsageError for a paper, claim, table or figure that is not there.
+    Raises UsageError for an unknown paper, claim, table or figure.
     """
     papers = load_papers(paper, only=list(only))
     plans = plan_papers(papers, only=list(only), seeds=list(seeds), overrides=[])

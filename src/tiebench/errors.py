@@ -7,7 +7,7 @@ from collections.abc import Iterable
 class TiebenchError(Exception):
     """A failure with a message for the user, a hint at the next step, and the exit code of the command.
 
-    Raised bare it means that something failed while running (exit code 1).
+    This class itself, not a subclass, means that something failed while running (exit code 1).
     """
 
     exit_code = 1
@@ -22,13 +22,13 @@ class TiebenchError(Exception):
 
 
 class UsageError(TiebenchError):
-    """A command line or a configuration that cannot be meant (exit code 2)."""
+    """A command line or a configuration that is wrong (exit code 2)."""
 
     exit_code = 2
 
 
 class Diverged(TiebenchError):
-    """Training whose loss or validation perplexity became no finite number."""
+    """The training loss or the validation perplexity became NaN or infinite."""
 
 
 class CheckFailed(TiebenchError):
@@ -38,7 +38,7 @@ class CheckFailed(TiebenchError):
 
 
 def did_you_mean(name: str, known: Iterable[str], *, more: Iterable[str] = ()) -> str:
-    """`did you mean 'lstm'? ` for a near miss, and always what is allowed; `more` is too much to be listed."""
+    """`did you mean 'lstm'? ` for a near miss, then what is allowed. Names in `more` are suggested, not listed."""
     names = sorted(known)
     close = difflib.get_close_matches(str(name), [*names, *more], n=1, cutoff=0.5)
     suggestion = f"did you mean '{close[0]}'? " if close else ""

@@ -1,4 +1,4 @@
-"""Atomic, durable writes: a file is written beside its place, synced to the disk, then renamed into place."""
+"""Atomic, durable writes: a temporary file beside the real one is written, synced to the disk, then renamed."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ WRITTEN_ASIDE = re.compile(r"\..+\.\d+-[0-9a-f]{8}")
 def cache_folder() -> Path:
     """The folder for everything that can be made again: `TIEBENCH_CACHE`, else the user's cache folder.
 
-    Raises TiebenchError for a user who has no home, as in a container that runs under an unknown number.
+    Raises TiebenchError for a user without a home folder, as in a container that runs under an unknown user id.
     """
     chosen = os.environ.get("TIEBENCH_CACHE")
     if chosen:
@@ -71,7 +71,7 @@ def sync(path: Path) -> None:
 
 
 def sweep_folder(folder: Path) -> None:
-    """Remove what killed processes wrote aside. Only who holds the folder's lock may: others may be writing."""
+    """Remove the temporary files of killed processes. Hold the folder's lock: another process may be writing."""
     for file in folder.iterdir():
         if WRITTEN_ASIDE.fullmatch(file.name):
             file.unlink(missing_ok=True)

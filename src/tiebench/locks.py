@@ -1,4 +1,4 @@
-"""Locks between processes, held by the system: a lock ends with the process that holds it, even after a crash."""
+"""Locks between processes, kept by the operating system: a lock ends with its process, even after a crash."""
 
 import errno
 import os
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
-LOOKING_SECONDS = 1.0  # who only asks whether a lock is held is in the way for an instant
+LOOKING_SECONDS = 1.0  # `is_locked` in another process takes the lock for an instant
 
 
 @contextmanager
 def hold_lock(file: Path, *, timeout_s: float = LOOKING_SECONDS) -> Iterator[None]:
-    """Nobody else holds the lock on `file` within the block; a negative timeout waits for ever.
+    """Hold the lock on `file` within the block; a negative timeout waits for ever.
 
-    Raises filelock.Timeout when another process has it, TiebenchError where the file system has no locks: better none
-    than two writers.
+    Raises filelock.Timeout when another process has it, and TiebenchError where the file system has no locks: two
+    processes could then write the same files.
     """
     lock = _acquire_lock(file, timeout_s=timeout_s)
     try:
@@ -39,7 +39,7 @@ def _acquire_lock(file: Path, *, timeout_s: float) -> "BaseFileLock":
         make_folder(file.parent)
         try:
             lock.acquire()
-        except FileNotFoundError:  # who held it has removed the folder, in which nothing had come about
+        except FileNotFoundError:  # the last holder removed the folder, because it was empty
             if attempt == 19:
                 raise
         except (OSError, NotImplementedError) as error:
@@ -57,10 +57,9 @@ def _acquire_lock(file: Path, *, timeout_s: float) -> "BaseFileLock":
 
 
 def is_locked(file: Path) -> bool:
-    """Whether another process holds the lock. Writes nothing and needs no right to; false where it cannot be known.
+    """Whether another process holds the lock; false where it cannot be known. Writes nothing, needs no right to write.
 
-    A lock of many readers is asked for and given back at once, which the lock library cannot do on a file that may only
-    be read.
+    It takes a shared lock and releases it at once, which the lock library cannot do on a read-only file.
     """
     try:
         import fcntl

@@ -36,8 +36,8 @@ def test_a_claim_that_no_recipe_can_express_is_not_run(write_claims, judge):
 @pytest.mark.parametrize(("claim", "message"), [
     (value(1.0, 1.0).replace("published", "publishd"), "did you mean 'published'"),
     (value(1.0, 1.0).replace("test perplexity", "tset perplexity"), "test perplexity"),
-    (value(1.0, 1.0).replace(", tolerance: 1.0", ""), "'published' and 'tolerance' go together"),
-    (order("tied"), "'relation' orders names"),
+    (value(1.0, 1.0).replace(", tolerance: 1.0", ""), "a value needs 'published' and 'tolerance'"),
+    (order("tied"), "'relation' must order names"),
     (order("tied < unteid"), "'unteid' is not among untied, tied"),
     (order("in < output", measure="simlex-999"), "'output' is not among in, out, tied"),
     (order("tied < untied").replace("relation", "published: 1.0, relation"), "exactly one of 'published'"),
@@ -148,7 +148,7 @@ def test_verdicts_are_counted_by_paper_and_kind_each_measurement_once(outcomes):
     assert [column.name for column in table.columns][2:] == ["values", "differences", "orders", "checks"]
     assert table.rows == (("a-paper", "reproduced", 1, 1, 1, 1), ("a-paper", "not run", 0, 0, 1, 0))
     assert table.caption == "4 claims: 3 reproduced, 1 not run; 1 check: 1 reproduced."
-    assert table.notes == ("1 claim repeats the measurement of another: not counted again.",)
+    assert table.notes == ("1 claim repeats another's measurement and is not counted.",)
 
 
 def test_for_programs_every_claim_has_its_figures_with_every_digit(outcomes):

@@ -97,7 +97,7 @@ def test_a_decision_under_looking_replaces_the_t_test(make_record):
     arms = {arm: [pair[place] for pair in pairs] for place, arm in enumerate(("untied", "tied"))}
     decision = look_at_pairs(pairs, margin=None).decision
     comparison = compare_arms(arms, token_nll=lambda record: None, decision=decision)
-    assert any("are those of looking once" in note for note in comparison.notes)
+    assert any("hold for a single look" in note for note in comparison.notes)
     found = comparison.contrasts[0]
     assert found.outcome == decision.outcome == "better"
     assert decision.p > 3 * found.headline.p and format_p(decision.p) in found.sentence

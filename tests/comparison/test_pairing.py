@@ -110,7 +110,7 @@ def test_one_seed_without_token_nats_has_no_interval(one_seed):
     found = comparison.contrasts[0].differences["test"]
     assert (found.low, found.high, found.p, found.adjusted_p, found.percent_interval) == (None,) * 5
     assert comparison.arms[0].perplexity["test"].deviation is None
-    assert any("no interval can be given" in note for note in comparison.notes)
+    assert any("No interval can be given" in note for note in comparison.notes)
 
 
 def test_one_seed_gets_a_p_where_other_runs_of_the_recipe_tell_how_much_seeds_vary(one_seed, make_record):
@@ -158,7 +158,7 @@ def test_paired_seeds_without_a_partner_are_left_out_and_named(three_seeds, make
     comparison = compare_arms(more, token_nll=no_nats, seed_rule="paired")
     assert comparison.contrasts == compare_arms(three_seeds, token_nll=no_nats, seed_rule="paired").contrasts
     assert comparison.left_out == {"tied": [9]}
-    assert "Left out of tied, for want of a partner: seed 9." in comparison.notes
+    assert "Left out of tied, because not all arms have them: seed 9." in comparison.notes
 
 
 def test_paired_arms_without_a_common_seed_are_refused(make_record):
@@ -263,8 +263,8 @@ def make_curve(*perplexities):
 def test_the_other_rule_for_the_checkpoint_stands_beside_where_it_would_differ(three_seeds):
     curves = {"untied": make_curve(120.0, 119.0), "tied": make_curve(113.5, 114.0)}
     notes = compare_arms(three_seeds, token_nll=no_nats, curve=lambda record: curves[record.arm]).notes
-    (note,) = [note for note in notes if "checkpoint. Valid" in note]
-    assert "Scored is the best checkpoint" in note
+    (note,) = [note for note in notes if "checkpoint was scored" in note]
+    assert "The best checkpoint was scored" in note
     assert "untied 119.00 and 119.00, tied 114.00 and 113.50" in note
     assert "evaluation of the same runs" in note
     same = compare_arms(three_seeds, token_nll=no_nats, curve=lambda record: make_curve(120.0, 119.0)).notes
@@ -276,7 +276,7 @@ def test_runs_of_several_code_versions_are_told(three_seeds, make_record):
     newer = make_record("tied", 3, test=110.9, changes=[("provenance.commit", "fedcba9876543210")])
     mixed = three_seeds | {"tied": [*three_seeds["tied"][:2], newer]}
     notes = compare_arms(mixed, token_nll=no_nats).notes
-    assert "These runs are by 2 versions of the program: commits 0123456789ab, fedcba987654." in notes
+    assert "These runs were made by 2 versions of the program: commits 0123456789ab, fedcba987654." in notes
 
 
 def test_runs_of_one_arm_by_other_mathematics_are_not_pooled(make_record):

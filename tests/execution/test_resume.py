@@ -164,7 +164,7 @@ def test_a_signal_from_outside_is_answered_with_a_checkpoint_and_its_exit_code(n
         process.kill()
         process.wait()
     assert process.returncode == 128 + number, errors
-    assert "interrupted" in errors and "checkpointed at step" in errors and "the same command goes on" in errors
+    assert "interrupted" in errors and "checkpointed at step" in errors and "type the same command again" in errors
     assert "Traceback" not in errors
     assert (find_only_run(tmp_path / "r") / CHECKPOINT_FILE).exists()
 

@@ -136,7 +136,7 @@ def test_a_run_that_was_cancelled_goes_on_from_its_checkpoint(slurm, start, writ
     jobs = subprocess.run(["squeue", "-h", "-o", "%i"], env=asked, capture_output=True, text=True, check=True)
     subprocess.run(["scancel", *jobs.stdout.split()], env=asked, check=True)
     code, said = command.wait()
-    assert code == 1 and "the same command goes on" in said, said
+    assert code == 1 and "type the same command again" in said, said
     assert list(folder.glob("checkpoint*")) and not (folder / "record.json").exists()
     code, said = start(config, tmp_path / "slurm", "--engine", "slurm", environment=slurm).wait()
     assert code == 0 and "going on from step" in said, said

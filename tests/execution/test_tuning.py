@@ -110,7 +110,7 @@ def test_a_trial_that_diverged_counts_as_the_worst_and_is_not_made_again(load, s
 
 
 def test_arms_of_which_every_trial_diverged_are_an_error(load, settings):
-    with pytest.raises(TiebenchError, match="no value of the grid served 'untied'") as error:
+    with pytest.raises(TiebenchError, match="with every value of the grid, a trial of 'untied' diverged") as error:
         tune_arms(load(grid={RATE: [1e29, TOO_LARGE]}), settings=settings, train=make_trials)
     assert "smaller values in tuning.grid" in error.value.hint
 

@@ -58,7 +58,8 @@ def test_the_finding_counts_what_is_decided_and_what_is_not(build):
     grid, results, _ = build()
     assert describe_finding(grid, results) == (
         "Of 3 cells, tied has lower bits per byte than untied in 1 (by 0.8 %) and higher ones in 1 (by 0.8 %); "
-        "1 is not decided. 1 is not run. Changes run from -0.8 % (small, width 200) to +0.8 % (small, width 1,500)."
+        "1 is not decided. 1 more is not run. "
+        "Changes run from -0.8 % (small, width 200) to +0.8 % (small, width 1,500)."
     )
     assert describe_finding(grid, results[3:]) == "None of 1 cell can be compared yet."
 
@@ -77,7 +78,7 @@ def test_every_cell_has_a_row_that_fits_80_columns(build):
     assert all(re.match(pattern, row) for pattern, row in zip(patterns, rows, strict=True)), rows
     notes = re.sub(r"\s+", " ", text)
     assert "not adjusted over the cells" in notes
-    assert "cover how training varies (3 seeds per arm), not how the text could." in notes
+    assert "cover how training varies (3 seeds per arm), not how the test text varies." in notes
 
 
 def test_the_whole_table_has_every_figure(build):

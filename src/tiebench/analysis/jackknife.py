@@ -1,6 +1,6 @@
-"""How sure a figure of embeddings is with other words in them: the delete-a-group jackknife (Tukey 1958).
+"""How much a figure of embeddings depends on which words they have: the delete-a-group jackknife (Tukey 1958).
 
-Words are dealt to groups, the figure is found again without each group, and
+Words are dealt to groups, the figure is computed again without each group, and
 
     Var = (G - 1) / G * sum_g (figure_without_g - mean)^2
 

@@ -1,4 +1,4 @@
-"""What claims ask of trained matrices: measured once where the weights are, then kept beside the runs."""
+"""Measurements on trained embeddings that claims need: made once, where the weights are, then kept beside the runs."""
 
 from collections.abc import Callable, Iterator
 from itertools import combinations
@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 def complete_measurements(
     papers: list[PaperClaims], *, evidence: Evidence, only: list[str], say: Say, train: bool, data_dir: Path | None
 ) -> None:
-    """Measure what the chosen claims ask of matrices, wherever both arms of a seed have weights; skip what is known.
+    """Measure what the chosen claims say of embeddings, wherever both arms of a seed have weights; skip what is known.
 
     `train` also runs the studies, which have a training of their own.
     """
@@ -61,8 +61,10 @@ def read_embeddings(untied: Record, tied: Record, *, store: Store) -> Embeddings
 def measure_embeddings(
     measure: str, matrices: Embeddings, *, words: dict[str, int]
 ) -> Iterator[tuple[str, float, dict[str, int | float | str]]]:
-    """What of, how much, and what it rests on: words or pairs, and the standard errors that other ones would give, of
-    the figure and of its difference from each other figure (`name_sampling_error`)."""
+    """What was measured, the figure, and the facts that it rests on: the number of words or pairs, and the standard
+    errors that other words would give, of the figure and of its difference from each other figure
+    (`name_sampling_error`).
+    """
     from tiebench.analysis import embedding_measures as measures
     from tiebench.analysis.jackknife import leave_out_items, leave_out_words, measure_error
 
@@ -160,7 +162,7 @@ def _read_words(folder: Path) -> dict[str, int]:
 def list_missing_studies(
     papers: list[PaperClaims], *, evidence: Evidence, only: list[str]
 ) -> list[tuple[Claim, str, int]]:
-    """The studies that chosen claims ask for and nobody made yet: claim, subject, seed."""
+    """The studies that chosen claims need and that are not made yet: claim, subject, seed."""
     claims = [claim for paper in papers for claim in paper.choose(only).values() if claim.measure in STUDIES]
     wanted = {
         (STUDIES[claim.measure], subject, seed): (claim, subject, seed)

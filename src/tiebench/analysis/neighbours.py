@@ -1,4 +1,4 @@
-"""Which words an embedding takes for alike: the rows nearest to that of a word, by cosine."""
+"""Which words are alike in an embedding: the rows nearest to that of a word, by cosine."""
 
 import difflib
 from collections.abc import Sequence

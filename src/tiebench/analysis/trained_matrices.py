@@ -1,4 +1,4 @@
-"""The embeddings of a finished run as plain matrices, by the end of the model that they stand at."""
+"""The embeddings of a finished run as plain matrices, by the end of the model at which they are used."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """The encoder-decoder transformer: sinusoidal positions, ReLU, post-norm or pre-norm (Vaswani et al. 2017).
 
-Numerically torch's `nn.Transformer`, which has a last norm in each stack; here it is there with pre-norm only.
+It computes what torch's `nn.Transformer` computes, except that a stack has a last norm with pre-norm only.
 """
 
 import math
@@ -24,7 +24,7 @@ def build(config: EncoderDecoderConfig) -> "EncoderDecoder":
 
 
 class MultiHeadAttention(nn.Module):
-    """From each vector to a sequence: its own up to there, or another one (section 3.2.2)."""
+    """Attention of each vector to a sequence: its own up to that vector, or another one (section 3.2.2)."""
 
     def __init__(self, config: EncoderDecoderConfig) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """GPT-2's transformer: learned positions, pre-norm blocks, tanh GELU (Radford et al. 2019).
 
-Numerically Hugging Face's GPT2Model after its token embedding.
+It computes what Hugging Face's GPT2Model computes after its token embedding.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Llama's transformer: rotary positions, RMS norms, gated feed-forward nets, no biases (Touvron et al. 2023).
 
-Numerically Hugging Face's LlamaModel after its token embedding.
+It computes what Hugging Face's LlamaModel computes after its token embedding.
 """
 
 from functools import partial

@@ -97,7 +97,7 @@ class LSTM(Architecture):
 
 
 class LSTMLayer(nn.LSTM):
-    """torch's layer, whose kernels want two biases: with one, the other is a buffer of zeros that nothing moves."""
+    """torch's layer, whose kernels need two biases: with `one_bias`, the second is a tensor of zeros, not trained."""
 
     weight_ih_l0: torch.Tensor
     weight_hh_l0: torch.Tensor
@@ -109,7 +109,7 @@ class LSTMLayer(nn.LSTM):
         if one_bias:
             del self.bias_hh_l0
             self.register_buffer("bias_hh_l0", None, persistent=False)
-            self.bias_hh_l0 = torch.zeros(NUM_GATES * width)  # set, not registered: so torch's kernels hear of it
+            self.bias_hh_l0 = torch.zeros(NUM_GATES * width)  # nn.LSTM hands it to its kernels when it is set
 
 
 class GateDropout(nn.Module):

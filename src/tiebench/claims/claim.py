@@ -28,18 +28,18 @@ class Claim(Block):
     """One checkable sentence, `says`, in our own words, about a `measure`. It is one of these:
 
     - a value: `published`, with a `tolerance` whose source the file's `tolerances` or the claim's `notes` state;
-    - a difference, such as `difference: tied - untied`, with `published` and a `margin` of at most half of it, which
-      is what it is when left out. A published 0 claims that two are equivalent: there `margin` and `notes` are due;
+    - a difference, such as `difference: tied - untied`, with `published` and a `margin` of at most half of it (the
+      default). A published 0 claims that two are equivalent, and then `margin` and `notes` are needed;
     - an order: `relation: tied < untied`, several links or sums on its sides included;
     - a check, which proves little and is counted apart: a count of parameters, or a value that chance gives as well
       (`chance` within the tolerance).
 
-    `of` names what is measured: an arm (by default the only one of `arms`). A measure of tables takes two arms, first
-    the untied one, whose tables are `in` and `out`, then the tied one, whose table is `tied`; there `of` is a table or
-    a pair such as `out-tied`. Without `experiment`, arms of several experiments are `experiment/arm`; where no recipe
-    here can express a claim there are no arms either, and `notes` say why. `same_as` is an id, `paper/id` in another
-    file: the claim repeats that one's measurement and is not counted again. `overfitting` is ln of the validation
-    perplexity minus ln of the running train perplexity, for all arms after the same number of epochs.
+    `of` names what is measured: an arm (by default the only one of `arms`). A measure of embeddings takes two arms:
+    first the untied one, whose embeddings are `in` and `out`, then the tied one, whose embedding is `tied`; `of` is
+    then one of the three, or a pair such as `out-tied`. Without `experiment`, an arm is written `experiment/arm`; a
+    claim that no recipe here can express has no arms either, and `notes` say why. `same_as` is an id, `paper/id` in
+    another file: the claim repeats that one's measurement and is not counted again. `overfitting` is ln of the
+    validation perplexity minus ln of the running train perplexity, for all arms after the same number of epochs.
     """
 
     source: str
@@ -62,11 +62,13 @@ class Claim(Block):
         if (self.published is None) == (self.relation is None):
             raise ValueError("give exactly one of 'published' and 'relation'")
         if (self.published is None or self.difference is not None) != (self.tolerance is None):
-            raise ValueError("'published' and 'tolerance' go together, and neither with 'relation'; not 'difference'")
+            raise ValueError(
+                "a value needs 'published' and 'tolerance'; a 'relation' or 'difference' has no 'tolerance'"
+            )
         if self.published is None and self.difference is not None:
             raise ValueError("'difference' needs 'published'")
         if self.margin is not None and self.difference is None:
-            raise ValueError("'margin' is that of a 'difference'; a value has a 'tolerance'")
+            raise ValueError("'margin' belongs to a 'difference'; a value has a 'tolerance'")
         if self.difference is not None and self.published is not None:
             self._check_margin(abs(self.published) / 2)
         if self.measure not in STUDIES and not self.needs and not self.notes:
@@ -87,16 +89,16 @@ class Claim(Block):
             raise ValueError(f"'margin' {self.margin:g} is more than half the claimed effect, {half:g}")
 
     def _check_subjects(self) -> None:
-        """Arms for what a record holds; tables, or pairs of them, for what is measured on tables."""
+        """Subjects are arms for what a record holds, and embeddings or pairs of them for what is measured on these."""
         if self.is_about_embeddings and len(self.arms) not in (0, 2):
-            raise ValueError("a measure of tables needs two 'arms': the untied one and the tied one")
+            raise ValueError("a measure of embeddings needs two 'arms': the untied one and the tied one")
         for name in self.subjects:
             known = EMBEDDINGS if self.is_about_embeddings else self.arms
             parts = name.split("-") if self.is_about_embeddings else [name]
             if self.arms and not set(parts) <= set(known):
                 raise ValueError(f"'{name}' is not among {', '.join(known)}")
             if self.is_about_embeddings and len(parts) != (2 if self.measure in PAIR_MEASURES else 1):
-                what = "a pair of tables, such as out-tied" if self.measure in PAIR_MEASURES else "one table"
+                what = "a pair of embeddings, such as out-tied" if self.measure in PAIR_MEASURES else "one embedding"
                 raise ValueError(f"'{name}': {self.measure} is of {what}")
 
     @property

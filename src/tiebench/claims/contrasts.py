@@ -17,7 +17,7 @@ def parse_sum(text: str) -> SignedArms:
     words = text.split()
     names, signs = words[::2], ["+", *words[1::2]]
     if len(words) % 2 == 0 or not set(signs) <= {"+", "-"} or set(names) & {"+", "-", "<", ">"}:
-        raise ValueError(f"'{text}' is no sum of names, such as: tied - untied")
+        raise ValueError(f"'{text}' is no sum of names: write one such as tied - untied")
     weights: SignedArms = dict.fromkeys(names, 0)
     for name, sign in zip(names, signs, strict=True):
         weights[name] += 1 if sign == "+" else -1
@@ -31,7 +31,7 @@ def parse_order(text: str) -> list[SignedArms]:
     """
     parts = SIGN.split(text)
     if len(parts) < 3:
-        raise ValueError("'relation' orders names, such as: tied < untied")
+        raise ValueError("'relation' must order names, such as tied < untied")
     sides = [parse_sum(part) for part in parts[::2]]
     pairs = zip(sides, parts[1::2], sides[1:], strict=False)
     return [subtract(left, right) if sign == "<" else subtract(right, left) for left, sign, right in pairs]

@@ -28,8 +28,9 @@ def estimate_sum(
     """The weighted sum of means over seeds. `found` is name to seed to figure, and no name may lack one.
 
     The seeds of two arms are independent runs: variances add up, with Welch's degrees of freedom (Welch 1947). `paired`
-    is for figures from the same runs at each seed, such as two pairs of one set of tables: the sum is taken seed by
-    seed. `sampling_error` is that of other words; all seeds share the words, so that it stays however many there are.
+    is for figures from the same runs at each seed, such as two pairs of the same embeddings: the sum is taken
+    seed by seed. `sampling_error` is the standard error that other words would give; all seeds share the words, so more
+    seeds do not lower it.
     """
     if paired:
         seeds = sorted(set.intersection(*(set(values) for values in found.values())))

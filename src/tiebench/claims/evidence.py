@@ -76,7 +76,7 @@ class Evidence:
         return math.sqrt(math.fsum(error**2 for error in known) / len(known)) if known else None
 
     def is_altered(self, claim: Claim) -> bool:
-        """Whether anything was changed: by an override, or in a run that stands where the claim's should."""
+        """Whether an override changed the recipe, or a run of another recipe lies where the claim's should."""
         places = claim.needs.items()
         return any(self._find_experiment(place).altered or self._find_others(place, arms) for place, arms in places)
 
@@ -128,7 +128,7 @@ class Evidence:
 def plan_papers(
     papers: list[PaperClaims], *, only: list[str], seeds: list[int], overrides: list[str]
 ) -> dict[str, ClaimRuns]:
-    """Experiment name to what the chosen claims need of it. Raises UsageError for one, or an arm, that is not there."""
+    """Experiment name to what the chosen claims need of it. Raises UsageError for an unknown experiment or arm."""
     arms: dict[str, dict[str, None]] = {}
     for paper in papers:
         for claim in paper.choose(only).values():

@@ -9,7 +9,8 @@ from tiebench.results.store import Store
 
 
 def judge_finished(store: Store, *, experiments: Sequence[str] = ()) -> tuple[list[ClaimResult], list[PaperClaims]]:
-    """Every claim of the papers of which at least one was run, judged by what lies in the store; and these papers.
+    """The claims of every paper of which at least one claim was run, judged by what lies in the store; and these
+    papers.
 
     With `experiments`, only claims that rest on those and on no others.
     """

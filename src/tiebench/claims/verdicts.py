@@ -3,8 +3,8 @@
 An order is reproduced when the one-sided 95 % bound of its difference excludes 0, by Holm's adjustment over the orders
 of the paper that were run, and contradicted when the bound on the other side does. A value or a difference is
 reproduced when two one-sided tests at 5 % place it within its margin, and contradicted when its 90 % interval lies
-outside. Everything else is inconclusive, and so is whatever rests on one seed. Checks are exact. What was run with
-another spec than the claim names is "altered", and nothing else.
+outside. Everything else is inconclusive, and so is whatever rests on one seed. Checks are exact. A claim whose
+runs have another spec than it names is "altered", whatever they show.
 """
 
 from dataclasses import dataclass
@@ -77,7 +77,8 @@ class _Test:
 
 
 def judge_papers(papers: list[PaperClaims], *, evidence: Evidence, only: list[str]) -> list[ClaimResult]:
-    """Every chosen claim with its verdict, paper by paper; the chosen ones are judged as they are among all."""
+    """Every chosen claim with its verdict, paper by paper; p is adjusted over all orders of the paper, chosen
+    or not."""
     results = []
     for paper in papers:
         tests = {id: _test_claim(claim, evidence) for id, claim in paper.claims.items()}
@@ -104,7 +105,7 @@ def _adjust(tests: list[_Test]) -> list[tuple[float, float]]:
 
 def _test_claim(claim: Claim, evidence: Evidence) -> _Test:
     found = {subject: evidence.measure(claim, subject) for subject in claim.subjects}
-    if claim.is_about_embeddings:  # tables of one pair of runs: only the seeds that have all of them
+    if claim.is_about_embeddings:  # embeddings of one pair of runs: only the seeds that have all of them
         common = set.intersection(*(set(values) for values in found.values()))
         found = {subject: {seed: values[seed] for seed in sorted(common)} for subject, values in found.items()}
     if not all(found.values()):

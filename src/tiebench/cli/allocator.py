@@ -15,9 +15,9 @@ SETTINGS = {
 def tune_allocator() -> None:
     """Let glibc keep freed memory instead of returning and zeroing it at every step.
 
-    What that is worth to a program that takes fresh memory at every step stands in results/performance.md: peers as
-    shipped beside the same with such settings. This process is told by `mallopt`, child processes by glibc's own
-    environment variables, which a user may set to something else.
+    results/performance.md shows what a program gains that takes fresh memory at every step: peers as shipped beside the
+    same with such settings. `mallopt` sets this process; glibc's own environment variables, which a user may set to
+    something else, set child processes.
     """
     if platform.libc_ver()[0] != "glibc" or os.environ.get("LD_PRELOAD"):
         return

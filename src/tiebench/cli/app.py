@@ -33,7 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-SPINS = "20000"  # a waiting thread soon lets go of its core: as fast on a quiet machine, and far faster on a busy one
+SPINS = "20000"  # a waiting thread soon frees its core: as fast on a quiet machine, far faster on a busy one
 
 COMMAND_NAMES = {list_things: "list", inspect_embeddings: "inspect"}  # where the name is one of Python's own
 
@@ -78,7 +78,7 @@ def start(
 def main() -> None:
     """The entry point of the `tiebench` command."""
     keep_streams_open()
-    os.environ.setdefault("PYTHONSAFEPATH", "1")  # for processes that are started: no module of the working directory
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # so that started processes import no module of the working directory
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is imported
     tune_allocator()
     launch = find_launch()

@@ -30,7 +30,7 @@ def report_failures(command: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt as interrupt:
             said = f": {interrupt}" if str(interrupt) else ""
             number = getattr(interrupt, "number", signal.SIGINT)
-            fail(f"interrupted{said}", hint="the same command goes on", exit_code=128 + number)
+            fail(f"interrupted{said}", hint="type the same command again: it continues", exit_code=128 + number)
         except OSError as error:
             place = f": {error.filename}" if error.filename else ""
             fail(f"{error.strerror or error}{place}", hint="check the disk and the permissions", exit_code=1)
@@ -47,7 +47,7 @@ def keep_streams_open() -> None:
             os.open(os.devnull, os.O_RDWR)
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
-        with suppress(AttributeError, OSError, ValueError):  # no stream at all, or none of a file
+        with suppress(AttributeError, OSError, ValueError):  # there is no stream, or it is not of a file
             if stream.fileno() != descriptor:
                 continue
             stream.flush()
@@ -58,7 +58,7 @@ def keep_streams_open() -> None:
 
 
 class _PatientFile(io.FileIO):
-    """When the reader of a pipe has gone, nothing more is written, and the command goes on."""
+    """When the reader of a pipe is gone, nothing more is written, and the command continues."""
 
     def write(self, data: Any) -> int:
         try:

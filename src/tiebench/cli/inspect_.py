@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from tiebench.reporting.tables import Table
 
 MEANINGS = (
-    "Partition is min Z / max Z over directions (Mu & Viswanath 2018), IsoScore that of Rudman et al. (2022): 1 where "
-    "all directions are used alike, near 0 where one is. Rank is the effective one (Roy & Vetterli 2007), at most the "
-    "width."
+    "Partition is min Z / max Z over directions (Mu & Viswanath 2018), IsoScore is by Rudman et al. (2022): both are 1 "
+    "where all directions are used alike, and near 0 where only one is. Rank is the effective rank (Roy & Vetterli "
+    "2007), at most the width."
 )
 
 
@@ -105,5 +105,5 @@ def _describe_rest(found: "Inspection") -> list[str]:
         )
     if found.num_untrained:
         number = f"{found.num_untrained:,} row{'' if found.num_untrained == 1 else 's'}"
-        sentences.append(f"{number} of words that never stand in the training text left out.")
+        sentences.append(f"Left out: {number} of words that never stand in the training text.")
     return sentences

@@ -39,7 +39,7 @@ def _describe_runs(results: Path) -> dict[str, str]:
 
 
 def summarise_runs(results: Path) -> dict[str, str]:
-    """Folder of an arm to how many runs of it are how far, and the range of their test perplexities."""
+    """Folder of an arm to the number of its runs in each state, and the range of their test perplexities."""
     arms: dict[str, list[tuple[str, Record | None]]] = {}
     for folder, state, record in _find_runs(results):
         readable = state != "finished" or record is not None

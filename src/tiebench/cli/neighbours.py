@@ -1,4 +1,4 @@
-"""`tiebench neighbours`: which words the embeddings of a run take for alike."""
+"""`tiebench neighbours`: which words are alike in the embeddings of a run."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""How what was found is put on the screen: tables and JSON on stdout, everything else on stderr."""
+"""How results are printed: tables and JSON on stdout, everything else on stderr."""
 
 import json
 import shutil
@@ -74,7 +74,7 @@ def print_comparisons(
 
 
 def print_costs(costs: list["CostEstimate"], *, device: str, format: str, only_cost: bool) -> None:
-    """What is still to do and how long it will take: the whole table, or what adds it up on stderr."""
+    """What is still to do and how long it will take: the whole table, or on stderr its sums alone."""
     from tiebench.cli.costs_table import costs_table
 
     table = costs_table(costs, device=device)
@@ -149,7 +149,7 @@ def print_line(text: str, *, to_stderr: bool = False, indent: int | None = None)
 def wrap_line(line: str, *, indent: int | None = None) -> str:
     """The line in pieces that fit the terminal, cut between words.
 
-    What follows the first is indented by two more characters than that, or by `indent`.
+    Lines after the first are indented by two more characters than the first, or by `indent`.
     """
     if len(line) <= find_width():
         return line
@@ -159,7 +159,7 @@ def wrap_line(line: str, *, indent: int | None = None) -> str:
 
 
 def print_note(text: str) -> None:
-    """Something to know that is no result."""
+    """Print something to know that is not a result."""
     print_line(text, to_stderr=True)
 
 

@@ -57,7 +57,7 @@ def reproduce(
     settings = gather_settings(
         results, device=device, data_dir=data_dir, force=False, wait=wait, track=track, engine=engine
     )
-    waiting = {"jobs": jobs, "quiet": quiet or not no_train, "train": False}  # what is missing is made further down
+    waiting = {"jobs": jobs, "quiet": quiet or not no_train, "train": False}  # missing trials are made further down
     papers = load_papers(paper, only=only)
     plans = plan_papers(papers, only=only, seeds=seeds, overrides=overrides)
     plans = {
@@ -85,12 +85,12 @@ def reproduce(
                 continue
             arms = list(plan.arms)
             experiment = tune_experiment(plan.experiment, arms, settings=settings, jobs=jobs, quiet=quiet)
-            plans[name] = replace(plan, experiment=experiment)  # those of the evidence
+            plans[name] = replace(plan, experiment=experiment)  # `evidence` reads this dict
             complete_runs(experiment, plans[name].runs, settings=settings, jobs=jobs, quiet=quiet)
         evidence.kept.clear()
     if overrides and (num_others := evidence.count_others()):
         print_note(
-            f"finished runs with another recipe than --set asks for: {num_others}; without --no-train, it is trained"
+            f"finished runs with another recipe than --set asks for: {num_others}; to train it, add --results DIR"
         )
     say = (lambda message: None) if quiet else functools.partial(typer.echo, err=True)
     complete_measurements(papers, evidence=evidence, only=only, say=say, train=not no_train, data_dir=data_dir)

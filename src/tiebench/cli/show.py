@@ -76,6 +76,6 @@ def _gradients_table(points: "list[CurvePoint]") -> "Table":
     rows = tuple((step, share.input_norm, share.output_norm, share.of_output, share.cosine) for step, share in found)
     caption = (
         "The gradient that each end of the embedding asks for, as a matrix, before clipping: means over the measured "
-        "steps since the evaluation before. The share is the output's part of both norms together."
+        "steps since the last evaluation. The share is the output's part of both norms together."
     )
     return Table("gradient of the embedding by its ends", columns, rows, caption=caption)

@@ -41,12 +41,13 @@ def translate(
 
 
 def _read_input(file: Path | None) -> list[str]:
-    """The lines of a file, or of standard input. Raises UsageError for a file that is not there, or no text."""
+    """The lines of a file, or of standard input. Raises UsageError for a missing file, and for input
+    that is not UTF-8."""
     from tiebench.corpora.reading import read_lines
 
     if file is not None:
         if not file.is_file():
-            raise UsageError(f"{file} is no file", "name a text with one sentence a line")
+            raise UsageError(f"no such file: {file}", "name a text with one sentence a line")
         return list(read_lines(file))
     if sys.stdin.isatty():
         print_note("one sentence a line; Ctrl-D ends")

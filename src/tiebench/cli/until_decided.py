@@ -1,4 +1,4 @@
-"""`tiebench compare --until-decided`: seeds are added to two arms, a pair at a time, until it is decided."""
+"""`tiebench compare --until-decided`: add seeds to two arms, a pair at a time, until the comparison is decided."""
 
 from collections.abc import Iterator
 from itertools import count, islice
@@ -30,10 +30,10 @@ def add_seeds(
     train: bool,
     quiet: bool,
 ) -> tuple[dict[str, list["Record"]], "Decision"]:
-    """The runs that were looked at, by arm, and what was decided; each look is told and kept as it is taken.
+    """The runs that were looked at, by arm, and what was decided; each look is printed and kept when it is taken.
 
     Pairs are taken in the order of earlier looks, then of the experiment file, then at the next free seeds; `seeds`
-    stands for the last two. Raises UsageError for anything but two arms, and where fewer than two pairs can be had.
+    replaces the last two. Raises UsageError for anything but two arms, and where fewer than two pairs can be had.
     """
     from tiebench.comparison.checks import check_specs
     from tiebench.comparison.looking import describe_look, look_at_pairs, read_looks, write_looks

@@ -1,4 +1,4 @@
-"""What the commands have in common: from arms and seeds to records; what is missing is trained."""
+"""What the commands have in common: from arms and seeds to records; missing runs are trained."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -49,15 +49,17 @@ def gather_settings(
 
 
 def check_jobs(jobs: str) -> None:
-    """Raises UsageError for a number of processes that there cannot be."""
+    """Raises UsageError for anything but `auto` and a number of at least 1."""
     if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
-        raise UsageError(f"--jobs {jobs} is no number of runs", "give a number of at least 1, or auto")
+        raise UsageError(f"--jobs {jobs} is not a number of runs", "give a number of at least 1, or auto")
 
 
 def tune_experiment(
     experiment: "Experiment", names: list[str], *, settings: "Settings", jobs: str, quiet: bool, train: bool = True
 ) -> "Experiment":
-    """With the values that trials chose for these arms (none: all); missing trials are made first, if `train`."""
+    """The experiment with the values that trials chose for these arms (none: all); with `train`, missing trials are
+    made first.
+    """
     from tiebench.execution.tuning import list_trials, tune_arms
 
     check_jobs(jobs)
@@ -81,7 +83,7 @@ def tune_experiment(
 
 
 def draw_tuning(experiment: "Experiment", *, settings: "Settings") -> None:
-    """The picture beside `tuning.json`. Where it cannot be written, the figures are there all the same."""
+    """Draw the trials beside `tuning.json`. Where that cannot be written, the figures are kept all the same."""
     from tiebench.reporting.tuning_plot import refresh_tuning_plot
 
     try:
@@ -121,8 +123,8 @@ def _train_runs(
     on_record: Callable[["Record"], None],
     tracked: Path | None = None,
 ) -> list["Record"]:
-    """With progress on the screen; `on_record` is called with every new record. Trackers write below `tracked`, else
-    beside the records.
+    """Train pending runs, with progress on the screen; `on_record` is called with every new record. Trackers write
+    below `tracked`, else beside the records.
     """
     from tiebench.cli.progress import Display
     from tiebench.execution.execute import execute
@@ -147,7 +149,7 @@ def _train_runs(
 
 @contextmanager
 def keep_tables(settings: "Settings") -> Iterator[None]:
-    """However the block ends, the tables then follow from the records."""
+    """Write the tables anew at the end of the block, however it ends."""
     try:
         yield
     finally:
@@ -178,8 +180,9 @@ def train_arms(
     train: bool = True,
     allow: list[str] = NO_LIST,
 ) -> dict[str, list["Record"]]:
-    """The finished runs of these arms (none: all of the experiment) at every seed there is, those of the file first
-    trained where they are missing; with `train=False` only looked for. What could not be compared is not trained.
+    """The finished runs of these arms (none: all of the experiment), at all seeds. Missing runs at the seeds of the
+    file are trained first, unless `train=False`. Raises UsageError, before training, for arms that could not be
+    compared.
     """
     from tiebench.comparison.checks import check_specs
     from tiebench.execution.tuning import enter_choices
@@ -204,7 +207,7 @@ def train_arms(
 def find_records(
     experiment: "Experiment", runs: list["RunSpec"], *, settings: "Settings", quiet: bool
 ) -> list["Record"]:
-    """The records of the runs that are finished; how many are not is said."""
+    """The records of the runs that are finished; a note says how many are not."""
     from tiebench.execution.finished import find_finished
 
     found = [find_finished(run, settings=settings) for run in runs]
@@ -234,7 +237,9 @@ def find_other_seeds(
 
 
 def announce_quickstart(names: list[str], *, quiet: bool) -> str:
-    """Without any run, the bundled quickstart answers, if it has these arms."""
+    """The name of the bundled quickstart, which is trained where there are no runs. Raises UsageError for arms that
+    it does not have.
+    """
     from tiebench.execution.tuning import list_trials
     from tiebench.experiment.bundled import QUICKSTART
     from tiebench.experiment.loading import load_experiment
@@ -266,7 +271,7 @@ def check_output(format: str, *, plot: Path | None = None) -> None:
 
 
 def keep_seeds(group: dict[str, list["Record"]], seeds: list[int]) -> dict[str, list["Record"]]:
-    """Raises UsageError for a seed that an arm has no finished run of."""
+    """The runs at these seeds. Raises UsageError where an arm has no finished run at one of them."""
     for arm, records in group.items():
         there = {record.seed for record in records}
         if missing := sorted(set(seeds) - there):
@@ -278,7 +283,7 @@ def keep_seeds(group: dict[str, list["Record"]], seeds: list[int]) -> dict[str, 
 
 
 def find_run_folder(run: Path) -> Path:
-    """Raises UsageError for a folder that is no finished run."""
+    """The folder itself. Raises UsageError where it is not that of a finished run."""
     from tiebench.results.record import RECORD_FILE
 
     if (run / RECORD_FILE).exists():
@@ -289,7 +294,7 @@ def find_run_folder(run: Path) -> Path:
 
 
 def suggest_next(records: list["Record"], *, settings: "Settings") -> None:
-    """On a terminal, what one would probably type now."""
+    """On a terminal, print what one would probably type next."""
     if not sys.stderr.isatty() or not records:
         return
     arms, place = list(dict.fromkeys(record.arm for record in records)), settings.store.root

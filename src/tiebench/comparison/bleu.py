@@ -1,8 +1,8 @@
-"""How far two arms' translations stand apart in BLEU: a paired bootstrap over sentences, and over seeds as ever.
+"""How far two arms' translations stand apart in BLEU: a paired bootstrap over sentences, and seeds as for perplexity.
 
 The sentences of the test split are drawn anew, with replacement, the same ones for both arms; each run's BLEU is
-computed from the counts of those drawn, and averaged over the seeds of its arm (Koehn 2004, section 4). What seeds vary
-by is found from the BLEU of the runs, as for perplexity.
+computed from the counts of those drawn, and averaged over the seeds of its arm (Koehn 2004, section 4). How much
+seeds vary is found from the BLEU of the runs, as for perplexity.
 """
 
 import math
@@ -75,9 +75,9 @@ def _describe_scoring(found: Translation) -> str:
 def estimate_bleu(
     arms: Mapping[str, Sequence[Record]], *, counts: BleuCounts, seed_rule: SeedRule
 ) -> list[BleuDifference]:
-    """Every arm but the first against the first; nothing where a run has no counts, or was scored otherwise.
+    """Every arm but the first against the first; an empty list where a run has no counts.
 
-    Scores by other signatures, beams or numbers of sentences are not compared.
+    Scores with different signatures, beams or numbers of sentences are not compared either.
     """
     import numpy as np
 
@@ -112,7 +112,7 @@ def estimate_bleu(
 
 
 def _adjust_p(differences: list[BleuDifference]) -> list[BleuDifference]:
-    """With p values of one family, those that there are."""
+    """The differences with their known p values adjusted as one family."""
     known = {each.arm: each.p for each in differences if each.p is not None}
     adjusted = dict(zip(known, adjust_holm(list(known.values())), strict=True))
     return [each.model_copy(update={"p": adjusted.get(each.arm)}) for each in differences]

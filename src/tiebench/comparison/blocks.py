@@ -47,8 +47,8 @@ def average_blocks(
 ) -> "np.ndarray":
     """The mean of each block, shape (seeds, blocks), float64, of the nats of tokens, shape (seeds, tokens).
 
-    With `places`, those of the tokens there alone, which `starts` then cut. A run at a time: float64 copies of all runs
-    would be the largest thing in memory, and the slowest.
+    With `places`, only the tokens at these places count, and `starts` cuts these. A run at a time: float64 copies of
+    all runs would be the largest thing in memory, and the slowest.
     """
     import numpy as np
 

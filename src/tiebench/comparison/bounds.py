@@ -94,7 +94,7 @@ def _find_reach(error: float, degrees_of_freedom: float) -> float:
 
 
 def _upper_tail(distance: float, error: float, degrees_of_freedom: float) -> float:
-    """P(T > distance / error). Without error a distance is certain, and none at all says nothing."""
+    """P(T > distance / error). Where the error is 0, a distance above 0 is certain."""
     from scipy.special import stdtr
 
     if error < 0:

@@ -54,17 +54,17 @@ def describe_method(
     if while_looking:
         notes.append(
             "p and the decision hold however often one looks, for other seeds on this text; the intervals in the table "
-            "are those of looking once."
+            "hold for a single look."
         )
     notes += [_describe_sources(arm, headline) for arm, headline in headlines.items() if headline.covers]
     if sum(headline.p is not None for headline in headlines.values()) > 1:
         notes.append(f"p is adjusted over the {len(headlines)} arms compared with the first (Holm); intervals are not.")
     if any(headline.seed_rule == "welch" and len(set(headline.num_seeds)) > 1 for headline in headlines.values()):
-        notes.append("Arms have unequal numbers of seeds: with very few of one arm the interval is too narrow.")
+        notes.append("Arms have unequal numbers of seeds: where an arm has very few, the interval is too narrow.")
     if train_is_running:
         notes.append("Train is the running perplexity over the epoch before the scored checkpoint, dropout included.")
     for arm, seeds in left_out.items():
-        notes.append(f"Left out of {arm}, for want of a partner: {_number_seeds(seeds)}.")
+        notes.append(f"Left out of {arm}, because not all arms have them: {_number_seeds(seeds)}.")
     return notes
 
 
@@ -73,7 +73,7 @@ def describe_versions(records: Sequence[Record]) -> list[str]:
     commits = sorted({record.provenance.commit[:12] for record in records if record.provenance.commit})
     notes = []
     if len(commits) > 1:
-        notes.append(f"These runs are by {len(commits)} versions of the program: commits {', '.join(commits)}.")
+        notes.append(f"These runs were made by {len(commits)} versions of the program: commits {', '.join(commits)}.")
     if changed := sum(bool(record.provenance.dirty) for record in records):
         notes.append(f"{changed} of {len(records)} runs were made with uncommitted changes.")
     return notes
@@ -111,8 +111,8 @@ def describe_checkpoints(
     rules = sorted({record.spec.evaluation.checkpoint for records in arms.values() for record in records})
     told = ", ".join(f"{arm} {last[arm]:.2f} and {best[arm]:.2f}" for arm in arms)
     return [
-        f"Scored is the {' and the '.join(rules)} checkpoint. Valid perplexity at the last and at the best evaluation "
-        f"of the same runs: {told}."
+        f"The {' or the '.join(rules)} checkpoint was scored. Validation perplexity at the last and at the best "
+        f"evaluation of the same runs: {told}."
     ]
 
 
@@ -154,7 +154,7 @@ def _describe_interval(difference: "Difference", while_looking: bool) -> str:
         )
     if difference.covers == ("seeds",):
         return (
-            f"{figures} cover how training varies ({rule}), not how the text could. A change below 0 is a "
+            f"{figures} cover how training varies ({rule}), not how the test text varies. A change below 0 is a "
             "lower perplexity."
         )
     if difference.covers:
@@ -162,15 +162,18 @@ def _describe_interval(difference: "Difference", while_looking: bool) -> str:
             f"One seed per arm: intervals (95 %) cover only how the test text varies ({text}). Two runs of one and the "
             "same arm differ by more than that, so there is no p."
         )
-    return "One seed, and no text of two blocks with the nats of every token in both arms: no interval can be given."
+    return (
+        "No interval can be given: an arm has one seed, and there are no nats of every token for at least two blocks "
+        "of text."
+    )
 
 
 def _describe_sources(arm: str, difference: "Difference") -> str:
-    """The standard errors of the change, in percentage points."""
+    """The standard errors of the change, by source."""
     singles = [("seeds alone", difference.seeds), ("test text alone", difference.text)]
     told = [f"{name} {difference.in_percent(found.error):.2f}" for name, found in singles if found]
     both = f", both {difference.in_percent(difference.error or 0.0):.2f}" if len(told) > 1 else ""
-    return f"Standard error of the change of {arm}, in points: {', '.join(told)}{both}."
+    return f"Standard error of the change of {arm}, in percentage points: {', '.join(told)}{both}."
 
 
 def _seeds(arms: Mapping[str, Sequence[Record]]) -> str:
@@ -199,7 +202,7 @@ def _corpus(record: Record, *, per_byte: bool) -> str:
 
 
 def _shared_options(spec: Mapping[str, Any], name: str, differing: list[str]) -> dict[str, Any]:
-    """The options of a block that are equal in all arms; what an arm changes inside an option, it changes."""
+    """The options of a block that are equal in all arms; one of which an arm changes a part is not."""
     changed = {path.split(".")[1] for path in differing if path.startswith(f"{name}.")}
     return {key: value for key, value in spec.get(name, {}).items() if key not in changed and value is not None}
 

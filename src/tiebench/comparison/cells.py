@@ -51,7 +51,7 @@ def compare_cells(
     curve: Callable[[Record], Sequence[CurvePoint]] = lambda record: (),
     seeds: Sequence[int] = (),
 ) -> list[CellResult]:
-    """Compare the two arms of every cell over the records that there are of it.
+    """Compare the two arms of every cell over its finished runs.
 
     `seeds` are those that were asked for; none: those of the file. Raises UsageError, naming cell and field, for runs
     that may not be compared.
@@ -95,7 +95,7 @@ def _compare_cell(
 
 
 def count_tokens_per_byte(record: Record, split: str) -> float:
-    """How many tokens a byte of a split is, with the vocabulary of this run."""
+    """The tokens per byte of a split, with the vocabulary of this run."""
     evaluation = record.evaluations[split]
     return evaluation.tokens / evaluation.bytes
 

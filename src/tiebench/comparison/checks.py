@@ -38,7 +38,8 @@ def check_comparable(records_by_arm: Mapping[str, list[Record]], *, allow: Seque
     texts = {arm: _text_facts(record, per_byte=per_byte) for arm, record in firsts.items()}
     options = [record.spec.vocabulary for record in firsts.values()]
     if per_byte and all(option == options[0] for option in options):
-        texts = {arm: _text_facts(record) for arm, record in firsts.items()}  # one vocabulary that came out otherwise
+        # Equal options gave different vocabularies, so the texts differ.
+        texts = {arm: _text_facts(record) for arm, record in firsts.items()}
     _require_equal(texts, hint=SAME_TEXT)
     allowed = [*list_declared(firsts.values()), *allow]
     specs = {arm: _spec_facts(record) for arm, record in firsts.items()}
@@ -52,7 +53,7 @@ def check_comparable(records_by_arm: Mapping[str, list[Record]], *, allow: Seque
 def check_specs(specs_by_arm: Mapping[str, ArmSpec], *, allow: Sequence[str] = ()) -> None:
     """What `check_comparable` would refuse once the arms of one experiment are trained, as far as specs tell.
 
-    Raises UsageError for arms on other texts and for arms that would be scored otherwise.
+    Raises UsageError for arms on different texts and for arms that would be scored differently.
     """
     texts = {arm: {"corpus": spec.corpus.model_dump(mode="json")} for arm, spec in specs_by_arm.items()}
     _require_equal(texts, hint=SAME_TEXT)
@@ -112,7 +113,7 @@ def _check_within(arm: str, records: list[Record]) -> None:
 def _text_facts(record: Record, *, per_byte: bool = False) -> dict[str, Any]:
     """The text itself; a corpus may have moved to another folder or have another name and still be the same.
 
-    The words lost follow from text and vocabulary, and were counted otherwise in older records.
+    Lost words are left out: they follow from text and vocabulary, and older records counted them differently.
     """
     counted = {"words", "bytes"} if per_byte else {"words", "bytes", "tokens"}
     splits = {name: facts.model_dump(include=counted) for name, facts in record.corpus.splits.items()}

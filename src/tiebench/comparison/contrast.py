@@ -72,7 +72,7 @@ class Contrast(Block):
 def describe_contrast(contrast: Contrast) -> str:
     """One sentence without its full stop, that a decision can rest on."""
     headline, arm = contrast.headline, contrast.arm
-    saving = _describe_parameters(contrast.parameters_percent)
+    saving = _describe_parameters(contrast)
     if headline is None:
         return f"{arm}: no split was scored that both arms share; it {saving}"
     metric = name_metric(headline)
@@ -140,8 +140,9 @@ def _amount(percent: float) -> str:
     return f"{format_percent(percent)} %"
 
 
-def _describe_parameters(percent: float) -> str:
+def _describe_parameters(contrast: Contrast) -> str:
+    percent = contrast.parameters_percent
     if percent == 0:
-        return "has as many parameters"
+        return f"has as many parameters as {contrast.baseline}"
     amount = f"{abs(percent):.0f}" if abs(percent) >= 1 else f"{abs(percent):.2g}"
     return f"saves {amount} % of the parameters" if percent < 0 else f"adds {amount} % to the parameters"

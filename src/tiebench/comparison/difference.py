@@ -84,7 +84,8 @@ class Difference(Block):
         return math.log1p(percent / 100) if self.unit == "token" else percent / 100 * self.reference
 
     def is_within(self, margin: float | None) -> bool | None:
-        """Whether two one-sided tests at 5 % put it within `margin` percent (Schuirmann 1987); None: nobody asked."""
+        """Whether two one-sided tests at 5 % put it within `margin` percent (Schuirmann 1987); None without a
+        margin."""
         if margin is None:
             return None
         if self.p is None or self.error is None or self.degrees_of_freedom is None:
@@ -114,7 +115,7 @@ def estimate_differences(
     """Every arm but the first against the first, by name, with p values adjusted over these arms (Holm 1979).
 
     `arm_nll` are nats of the test split, whichever `split` is; `others` are records that may tell how much seeds of the
-    recipe vary; they are asked where an arm has one run.
+    recipe vary; they are used only where an arm has one run.
     """
     with_text = split == "test" and unit == "token"
     baseline, *names = arms

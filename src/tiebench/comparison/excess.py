@@ -1,4 +1,4 @@
-"""What a model loses above its source, on text whose own loss is known (`corpus: synthetic`)."""
+"""How far a model's loss is above that of the source of its text, where this is known (`corpus: synthetic`)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ from tiebench.results.record import Record
 
 def measure_excess(record: Record, split: str) -> float | None:
     """The nats per token of a run above those of the source of its text; None where that is not known,
-    and where the vocabulary has lost words: what is left out costs nothing.
+    and where the vocabulary has lost words: these would cost too little.
     """
     evaluation, source_nats = record.evaluations.get(split), record.corpus.source_nats.get(split)
     if evaluation is None or source_nats is None or evaluation.unknown:
@@ -26,5 +26,5 @@ def describe_excess(arms: Mapping[str, Sequence[Record]]) -> list[str]:
     told = ", ".join(f"{arm} {sum(values) / len(values):.4f}" for arm, values in known.items())
     return [
         f"The source of this text has a loss of its own of {entropy:.4f} nats per test token, exact by the forward "
-        f"algorithm. Above it stand {told}."
+        f"algorithm. The arms lie above it by these nats per token: {told}."
     ]

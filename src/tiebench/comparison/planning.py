@@ -18,8 +18,9 @@ StoppingRule = Literal["sequential", "fixed"]
 class SeedPlan(Block):
     """Seeds per arm, beyond those there are, that settle a comparison with a power of 80 %.
 
-    Of `sign` if the true difference is the one seen so far, of `equivalence` likewise, within the margin. None: not
-    within 100 seeds per arm, or (equivalence) no margin was given. 0: those there are should have settled it.
+    `sign` settles the sign, if the true difference is the one seen so far; `equivalence`, on the same condition,
+    settles that it lies within the margin. None: not within 100 seeds per arm, or (equivalence) no margin was given. 0:
+    the seeds there are should have settled it.
     """
 
     sign: int | None
@@ -41,8 +42,8 @@ def plan_seeds(
     """Plan a comparison of two arms with `num_seeds` each: difference, deviation between seeds, margin in one unit.
 
     `sequential` asks when the confidence sequence of `comparison.sequential` decides, `fixed` when a t test that looks
-    once does. `text_reach` widens both, as it does in `decide`; what it covers by itself no number of seeds settles.
-    The deviation is taken as it was seen, from two or three seeds per arm a rough guess, and the plan is one too.
+    once does. `text_reach` widens both, as it does in `decide`; a smaller difference is settled by no number of seeds.
+    The deviation is taken as it was seen: from two or three seeds per arm it is a rough guess, and so is the plan.
 
     Raises ValueError for a deviation that is negative and a margin that is not positive.
     """
@@ -73,7 +74,7 @@ def compute_power(
 
     The chance of noncentral t, and for the equivalence that both of its t are beyond their critical values at once
     (Owen 1965): a normal chance given the deviation found, averaged over that deviation's chi distribution. Looks at
-    fewer seeds may have settled it before, so of the sequential rule this is a lower bound.
+    fewer seeds may have settled it before, so for the sequential rule this is a lower bound.
     """
     import numpy as np
     from scipy.special import ndtr

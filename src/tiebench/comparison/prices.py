@@ -12,7 +12,7 @@ from tiebench.experiment.block import Block
 from tiebench.results.record import Parameters
 
 MILLION = 1e6
-LEAST_SHARE = 0.01  # of the baseline's parameters: less is left over from matching arms, and no saving
+LEAST_SHARE = 0.01  # of the baseline's parameters: less is what matching leaves, not a saving
 
 
 class Price(Block):

@@ -18,8 +18,8 @@ def find_seed_deviation(
     """The deviation over seeds of `read`, pooled over other arms of the recipe, and the number of runs it rests on.
 
     An arm is of the recipe when its specs agree with those compared in everything but the tie and what these declare,
-    on the same text with the same vocabulary and mathematics. Only arms with two seeds tell anything; those of `pair`
-    are left out, as they speak for themselves. None where no arm is left.
+    on the same text with the same vocabulary and mathematics. Only arms with at least two seeds count; those of
+    `pair` are left out, because their runs are counted elsewhere. None where no arm is left.
     """
     first = next(iter(pair.values()))[0]
     compared = {(record.experiment, record.arm) for records in pair.values() for record in records}

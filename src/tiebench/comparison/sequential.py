@@ -145,7 +145,8 @@ def replay_looks(
 ) -> list[Look]:
     """The looks after each pair of runs from the second on, given the nats per token in the order of the seeds.
 
-    Records decide again what was decided while they were made. Runs beyond the shorter arm are not looked at.
+    From records, this gives the decision again that was taken while they were made. Runs beyond the shorter arm are not
+    looked at.
     """
     looks: list[Look] = []
     for num_pairs in range(2, min(len(ours), len(baseline)) + 1):
@@ -199,7 +200,8 @@ def _count_effective(num_ours: int, num_baseline: int) -> float:
 
 
 def _intersect(bounds: Bounds | None, earlier: Sequence[Look]) -> Bounds | None:
-    """With the look before, which holds all before it. Where nothing is left (it had decided), the new one stands."""
+    """The bounds within those of the last look, which lie within all earlier ones. Where the two have nothing in common
+    (the earlier one had decided), the new bounds."""
     before = earlier[-1].bounds if earlier else None
     if before is None or bounds is None:
         return bounds or before

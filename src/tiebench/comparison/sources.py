@@ -30,11 +30,11 @@ def combine_sources(by_seed: SeedVariance, text: float, text_freedom: float) -> 
     """The error from both sources, and its degrees of freedom: Satterthwaite's (1946), but never so many that the
     interval gets narrower than that of one source alone.
 
-    Satterthwaite takes the estimated shares of the sources for the true ones. With two seeds a large share is often
-    mistaken for a small one, which is certain by the many blocks of the text, and the 95 % interval covers 92 to 93 %
-    where the sources are equally large; with the bound it covers 94 to 97 % (the tests show every cell). From five
-    seeds on the bound hardly ever matters. Welch's interval of two seeds in each arm covers 97.5 % by itself, at 1 to
-    2 degrees of freedom; there the bound is the one of arms that vary alike, at 2.
+    Satterthwaite takes the estimated shares of the sources for the true ones. With two seeds, a large share of the
+    seeds is often estimated as a small one; the many blocks of the text then give too many degrees of freedom, and the
+    95 % interval covers 92 to 93 % where the sources are equally large. With the bound it covers 94 to 97 % (the tests
+    show every cell). From five seeds on the bound hardly ever matters. Welch's interval of two seeds in each arm covers
+    97.5 % by itself, at 1 to 2 degrees of freedom; there the bound is the one of arms that vary alike, at 2.
     """
     from scipy.special import stdtridf, stdtrit
 
@@ -106,6 +106,6 @@ def sum_squares(deviations: "np.ndarray", weights: "np.ndarray") -> float:
 
 
 def count_free_blocks(weights: "np.ndarray") -> float:
-    """Blocks less one; long blocks count for more where they are not equal, as if all varied alike, at least 1."""
+    """Degrees of freedom of the text's variance: blocks less one if they are equally long, else fewer, at least 1."""
     squares = weights**2
     return max(1.0, float(squares.sum() ** 2 / (squares**2).sum()) - 1)

@@ -1,6 +1,7 @@
-"""A kept folder can always be made again: built in a temporary folder with a manifest of its files, renamed into place.
+"""Folders of the cache, which can always be built again: in a temporary folder, with a manifest, renamed into place.
 
-Opening one verifies it against its manifest; when anything is missing or damaged it is built again, under a lock.
+Opening one verifies it against its manifest; when a file is missing or damaged, the folder is built again, under a
+lock.
 """
 
 import json
@@ -20,8 +21,8 @@ MANIFEST = "manifest.json"
 def keep_folder(name: str, *, build: Callable[[Path], None]) -> Path:
     """The intact folder `name` of the cache, built by `build(folder)` when there is none.
 
-    Every file is read and compared with its digest at every opening. An intact folder needs no right to write. Of two
-    processes, one builds and the other waits for it.
+    Every file is read and compared with its digest at every opening. Opening an intact folder needs no permission to
+    write. Of two processes, one builds and the other waits for it.
 
     Raises TiebenchError when the cache cannot be read, written or locked.
     """
@@ -48,7 +49,7 @@ def is_intact(folder: Path) -> bool:
 
 
 def _build_folder(folder: Path, *, build: Callable[[Path], None]) -> None:
-    """Only the owner of the lock comes here, so folders temporary are what killed processes left behind."""
+    """Only the owner of the lock comes here, so temporary folders are what killed processes left behind."""
     for abandoned in folder.parent.glob(f"{folder.name}.temporary-*"):
         shutil.rmtree(abandoned)
     temporary = folder.with_name(f"{folder.name}.temporary-{secrets.token_hex(4)}")

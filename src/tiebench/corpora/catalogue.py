@@ -15,7 +15,7 @@ from tiebench.files import cache_folder
 
 @dataclass(frozen=True)
 class Source:
-    """A catalogue entry: what the text is, the names its files go by, and where else it can be had.
+    """A catalogue entry: what the text is, the names of its files, and where it can be downloaded.
 
     `layouts` are paths below the data folder with `{split}` for train, valid or test. `restore_line` turns a row
     of the hub's table back into the line (newline included) of the published file.
@@ -34,9 +34,9 @@ class Source:
 
 
 def open_source(source: Source, *, data_dir: Path | None, download: bool = True) -> Corpus:
-    """The catalogue's corpus, from the first place that has it; without `download`, the hub is no place.
+    """The catalogue's corpus, from the first place that has it; without `download`, the hub is not asked.
 
-    Raises TiebenchError when no place has it, or when what is there does not have the published counts.
+    Raises TiebenchError when no place has it, or when its counts are not the published ones.
     """
     return read_corpus(
         source.name,
@@ -63,7 +63,7 @@ def restore_files(source: Source, *, rows: dict[str, Iterator[str]], folder: Pat
 
 
 def _find_files(source: Source, *, data_dir: Path | None) -> dict[str, Path] | None:
-    """The files of the first layout that is complete; a layout with a file missing is an error, not a miss."""
+    """The files of the first complete layout; a layout of which only some files are there is an error."""
     if data_dir is None:
         return None
     for layout in source.layouts:

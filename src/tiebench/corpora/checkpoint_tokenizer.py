@@ -1,4 +1,4 @@
-"""The vocabulary of a checkpoint in the Hugging Face format, out of its tokenizer files."""
+"""The vocabulary of a checkpoint in the Hugging Face format, read from its tokenizer files."""
 
 import json
 from collections.abc import Iterator
@@ -22,15 +22,19 @@ TOKENIZER_KEYS = ("bos_token", "eos_token")
 
 
 def read_tokenizer(folder: Path, *, config: dict[str, Any]) -> Vocabulary:
-    """One that tiebench has exported is the vocabulary that it was. `config` is what `config.json` holds.
+    """The vocabulary of a checkpoint. `config` is what `config.json` holds.
 
-    A stream of any other begins with the token that begins a text there, else the one that ends it.
+    A tokenizer that tiebench has exported becomes the vocabulary that it was. With any other, a stream begins with the
+    tokenizer's token for the beginning of a text, or else with that for its end.
 
     Raises TiebenchError where `tokenizer.json` is missing or damaged, is of another model, or has no such token.
     """
     serialized, size = _read_serialized(folder / TOKENIZER_FILE), config.get("vocab_size")
     if type(size) is not int or size < 1:
-        raise TiebenchError(f"{folder / 'config.json'}: vocab_size is {str(size)[:40]!r}", "it is a whole number")
+        raise TiebenchError(
+            f"{folder / 'config.json'}: vocab_size is {str(size)[:40]!r}",
+            "write the number of tokens, a whole number above 0",
+        )
     for vocabulary in _list_own(serialized):
         if vocabulary.size == size and _is_exported(vocabulary, serialized):
             return vocabulary
@@ -38,7 +42,7 @@ def read_tokenizer(folder: Path, *, config: dict[str, Any]) -> Vocabulary:
     boundary = _find_boundary(serialized, settings=settings, config=config, size=size)
     if boundary is None:
         hint = f"write bos_token_id into config.json, below {size:,}"
-        raise TiebenchError(f"{folder} says of no token that it begins or ends a text", hint)
+        raise TiebenchError(f"{folder} names no token that begins or ends a text", hint)
     splits = settings.get("split_special_tokens") is True
     try:
         return TokenizerVocabulary(serialized, boundary=boundary, size=size, splits_special=splits)
@@ -48,7 +52,7 @@ def read_tokenizer(folder: Path, *, config: dict[str, Any]) -> Vocabulary:
 
 
 def _read_serialized(file: Path) -> str:
-    """The tokenizer as the library writes it, so that two that are laid out differently are equal."""
+    """The tokenizer as the library writes it, so that equal tokenizers give equal text."""
     try:
         return open_tokenizer(file.read_text("utf-8")).to_str()
     except FileNotFoundError as error:
@@ -67,7 +71,7 @@ def _read_settings(file: Path) -> dict[str, Any]:
 
 
 def _list_own(serialized: str) -> Iterator[Vocabulary]:
-    """The vocabularies of ours that may be in a tokenizer."""
+    """The vocabularies of tiebench from which a tokenizer may have been exported."""
     content = json.loads(serialized)
     model, splitting = content["model"], content.get("pre_tokenizer") or {}
     with suppress(ValueError):  # words without our own special tokens

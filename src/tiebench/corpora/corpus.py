@@ -19,7 +19,7 @@ class Corpus:
     (words plus one `<eos>` per line) and `expected_vocabulary` (words of the training split plus `<eos>`) are what
     the catalogue publishes, already checked, or None when nothing is published. `facts` are the things outside the
     catalogue that the checksum depends on. `source_nats` is the loss by split, in nats summed over its tokens, of the
-    source that the text was drawn from; nothing is known of it for text that people wrote. `source_files` are those
+    source that the text was drawn from; it is empty for text that people wrote. `source_files` are those
     that `files` translate, line by line, in a corpus for translation; the checksum is then over these, too.
     """
 

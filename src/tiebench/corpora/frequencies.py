@@ -1,4 +1,4 @@
-"""How often the entries of a vocabulary stand in a text, and the same in decades: never, 1 to 9, 10 to 99, ..."""
+"""How often the entries of a vocabulary occur in a text, and the same in decades: never, 1 to 9, 10 to 99, ..."""
 
 import numpy as np
 

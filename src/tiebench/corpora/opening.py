@@ -1,4 +1,4 @@
-"""From a `corpus:` block to text that was found, counted and checked."""
+"""Open the text that a `corpus:` block names: find it, count it and check it."""
 
 import os
 from pathlib import Path
@@ -19,8 +19,8 @@ def open_corpus(
     """The corpus that a `corpus:` block names, with every count verified.
 
     `data_dir` is the folder with downloaded corpora; without it, the environment variable `TIEBENCH_DATA`. `near` is
-    the folder of the experiment file, where the paths of one's own text are looked for first. Without `download` only
-    this machine is asked.
+    the folder of the experiment file, where the paths of a user's own text are looked for first. Without `download`
+    only this machine is searched.
 
     Raises UsageError for a data folder that does not exist, TiebenchError for text that cannot be found, cannot be
     read or is not what the catalogue expects.

@@ -1,4 +1,4 @@
-"""Text and its translation, line by line: one's own files, and Multi30k."""
+"""Text and its translation, line by line: the user's own files, and Multi30k."""
 
 import gzip
 import hashlib
@@ -25,7 +25,7 @@ MULTI30K_DOWNLOAD = (
 
 
 def open_parallel(config: ParallelConfig, *, data_dir: Path | None, near: Path | None = None) -> Corpus:
-    """One's own aligned files. Raises TiebenchError for one that is missing, empty, not UTF-8 or not aligned."""
+    """The user's own aligned files. Raises TiebenchError for one that is missing, empty, not UTF-8 or not aligned."""
     folders = [folder for folder in (near, Path(), data_dir) if folder is not None]
     sides = [
         {split: find_own_file(getattr(side, split), key=f"{key}.{split}", folders=folders) for split in SPLITS}

@@ -39,8 +39,8 @@ def read_lines(file: Path) -> Iterator[str]:
 
 
 def _read_blocks(file: Path) -> Iterator[bytes]:
-    """What is read is looked through once and joined once, so that a line without end costs no more than others."""
-    begun: list[bytes] = []  # of a line, or of its part after a space; none of it is empty
+    """Every byte is searched once and joined once, so that a very long line costs no more than short ones."""
+    begun: list[bytes] = []  # parts of a line, or of its rest after a space; none is empty
     with file.open("rb") as stream:
         if stream.read(len(BOM)) != BOM:
             stream.seek(0)

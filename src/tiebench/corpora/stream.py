@@ -15,7 +15,7 @@ from tiebench.corpora.vocabulary import UNKNOWN, Vocabulary
 from tiebench.experiment.corpus_config import SPLITS
 
 HEADER = "streams.json"
-STREAM_VERSION = 2  # of the files: raise it when the same text and vocabulary would be written otherwise
+STREAM_VERSION = 2  # of the files: raise it when the same text and vocabulary would be written differently
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class TokenStream:
 class ParallelStream(TokenStream):
     """The target language's ids, as above, and those of the `source` that they translate, line by line.
 
-    A line is what stands after a boundary, up to and with the next one.
+    A line is the ids after a boundary, up to and including the next one.
     """
 
     source: TokenStream
 
     def find_boundaries(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where the boundaries stand in source and target, int64 `(pairs + 1,)` each; the first at 0.
+        """The places of the boundaries in source and target, int64 `(pairs + 1,)` each; the first is 0.
 
-        Of ids that were cut short, the pairs that are whole.
+        Where the ids were cut short, only those of whole pairs.
         """
         source, target = (np.flatnonzero(ids == self.ids[0]) for ids in (self.source.ids, self.ids))
         whole = min(len(source), len(target))

@@ -12,7 +12,7 @@ from tiebench.experiment.corpus_config import SPLITS, TextConfig
 
 
 def open_text(config: TextConfig, *, data_dir: Path | None, near: Path | None = None) -> Corpus:
-    """A relative path is looked for in `near`, in the current folder, and in `data_dir`.
+    """Open the user's own text. A relative path is looked for in `near`, in the current folder, and in `data_dir`.
 
     Raises TiebenchError for a missing file, an empty split, or text that is not UTF-8 (with its line).
     """
@@ -37,7 +37,7 @@ def cut_lines(num_lines: int, *, parts: tuple[float, float, float]) -> dict[str,
 
 
 def _split_file(file: Path, *, parts: tuple[float, float, float]) -> tuple[dict[str, Path], str]:
-    """The three files in the cache, by the content of the whole, and in words which lines are in them."""
+    """The three files, kept in the cache by the content of the whole file, and in words which lines each has."""
     statistics = read_statistics(file)
     lines = cut_lines(statistics.num_lines, parts=parts)
     said = ", ".join(f"{split} lines {block.start + 1} to {block.stop}" for split, block in lines.items())
@@ -61,7 +61,7 @@ def find_own_file(name: str, *, key: str, folders: list[Path]) -> Path:
     """The first of the folders that has the file. Raises TiebenchError that names all places that were tried."""
     try:
         path = Path(name).expanduser()
-    except RuntimeError:  # the home of a user that there is not
+    except RuntimeError:  # `~name` where there is no user of that name
         path = Path(name)
     places = list(dict.fromkeys((folder / path).absolute() for folder in folders))
     found = next((place for place in places if place.is_file()), None)

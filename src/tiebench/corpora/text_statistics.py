@@ -1,4 +1,4 @@
-"""What a text file holds, counted once: its digest, bytes, lines and words, remembered until the file changes."""
+"""The digest of a text file and the numbers of its bytes, lines and words, remembered until the file changes."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from tiebench.files import cache_folder, compute_digest, write_text
 
 END_OF_LINE = "<eos>"
 SETTLED_SECONDS = 2.0
-COUNTING_VERSION = 2  # of counting: raise it when the same file would be counted otherwise
+COUNTING_VERSION = 2  # of counting: raise it when the same file would be counted differently
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def read_statistics(file: Path, *, distinct: bool = False) -> TextStatistics:
 
     `distinct` also counts the different words, whose set is held in memory meanwhile. A file changed within the
     last two seconds is counted but not remembered, since it might change again within one tick of its clock. Where the
-    memory cannot be written, counting again is all that is lost.
+    counts cannot be written to the cache, the file is counted again next time.
 
     Raises TiebenchError when the file is not UTF-8.
     """

@@ -23,8 +23,8 @@ WHITE_SPACE = r"[\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2
 def describe_tokenizer(vocabulary: Vocabulary, *, max_tokens: int) -> dict[str, str]:
     """The content of `tokenizer.json` and `tokenizer_config.json`, by the name of the file.
 
-    `bos_token` and `eos_token` are the vocabulary's boundary. `split_special_tokens` makes text that looks like a
-    special token the ordinary text that it is to a token stream. `max_tokens` is the longest context.
+    `bos_token` and `eos_token` are the vocabulary's boundary. With `split_special_tokens`, text that looks like a
+    special token is ordinary text, as in a token stream. `max_tokens` is the longest context.
 
     Raises UsageError for a vocabulary that the format has no tokenizer for.
     """

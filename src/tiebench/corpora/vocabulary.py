@@ -205,7 +205,7 @@ def fit_vocabulary(options: VocabularyConfig, *, corpus: Corpus) -> Vocabulary:
     Words are numbered by descending frequency, equally frequent ones alphabetically. `<eos>` and `<unk>` are
     always among them, with as many occurrences as the training text has lines and words out of vocabulary.
 
-    Raises TiebenchError when the training split cannot be read. That of a checkpoint is not fitted but read
+    Raises TiebenchError when the training split cannot be read. The vocabulary of a checkpoint is not fitted but read
     (corpora/checkpoint_tokenizer.py).
     """
     assert not isinstance(options, CheckpointVocabularyConfig)
@@ -219,7 +219,7 @@ def fit_vocabulary(options: VocabularyConfig, *, corpus: Corpus) -> Vocabulary:
 
 
 def save_vocabulary(vocabulary: Vocabulary, file: Path) -> None:
-    """Write a vocabulary as JSON, aside and renamed into place."""
+    """Write a vocabulary as JSON, renamed into place."""
     write_text(json.dumps(vocabulary.describe(), ensure_ascii=False, sort_keys=True), file=file)
 
 

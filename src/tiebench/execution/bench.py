@@ -93,7 +93,7 @@ def measure_workloads(
     data_dir: Path | None = None,
     announce: Callable[[str], None] = lambda what: None,
 ) -> Iterator[SpeedMeasurement]:
-    """Each arm of each workload in a fresh process, one after the other, as they are done; each is announced before.
+    """Measure each arm of each workload in a fresh process, one after the other; `announce` is told before each begins.
 
     Raises UsageError for a name that is no workload and no experiment.
     """
@@ -178,7 +178,8 @@ def time_training(trainer: Trainer, *, seconds: float) -> tuple[float, int]:
 
 
 def time_evaluation(trainer: Trainer, workload: Workload, *, seconds: float) -> float:
-    """Tokens per second of scoring the validation stream, or what of it `seconds` allow, over and over: the median."""
+    """Tokens per second of scoring the validation stream, or as much of it as `seconds` allow, over and over: the
+    median."""
     clock, rates = Clock(trainer.device), []
 
     def score(num_tokens: int) -> None:

@@ -2,7 +2,8 @@
 
 The steps are those that would train, on synthetic ids of the real vocabulary size, so no corpus is needed where the
 catalogue declares its counts. Models are timed until `TIMING_SECONDS` are spent: the smallest of each kind, then those
-that have most to do. What is left gets the rate, in operations per second, of the one of its kind nearest in size.
+that have most to do. A model that is not timed gets the rate, in operations per second, of the timed one of its kind
+that is nearest in size.
 """
 
 import json
@@ -61,7 +62,7 @@ class Rate:
     flops_per_second: float
 
     def predict_step(self, cost: "CostEstimate") -> float:
-        """Seconds."""
+        """Seconds of a training step."""
         return cost.flops_per_step / self.flops_per_second
 
 
@@ -88,7 +89,7 @@ def estimate_costs(
 ) -> list[CostEstimate]:
     """The cost of every arm, in the order of the runs; `others` were counted elsewhere and get their seconds here.
 
-    With `timed=False` no model is built and nobody gets seconds.
+    With `timed=False` no model is timed, and no cost gets seconds.
     """
     costs = [*(estimate_arm(same, settings=settings) for same in _group_by_arm(runs)), *others]
     if not timed:
@@ -135,7 +136,7 @@ def estimate_arm(runs: list[RunSpec], *, settings: Settings) -> CostEstimate:
 def estimate_missing_trials(
     arms_asked: Iterable[tuple[Experiment, Sequence[str]]], *, settings: Settings
 ) -> list[CostEstimate]:
-    """What `tuning:` still has to try, an arm each, as costs of its experiment; a trial scores less than is counted."""
+    """The cost of the trials that `tuning:` still has to make, by arm; a trial scores less than is counted here."""
     costs = []
     for experiment, arms in arms_asked:
         missing = list_missing_trials(experiment, settings=settings, arms=arms)
@@ -156,7 +157,7 @@ def _count_runs(run: RunSpec, num_runs: int, *, settings: Settings) -> CostEstim
 
 
 def count_operations(cost: CostEstimate, *, tokens: dict[str, int], train: TokenStream | None = None) -> CostEstimate:
-    """With the operations of training and, forward only, of every evaluation; padding is counted as tokens.
+    """The cost with the operations of training and, forward only, of every evaluation; padding is counted as tokens.
 
     Without the text that is trained on (`train`), its number of tokens is enough, but not in translation.
     """
@@ -172,7 +173,7 @@ def count_operations(cost: CostEstimate, *, tokens: dict[str, int], train: Token
 def weigh_operations(
     cost: CostEstimate, *, tokens: dict[str, int], flops_per_token: int, steps_per_epoch: int
 ) -> CostEstimate:
-    """With the operations of training and evaluating a model that was counted already."""
+    """The cost with the operations of training and evaluating a model that was counted already."""
     training = cost.run.spec.training
     num_steps = plan_steps(training, steps_per_epoch=steps_per_epoch)
     num_trained = num_steps * training.batch_size * training.window
@@ -190,7 +191,7 @@ def _time_models(costs: list[CostEstimate], *, settings: Settings) -> list[Rate]
     rates: list[Rate] = []
     ends = time.perf_counter() + TIMING_SECONDS
     with keep_torch_settings():
-        torch.set_num_threads(1)  # whose CPU time hardly notices what else the machine does
+        torch.set_num_threads(1)  # its CPU time hardly depends on other work on the machine
         for cost in _order_by_use(costs):
             known, left = _find_rate(cost, rates), ends - time.perf_counter()
             if known is None or (known.model != name_model(cost) and 2 * known.predict_step(cost) < left):
@@ -219,9 +220,9 @@ def _find_rate(cost: CostEstimate, rates: list[Rate]) -> Rate | None:
 
 
 def time_step(cost: CostEstimate, *, device: str, seconds: float = STEP_SECONDS) -> float:
-    """Seconds of a training step, of one core or the GPU: the mean of a few after the first, or a slow first one.
+    """Seconds of a training step on one core or the GPU: the mean of a few steps after the first, or a slow first step.
 
-    `seconds` is how long a few steps take at least.
+    Steps are made for at least `seconds`.
     """
     place = choose_device(device)
     read_clock = time.process_time if place.type == "cpu" else time.perf_counter

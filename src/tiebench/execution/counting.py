@@ -1,4 +1,4 @@
-"""What a run will be, found out without training it: parameters, operations, memory, steps."""
+"""The parameters, operations, memory and steps of a run, counted without training it."""
 
 from dataclasses import dataclass
 from pathlib import Path

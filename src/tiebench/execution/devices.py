@@ -40,7 +40,7 @@ def find_device(name: str) -> PlannedDevice:
     """Raises UsageError for a device of which nothing is known."""
     if name not in DEVICES:
         hint = f"Allowed: {', '.join(DEVICES)}. Without --on, the time is that of this machine."
-        raise UsageError(f"--on: there are no figures of the device {name!r}", hint)
+        raise UsageError(f"--on {name}: nothing is known of this device", hint)
     return DEVICES[name]
 
 

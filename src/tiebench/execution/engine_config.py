@@ -59,8 +59,8 @@ PACKAGES = {"slurm": "submitit", "ray": "ray"}  # the extra of pyproject.toml ha
 def choose_engine(asked: str | None = None, *, file: Path = SETTINGS_FILE) -> EngineConfig:
     """The engine asked for, else that of the settings file, else this machine; with the keys that the file has for it.
 
-    Raises UsageError for an engine or a key that there is not, for a value that cannot be, with file and key, and where
-    the package of the engine is not installed.
+    Raises UsageError, naming file and key, for an unknown engine or key and for a wrong value, and where the package of
+    the engine is not installed.
     """
     block = _read_block(file)
     kind = asked or str(block.get("type", "local"))

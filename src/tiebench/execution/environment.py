@@ -40,10 +40,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 @contextmanager
 def keep_torch_settings() -> Iterator[None]:
-    """Whatever number of threads torch is given within the block, afterwards it has what it had before.
-
-    Within it float32 is float32 on a GPU too (`keep_float32`).
-    """
+    """Give torch its number of threads back after the block; in it, a GPU's float32 is float32 (`keep_float32`)."""
     rnn: Any = torch.backends.cudnn.rnn
     num_threads, rounding = torch.get_num_threads(), rnn.fp32_precision
     keep_float32()
@@ -129,7 +126,7 @@ def describe_command() -> str:
 def describe_provenance(
     *, started: str, device: torch.device, precision: Precision | None = None, num_ranks: int = 1
 ) -> Provenance:
-    """Where what was measured from `started` until now comes from; the hardware is that of the first rank."""
+    """The provenance of what was measured from `started` until now; the hardware is that of the first rank."""
     commit, dirty = find_commit()
     return Provenance(
         command=describe_command(),

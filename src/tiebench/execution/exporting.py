@@ -30,8 +30,8 @@ EXPORTED_FILES = {
 def export_run(folder: Path, *, to: Path, write_card: Callable[[Record], str], force: bool = False) -> Record:
     """Write the model of a finished run to the folder `to`; its README is what `write_card` makes of the record.
 
-    Raises UsageError for what the format cannot say, and for a folder that holds something else already, with `force`
-    for one that holds more than an exported model; TiebenchError when the run has no weights.
+    Raises UsageError for options that the format has no key for, for a folder that is not empty, and with `force` for
+    one that holds more than an exported model; TiebenchError when the run has no weights.
     """
     record = read_record(folder)
     _check_destination(to, force=force)

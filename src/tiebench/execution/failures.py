@@ -1,4 +1,4 @@
-"""What a disk, a memory or a permission refuses a run, as a message that names the run and a way out."""
+"""Failures by a full disk, too little memory or a missing permission, as messages that name the run and a way out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +21,7 @@ def explain_failures(run: RunSpec, *, data_dir: Path | None) -> Iterator[None]:
         yield
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
-        hint = "check the disk and the permissions, then train again: what was checkpointed goes on"
+        hint = "check the disk and the permissions, then train again: it continues from the last checkpoint"
         raise TiebenchError(f"{run.name}: {error.strerror or error}{place}", hint) from error
     except (MemoryError, RuntimeError) as error:
         if not is_about_memory(error):

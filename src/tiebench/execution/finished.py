@@ -17,8 +17,8 @@ REMEDY = "keep both with --results DIR or --set name=NAME, or replace the old on
 def find_finished(run: RunSpec, *, settings: Settings) -> Record | None:
     """The record of this very run, if there is one; one that cannot be read is none (see `Store.read`).
 
-    Raises UsageError when its folder holds another run, or one on a text that has changed since, and for a run of which
-    it is not known yet what it is.
+    Raises UsageError when its folder holds another run, or one on a text that has changed since, and for a run whose
+    values are still to be tuned.
     """
     if run.is_untuned:
         hint = "tiebench train CONFIG makes the trials and chooses; in Python, tiebench.train(experiment)"

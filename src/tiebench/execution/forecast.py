@@ -61,19 +61,20 @@ class RunTime:
 def estimate_times(
     runs: list[RunSpec], counts: list[ArmCount], *, data_dir: Path | None = None, device: PlannedDevice | None = None
 ) -> dict[str, RunTime]:
-    """The time of one run of each arm on one core of this machine, found out in a few seconds.
+    """The time of one run of each arm on one core of this machine, measured in a few seconds.
 
-    On a `device` that is named, nothing is timed: the operations are divided by its stated speed.
+    With a `device`, nothing is timed: the operations are divided by its stated speed.
 
-    What is too large for that, does not fit, is compiled, or has no finite loss gets the time that its operations would
-    take as one well-shaped matrix product after the other.
+    A model that is too large to be timed, does not fit into memory, is compiled, or has no finite loss gets the time
+    that its operations would take as one well-shaped matrix product after the other.
     """
     times = _time_runs(runs, counts, seconds=FORECAST_SECONDS, data_dir=data_dir, device=device)
     return {run.arm: found for run, found in zip(runs, times, strict=True)}
 
 
 def estimate_experiments(experiments: Sequence[Experiment], *, data_dir: Path | None = None) -> RunTime:
-    """The time of all runs of these experiments, with the trials that come before them, on one core, from nothing."""
+    """The time of all runs of these experiments, with the trials that come before them, on one core, where none is
+    finished."""
     runs: list[RunSpec] = []
     counts: list[ArmCount] = []
     numbers: list[int] = []
@@ -143,7 +144,7 @@ def measure_products() -> float:
     with keep_torch_settings():
         torch.set_num_threads(1)
         matrix = torch.ones(PRODUCT_WIDTH, PRODUCT_WIDTH)
-        torch.mm(matrix, matrix)  # the first one loads what the others use
+        torch.mm(matrix, matrix)  # the first product also loads libraries
         started = time.process_time()
         for _ in range(NUM_PRODUCTS):
             torch.mm(matrix, matrix)
@@ -181,5 +182,5 @@ def _time_model(cost: CostEstimate, *, name: str) -> dict[str, float]:
         with keep_torch_settings():
             torch.set_num_threads(1)
             return {name: cost.flops_per_step / time_step(cost, device="cpu", seconds=FORECAST_STEP_SECONDS)}
-    except (TiebenchError, RuntimeError, MemoryError):  # the loss ran away, or the memory did not suffice
+    except (TiebenchError, RuntimeError, MemoryError):  # the loss diverged, or memory was too small
         return {}

@@ -28,7 +28,7 @@ from tiebench.training.evaluation import score_stream
 
 
 class HarnessModel(LM):
-    """Answers for likelihoods with the weights of a run; every text begins after a boundary, as in training.
+    """Computes likelihoods with the weights of a run; every text begins after a boundary, as in training.
 
     Raises TiebenchError for a folder without a finished run or without weights, UsageError for one that translates.
     """
@@ -51,8 +51,10 @@ class HarnessModel(LM):
         return [self.score_continuation(*request.args) for request in requests]
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        """Raises UsageError: a run is scored here, and writes nothing."""
-        raise UsageError(f"{self.folder} is scored and writes no text here", "choose tasks of likelihoods")
+        """Raises UsageError: a run is only scored here, and generates no text."""
+        raise UsageError(
+            f"{self.folder} is only scored here, and generates no text", "choose tasks that ask for likelihoods"
+        )
 
     def score_text(self, text: str) -> float:
         """The log likelihood of a text. Raises TiebenchError where words of it are lost to the vocabulary."""
@@ -64,7 +66,7 @@ class HarnessModel(LM):
 
     @torch.inference_mode()
     def score_continuation(self, context: str, continuation: str) -> tuple[float, bool]:
-        """As of `loglikelihood`. White space at the end of a context is taken for the beginning of what follows.
+        """As in `loglikelihood`. White space at the end of a context is taken for the beginning of what follows.
 
         A transformer sees as much of the context as it can. Raises TiebenchError for a continuation longer than that.
         """

@@ -1,4 +1,4 @@
-"""A run tells how far it is through a file in its folder, which any machine that sees the folder can read."""
+"""A run says how far it is in a file in its folder, which any machine that sees the folder can read."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ MOST_MESSAGES = 20
 
 
 def begin_heartbeat(run: RunSpec) -> Heartbeat:
-    """The first one of this process."""
+    """The first heartbeat of this process."""
     now = time.time()
     return Heartbeat(
         run=run.name,
@@ -32,7 +32,8 @@ def begin_heartbeat(run: RunSpec) -> Heartbeat:
 
 @contextmanager
 def keep_heartbeat(folder: Path, *, run: RunSpec, callback: Callback) -> Iterator[Callback]:
-    """A callback that tells `callback` everything and keeps the file up to date; at the end of the block it is gone.
+    """A callback that tells `callback` everything and keeps the file up to date; the file is removed at the end of the
+    block.
 
     A file that cannot be written stops no training. The folder must be locked.
     """
@@ -49,7 +50,7 @@ def keep_heartbeat(folder: Path, *, run: RunSpec, callback: Callback) -> Iterato
 
 
 class HeartbeatCallback(Callback):
-    """Counts what it is told; a thread of its own writes it, so that a long step is no silence."""
+    """Counts what it is told; a thread of its own writes it, so that a long step is not taken for a dead process."""
 
     def __init__(self, run: RunSpec, *, folder: Path) -> None:
         self.folder = folder
@@ -75,7 +76,7 @@ class HeartbeatCallback(Callback):
 
     def advance(self, num_tokens: int, *, nll_per_token: float | None = None) -> None:
         done, step = self.now.done_tokens + num_tokens, self.now.step
-        if self.now.stage == "train" and num_tokens:  # steps before an interruption were of as many tokens
+        if self.now.stage == "train" and num_tokens:  # taking earlier steps to have had as many tokens
             step = step + 1 if step is not None else max(1, round(done / num_tokens))
         seconds = time.monotonic() - self.stage_began
         speed = (done - self.tokens_before) / seconds if seconds > 0 else None
@@ -92,6 +93,6 @@ class HeartbeatCallback(Callback):
 
 
 def _describe_job() -> str:
-    """Under which name the cluster knows this process; empty where there is none."""
+    """The name under which a cluster knows this process; empty outside a cluster."""
     number = os.environ.get("SLURM_JOB_ID")
     return f"Slurm job {number}" if number else ""

@@ -1,4 +1,4 @@
-"""The checkpoint that a run goes on from: found, and known by its digest. Imports no torch (see `plan.py`)."""
+"""The checkpoint that a run goes on from: where it lies, and its digest. Imports no torch (see `plan.py`)."""
 
 import hashlib
 import os

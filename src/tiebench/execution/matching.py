@@ -14,7 +14,7 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.schema import ArmSpec
 from tiebench.models.language_model import build_to_count, count_flops_per_token, count_parameters
 
-LARGEST = {"width": 2**17, "layers": 1_000}  # what is beyond is a mistake
+LARGEST = {"width": 2**17, "layers": 1_000}  # a larger value is a mistake
 UNITS = {"parameters": "parameters", "flops": "FLOPs per token", "bytes": "bytes"}
 
 
@@ -23,7 +23,7 @@ def match_runs(runs: list[RunSpec], *, data_dir: Path | None = None) -> list[Run
 
     A run that goes on from a checkpoint gets its digest.
 
-    Raises UsageError where none does, TiebenchError for a corpus that cannot be found.
+    Raises UsageError where no width or number of layers does, TiebenchError for a corpus that cannot be found.
     """
     runs = identify_checkpoints(runs, data_dir=data_dir)
     firsts = {run.arm: run for run in runs if run.match is not None}

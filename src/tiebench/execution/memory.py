@@ -31,7 +31,7 @@ def find_memory() -> int | None:
     found: list[int] = []
     with suppress(OSError, ValueError, AttributeError):  # not on every system
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    with suppress(OSError, ValueError):  # `max` is no number: a group without a limit
+    with suppress(OSError, ValueError):  # the file holds `max` where there is no limit
         found.append(int(CGROUP_LIMIT.read_text()))
     return min(found, default=None)
 

@@ -53,7 +53,8 @@ def plan_runs(runs: list[RunSpec], *, settings: Settings) -> Plan:
 
 
 def _find_and_tidy(run: RunSpec, *, settings: Settings) -> Record | None:
-    """What `train --force` left undone stays: it goes on there."""
+    """The record of a run, after finishing what killed processes left undone. With `force`, nothing is tidied: an
+    interrupted replacement of the run goes on."""
     folder = settings.store.folder(run.experiment, run.arm, run.seed)
     if not settings.force:
         tidy_finished(folder, is_finished=lambda: settings.store.read(folder) is not None)

@@ -1,4 +1,4 @@
-"""What a run on another machine tells through the files in its folder, told to a callback here."""
+"""Follows a run on another machine through the files in its folder, and tells a callback on this one."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +23,7 @@ class ProgressReader:
         self.last: Heartbeat | None = None
 
     def look(self) -> None:
-        """Nothing where there is no heartbeat yet, or none any more."""
+        """Tell what is new; nothing where there is no heartbeat, not yet or not any more."""
         heartbeat = read_heartbeat(self.folder)
         if heartbeat is None or heartbeat.run != self.run.name:
             return
@@ -38,7 +38,7 @@ class ProgressReader:
         self.last = heartbeat
 
     def finish(self, record: Record) -> None:
-        """The rest, of a run that may have been too quick to be seen."""
+        """Tell what was not told yet: all of it, for a run that ended between two looks."""
         if not self.has_begun:
             self.callback.start_run(self.run, parameters=record.parameters)
             self.callback.start_stage("train", total_tokens=record.usage.tokens, done_tokens=self.tokens_before)

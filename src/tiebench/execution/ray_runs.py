@@ -15,7 +15,12 @@ from tiebench.execution.worker_pool import Watch
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.results.record import Record
 
-HANDED_ON = ("PYTHONPATH", "OMP_NUM_THREADS", "TIEBENCH_DATA", "TIEBENCH_CACHE")  # a node has its own
+HANDED_ON = (
+    "PYTHONPATH",
+    "OMP_NUM_THREADS",
+    "TIEBENCH_DATA",
+    "TIEBENCH_CACHE",
+)  # environment variables that a task gets from here
 
 
 class RayRuns(RemoteEngine):

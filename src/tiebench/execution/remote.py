@@ -1,7 +1,7 @@
 """Many runs on other machines: what every cluster has in common.
 
 A run is one job of the cluster. The job writes into the run's folder, which every node sees, as a run on this machine
-does: lock, heartbeat, checkpoints, record. This process reads the heartbeats, and takes a run up again whose node died.
+does: lock, heartbeat, checkpoints, record. This process reads the heartbeats, and submits a run again if its node died.
 """
 
 import os
@@ -33,7 +33,7 @@ RECORD_SECONDS = 20.0  # a file system over a network may show a new file late
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """How a job ended: `done` has its record, `stopped` was told to, `lost` ended without a word."""
+    """How a job ended: `done` has its record, `stopped` was told to stop, `lost` ended without an outcome."""
 
     status: Literal["done", "failed", "stopped", "lost"]
     message: str = ""
@@ -49,7 +49,7 @@ class RemoteJob(ABC):
 
     @abstractmethod
     def cancel(self) -> None:
-        """Tell the run to stop, which checkpoints it; a job that has not begun never does."""
+        """Tell the run to stop, which checkpoints it; a job that has not begun is removed."""
 
 
 @dataclass
@@ -89,7 +89,7 @@ class RemoteEngine(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the cluster."""
+        """Disconnect from the cluster."""
 
     def execute(self, pending: list[tuple[int, RunSpec]]) -> dict[str, Record]:
         """The records by run name. Raises the first failure when all runs have ended, Interrupted when told to stop."""
@@ -152,7 +152,7 @@ class RemoteEngine(ABC):
             return
         del self.submissions[run.name]
         what = outcome.message or f"the job of {run.name} was cancelled"
-        hint = outcome.hint or "the same command goes on from the last checkpoint"
+        hint = outcome.hint or "type the same command again: it continues from the last checkpoint"
         self._fail(run, TiebenchError(what, hint), reader.callback.say)
 
     def _collect(self, submission: _Submission) -> None:
@@ -167,19 +167,19 @@ class RemoteEngine(ABC):
         submission.ended_at = submission.ended_at or time.monotonic()
         if time.monotonic() - submission.ended_at > RECORD_SECONDS:
             del self.submissions[run.name]
-            what = f"the job of {run.name} ended well, and its record is not in {reader.folder}"
+            what = f"the job of {run.name} ended without an error, but its record is not in {reader.folder}"
             hint = "name a folder that all nodes and this machine see: --results DIR"
             self._fail(run, TiebenchError(what, hint), reader.callback.say)
 
     def _take_up(self, submission: _Submission, outcome: JobOutcome) -> bool:
-        """Submit a run again that ended without a word; false after too many tries that brought nothing."""
+        """Submit a lost run again; false after too many tries in which it wrote no new checkpoint."""
         run, reader = submission.run, submission.reader
         checkpointed_at = _find_checkpoint_time(reader.folder)
         tries = 1 if checkpointed_at > submission.checkpointed_at else submission.tries + 1
         if tries > MOST_TRIES:
             return False
         where = "its last checkpoint" if has_checkpoint(reader.folder) else "the beginning"
-        reader.callback.say(f"{run.name}: {outcome.message or 'its job is gone'}; taken up again from {where}")
+        reader.callback.say(f"{run.name}: {outcome.message or 'its job is gone'}; submitted again, from {where}")
         submission.job, submission.tries, submission.checkpointed_at = self.submit(run), tries, checkpointed_at
         return True
 

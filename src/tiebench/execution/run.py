@@ -62,8 +62,8 @@ def execute_run(
     """Train and score one run, or return the record that is there already.
 
     With several ranks this is for the first, and `begin(run, folder, settings)` lets the others join it.
-    Raises TiebenchError when another process is at this run, the corpus is missing or has changed, or the loss is no
-    number any more; Interrupted after a checkpoint on Ctrl-C or SIGTERM.
+    Raises TiebenchError when another process trains this run, the corpus is missing or has changed, or the loss becomes
+    NaN or infinite; Interrupted after a checkpoint on Ctrl-C, SIGTERM or SIGHUP.
     """
     callback = callback or Callback()
     (run,) = match_runs([run], data_dir=settings.data_dir)
@@ -111,7 +111,7 @@ def open_model(run_record: Record, folder: Path) -> LanguageModel:
 def begin_model(run: RunSpec, *, vocabulary_size: int, data_dir: Path | None = None) -> LanguageModel:
     """The model before its first step, on the CPU: filled at random, or from the checkpoint that the run goes on from.
 
-    Raises TiebenchError where that is not there, or not one for this model.
+    Raises TiebenchError where that checkpoint is missing or does not fit the model.
     """
     model = build_model(run.spec, vocabulary_size=vocabulary_size)
     initialise_model(model, seed=run.seed)
@@ -192,7 +192,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         provenance=provenance.model_copy(update={"files": digests}),
     )
     records.write_record(record, folder)
-    if run.is_trial:  # what it was for is found out
+    if run.is_trial:  # its score is all that was wanted
         (folder / WEIGHTS_FILE).unlink(missing_ok=True)
     return record
 
@@ -211,7 +211,7 @@ def _place_model(model: LanguageModel, *, run: RunSpec, settings: Settings, rank
 
 
 def _fit_and_score(trainer: Trainer, data: RunData) -> dict[str, Score]:
-    """The weights that were kept, on each split; on none for a trial whose loss became no number."""
+    """Train, and score the kept weights on each split; on none for a trial whose loss became NaN or infinite."""
     run, folder = trainer.run, trainer.folder
     try:
         state = trainer.fit()
@@ -234,7 +234,7 @@ def _open_trainer(
     callback: Callback,
     ranks: Ranks,
 ) -> Trainer:
-    """With what was checkpointed; with `force`, a checkpoint that a rank cannot go on from is dropped."""
+    """The trainer, at its checkpoint where there is one; with `force`, one that a rank cannot use is removed."""
     text = {"corpus": data.corpus.checksum, "vocabulary": data.vocabulary.identity}
     options = {"streams": data.streams, "folder": folder, "callback": callback, "text": text, "ranks": ranks}
     is_there = (folder / CHECKPOINT_FILE).exists()

@@ -43,7 +43,7 @@ def load_data(run: RunSpec, *, data_dir: Path | None = None) -> RunData:
 
 
 def _read_vocabulary(run: RunSpec, *, data_dir: Path | None) -> Vocabulary:
-    """That of the checkpoint which the run goes on from, if it is one that the arm can go on from."""
+    """The vocabulary of the checkpoint that the run goes on from, once it is checked that the arm can go on from it."""
     from tiebench.models.pretrained import check_tie
     from tiebench.models.pretrained_config import check_architecture
 
@@ -57,11 +57,11 @@ def _read_vocabulary(run: RunSpec, *, data_dir: Path | None) -> Vocabulary:
 def reload_data(record: Record, folder: Path, *, data_dir: Path | None = None, download: bool = False) -> RunData:
     """What the finished run in this folder read, without a download unless it is asked for.
 
-    Raises TiebenchError where the text is not there, or is another one now than the run was trained on.
+    Raises TiebenchError where the text is not there, or has changed since the run was trained.
     """
     file = folder / SPEC_FILE
     source = read_document(file).data.get("source") if file.exists() else None
-    near = Path(str(source)).parent if source else None  # where the paths of one's own text start
+    near = Path(str(source)).parent if source else None  # where the paths of a user's own text start
     corpus = open_corpus(record.spec.corpus, data_dir=data_dir, near=near, download=download)
     if record.spec.initialise_from is not None:  # the run has kept it, whatever became of the checkpoint
         vocabulary = load_vocabulary(folder / VOCABULARY_FILE, identity=record.vocabulary.identity)
@@ -76,7 +76,7 @@ def reload_data(record: Record, folder: Path, *, data_dir: Path | None = None, d
 
 def recount_test_decades(record: Record, *, store: Store, data_dir: Path | None = None) -> "np.ndarray":
     """How often the target of each test token stands in training, uint8 decades `(tokens,)`, from the corpus: for runs
-    from before these were kept. Raises TiebenchError where the text is not on this machine, or another one now.
+    that are older than the file. Raises TiebenchError where the text is not on this machine, or has changed.
     """
     data = reload_data(record, store.folder_of(record), data_dir=data_dir)
     return find_target_decades(data.streams, vocabulary_size=data.vocabulary.size)

@@ -1,4 +1,4 @@
-"""The folder of a run: one process at a time, the old record until the new one is there, nothing left behind."""
+"""The folder of a run: one process at a time writes it, an old record stays until the new one is there."""
 
 import os
 import shutil
@@ -34,9 +34,10 @@ OF_A_FAILED_RUN += (TRANSLATIONS_FILE, BLEU_COUNTS_FILE)
 def lock_run_dir(
     folder: Path, *, run: RunSpec, wait: bool = False, say: Callable[[str], None] = lambda message: None
 ) -> Iterator[None]:
-    """Two processes never write one run. Raises TiebenchError that says who holds it, or with `wait` waits for it.
+    """Hold the run's lock, so that two processes never write one run.
 
-    What killed processes wrote aside is swept at the beginning; a folder in which nothing came about is removed.
+    Raises TiebenchError that says who holds it, or with `wait` waits for it. Temporary files of killed processes are
+    removed at the beginning, and an empty folder at the end.
     """
     from filelock import Timeout
 
@@ -81,7 +82,9 @@ def prepare_folder(folder: Path, *, run: RunSpec, force: bool) -> Path:
 
 
 def finish_replacing(folder: Path) -> None:
-    """Move a run that was trained aside over the one that it replaces, its record last; killed halfway, it goes on."""
+    """Move a run that was trained aside over the one that it replaces, its record last; the next call finishes
+    what a killed one began.
+    """
     aside = folder / REPLACEMENT_FOLDER
     if not (aside / RECORD_FILE).exists():
         return
@@ -93,7 +96,7 @@ def finish_replacing(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """What a finished run needs no more."""
+    """Remove what a finished run no longer needs."""
     for file in folder.glob(CHECKPOINT_PATTERN):
         file.unlink()
     if (folder / REPLACEMENT_FOLDER).exists():
@@ -101,7 +104,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_failed(folder: Path) -> None:
-    """What a run left that ended before its first checkpoint: there is nothing to go on with."""
+    """Remove the files of a run that ended before its first checkpoint: there is nothing to go on from."""
     for place in (folder, folder / REPLACEMENT_FOLDER):
         if not any(place.glob(CHECKPOINT_PATTERN)) and not (place / RECORD_FILE).exists():
             for name in OF_A_FAILED_RUN:
@@ -111,8 +114,8 @@ def remove_failed(folder: Path) -> None:
 
 
 def tidy_finished(folder: Path, *, is_finished: Callable[[], bool]) -> None:
-    """Finish what killed processes left undone in the folder of a finished run, unless somebody is at work there or it
-    may not be written.
+    """Finish what killed processes left undone in the folder of a finished run, unless another process trains there or
+    it may not be written.
     """
     from filelock import Timeout
 
@@ -138,7 +141,7 @@ def _name_owner(folder: Path) -> str:
 
 
 def _read_signature(folder: Path) -> str | None:
-    """Of the run that was begun here; None where it is not known."""
+    """The signature of the run that was begun here; None where it is not known."""
     try:
         content = yaml.safe_load((folder / SPEC_FILE).read_text("utf-8"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
@@ -148,10 +151,10 @@ def _read_signature(folder: Path) -> str | None:
 
 
 def _remove_empty(folder: Path) -> None:
-    """While the lock is held: who waits for it finds out that its file is gone and makes a new one."""
+    """To be called while the lock is held: a process that waits for it finds the file gone and makes a new one."""
     if [file.name for file in folder.iterdir()] != [LOCK_FILE]:
         return
     (folder / LOCK_FILE).unlink()
-    with suppress(OSError):  # other runs, or somebody who has come in between
+    with suppress(OSError):  # other runs are there, or another process came first
         for place in (folder, folder.parent, folder.parent.parent):
             place.rmdir()

@@ -10,7 +10,7 @@ from tiebench.results.store import Store
 @dataclass(frozen=True)
 class Settings:
     """`num_threads` is for each run; None leaves torch's own number. With `wait`, a run that another process trains is
-    waited for, and is an error without. `track` names the trackers that follow the runs (tracking/following.py).
+    waited for; without, it is an error. `track` names the trackers that follow the runs (tracking/following.py).
     `engine` says where they are executed (execution/engine_config.py).
     """
 

@@ -48,7 +48,7 @@ class SlurmQueue:
 
 
 class SlurmRuns(RemoteEngine):
-    """What submitit and the jobs write for themselves lies in `.slurm` in the folder of results."""
+    """Files of submitit and the output of the jobs lie in `.slurm` in the folder of results."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class SlurmRuns(RemoteEngine):
         self.executor.update_parameters(job_name=run.name)
         try:
             job = self.executor.submit(execute_on_node, run, self.job_settings, working_folder=str(Path.cwd()))
-        except Exception as error:  # submitit has its own kinds, with what sbatch said
+        except Exception as error:  # submitit raises errors of its own, with the output of sbatch
             hint = "see what the cluster admits (sinfo), and engine.* in tiebench.toml"
             raise TiebenchError(f"Slurm refuses {run.name}: {error}", hint) from error
         return _SlurmJob(job, self.queue)
@@ -103,7 +103,7 @@ class _SlurmJob(RemoteJob):
         if time.monotonic() - self.ended_at < RESULT_SECONDS and state in ("COMPLETED", "GONE"):
             return None
         words = state.lower().replace("_", " ")
-        return JobOutcome("lost", f"the Slurm job {self.job.job_id} ended ({words}) without a word", self._name_log())
+        return JobOutcome("lost", f"the Slurm job {self.job.job_id} ended ({words}) without a result", self._name_log())
 
     def cancel(self) -> None:
         with suppress(subprocess.SubprocessError, OSError):
@@ -114,7 +114,7 @@ class _SlurmJob(RemoteJob):
 
 
 def _list_parameters(config: SlurmEngine) -> dict[str, Any]:
-    """What sbatch is told, in submitit's words; what is not set is not told."""
+    """The options of sbatch by submitit's names; those that are not set are left out."""
     wanted = {
         "time": config.minutes,
         "cpus_per_task": config.cpus,

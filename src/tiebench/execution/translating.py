@@ -38,7 +38,7 @@ def translate_lines(
     search: BeamSearch,
     advance: Callable[[int], None] = lambda num_tokens: None,
 ) -> list[str]:
-    """The translation of each line, without newlines. `advance` is told of how many more tokens of the source."""
+    """The translation of each line, without newlines. `advance` is told how many more source tokens are done."""
     sources = [vocabulary.encode(line) for line in lines]
     order = sorted(range(len(sources)), key=lambda place: len(sources[place]))
     found = [""] * len(sources)

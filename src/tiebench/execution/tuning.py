@@ -99,12 +99,14 @@ def _choose_best(experiment: Experiment, arm: str, results: list[TrialResult]) -
     tuned = choose_values(experiment.tuning.config, results) if experiment.tuning else None
     if tuned is None:
         hint = "try smaller values in tuning.grid, or set training.optimizer.clip_norm"
-        raise TiebenchError(f"{experiment.name}: no value of the grid served '{arm}': all diverged", hint)
+        raise TiebenchError(f"{experiment.name}: with every value of the grid, a trial of '{arm}' diverged", hint)
     return tuned
 
 
 def enter_choices(records: Sequence[Record], experiment: Experiment) -> list[Record]:
-    """Records with what was chosen last: a run stays the same where its value was typed, or its grid was widened."""
+    """Records whose `tuned` is the latest choice: a run is the same if its value was typed, or tuned over another
+    grid.
+    """
     return [
         record.model_copy(update={"tuned": experiment.choices[record.arm]})
         if record.arm in experiment.choices
@@ -133,7 +135,7 @@ def list_trials(experiment: Experiment, *, arms: Sequence[str] = ()) -> list[Tri
 
 
 def list_missing_trials(experiment: Experiment, *, settings: Settings, arms: Sequence[str] = ()) -> list[Trial]:
-    """Of `list_trials`, those of which nothing is known yet. Raises UsageError as `find_results` does."""
+    """Those of `list_trials` whose result is not known yet. Raises UsageError as `find_results` does."""
     trials = list_trials(experiment, arms=arms)
     found = find_results(trials, settings=_place_trials(experiment, settings))
     return [trial for trial in trials if trial.run.name not in found]
@@ -174,7 +176,7 @@ def match_trials(trials: Sequence[Trial], *, settings: Settings) -> list[RunSpec
 def _describe_trial(experiment: Experiment, arm: str, candidate: Candidate, seed: int) -> RunSpec:
     names = shorten_paths(list(candidate.values))
     told = [f"{names[path]}-{write_plainly(value)}" for path, value in candidate.values.items()]
-    if experiment.tuning is not None:  # so that trials of another budget need not make way
+    if experiment.tuning is not None:  # so that trials of another budget have another folder
         told += [f"{name}-{number}" for name, number in experiment.tuning.config.budget.items()]
     return RunSpec(
         experiment=TRIALS,
@@ -198,7 +200,7 @@ def _is_same_text(run: RunSpec, result: TrialResult, *, settings: Settings) -> b
 
 
 def _find_choice(experiment: Experiment, arm: str, *, settings: Settings) -> TunedValues | None:
-    """What the finished runs of an arm say was chosen for it, where it is one thing and still in the grid."""
+    """The choice that the finished runs of an arm record, where they agree and it is still in the grid."""
     candidates = experiment.tuning.candidates[arm] if experiment.tuning else ()
     found: list[TunedValues] = []
     for seed in experiment.seeds:
@@ -219,7 +221,7 @@ def _set_values(experiment: Experiment, choices: dict[str, TunedValues]) -> Expe
 
 
 def _keep_results(experiment: Experiment, tunings: dict[str, ArmTuning], *, settings: Settings) -> None:
-    """Write what was found where it is new; arms that were not asked for keep theirs if it was tried alike."""
+    """Write the results if they are new; other arms keep theirs if their grid, seeds and budget were the same."""
     before = read_tuning(settings.store.root)
     others = before.arms if before else {}
     alike = {

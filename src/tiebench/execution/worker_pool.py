@@ -92,7 +92,7 @@ class WorkerPool:
             self._receive_events()
 
     def _start(self, index: int, run: RunSpec) -> None:
-        """The child never hears Ctrl-C; the parent does once the child is started, and passes it on as SIGTERM."""
+        """The child never receives Ctrl-C; the parent does, once the child is started, and passes it on as SIGTERM."""
         callback = self.watch(run, index)
         events, theirs = cast(tuple[Pipe, Pipe], self.context.Pipe(duplex=False))
         process = self.context.Process(target=_run_in_child, args=(run, self.settings, theirs), name=run.name)
@@ -147,7 +147,7 @@ class WorkerPool:
             what = f"the process of {worker.run.name} ended with exit code {worker.process.exitcode}"
             hint = "train again: it goes on from its last checkpoint"
             if worker.process.exitcode == -signal.SIGKILL:
-                hint += "; where memory was short, with --jobs 1"
+                hint += "; if memory was too small, add --jobs 1"
             self.failures.append(TiebenchError(what, hint))
             worker.callback.say(f"{worker.run.name} failed: {what}")
 
@@ -221,7 +221,7 @@ def _run_in_child(run: RunSpec, settings: Settings, events: Pipe) -> None:
         event, content = "failed", _portable(error)
     except Exception:
         event, content = "failed", RuntimeError(f"{run.name} failed:\n{traceback.format_exc()}")
-    handle_stopping(lambda number, frame: None)  # what is left to do is to say so
+    handle_stopping(lambda number, frame: None)  # only the report is left to be sent
     with suppress(OSError):  # the parent is gone
         events.send((event, content))
 

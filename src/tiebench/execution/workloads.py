@@ -132,7 +132,7 @@ def describe_workload(name: str, *, arm: str, device: str = "cpu") -> RunSpec:
 def draw_stream(num_tokens: int, *, vocabulary_size: int, sentence: int | None = None) -> TokenStream:
     """Independent ids, the small ones frequent; equal arguments give equal ids.
 
-    With `sentence`, a text of sentences of so many tokens each, which translates itself.
+    With `sentence`, the text has sentences of that many tokens, and is its own translation.
     """
     weights = 1.0 / (np.arange(vocabulary_size) + 1 + ZIPF_SHIFT)
     draws = np.random.default_rng(num_tokens).random(num_tokens + 1)

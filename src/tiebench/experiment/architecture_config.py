@@ -16,7 +16,7 @@ from tiebench.experiment.block import (
 )
 
 Order = Literal["sequence", "cycle", "cycle_reverse"]
-# `none` is what null says too; kept as null, it leaves the signatures of older records as they are.
+# `none` means the same as null. It is stored as null, so that the signatures of older records stay the same.
 Share = Annotated[
     Literal["none", "all", "attention", "feed_forward"] | None,
     AfterValidator(lambda value: None if value == "none" else value),
@@ -30,8 +30,8 @@ class LSTMConfig(Block):
     `dropout` holds for inputs, between layers and outputs; each of the three can be given by itself. With
     `variational` (Inan et al. 2017, after Gal & Ghahramani 2016), nothing is dropped from the inputs unless
     `dropout_input` is given, and `dropout_output` is the mask of the last layer's hidden vectors. With
-    `masks: per_gate`, `dropout` holds for the inputs again, and for the state (`dropout_hidden`), which
-    `dropout_output` then leaves alone. `init` fills weights and biases; without it they are
+    `masks: per_gate`, `dropout` holds for the inputs again and also for the state (`dropout_hidden`), on which
+    `dropout_output` then does not act. `init` fills weights and biases; without it they are
     U(-1/sqrt(width), 1/sqrt(width)), as torch does. `forget_bias` is then added to the forget gate's part of `bias_ih`
     (the gate sees the sum of `bias_ih` and `bias_hh`). With `biases: one` there is no `bias_hh`, and the bias of each
     gate starts at zero, whatever `init` says: torch's two have equal gradients, so that their sum moves twice as fast.
@@ -99,7 +99,7 @@ class GPT2Config(Block):
     Each of the three can be given by itself. `positions` is the longest context; `mlp_width` is 4 * width unless
     given. Weights start as N(0, init_std^2), those of residual projections with init_std / sqrt(2 * layers).
     With `share`, the `layers` are passes that use `groups` sets of weights (1 unless given) in the given `order`;
-    `share_norms` shares the norms before what is shared.
+    `share_norms` also shares the norms before the shared parts.
     """
 
     type: Literal["gpt2"] = Field(description="Names the architecture.")
@@ -201,8 +201,8 @@ class LlamaConfig(Block):
 class EncoderDecoderConfig(Block):
     """The encoder-decoder transformer, for translation: sinusoidal positions, ReLU, post-norm (Vaswani et al. 2017).
 
-    `layers` is the number of encoder blocks, and that of decoder blocks. `dropout` holds for the sums of embeddings
-    and positions and for what each sub-layer adds (section 5.4); attention weights are dropped where
+    `layers` is the number of encoder blocks, and also that of decoder blocks. `dropout` holds for the sums of
+    embeddings and positions and for what each sub-layer adds (section 5.4); attention weights are dropped where
     `dropout_attention` asks for it. `norm: pre` normalises what goes into a sub-layer, and the last sum of each stack.
     Weights start as U(-a, a) with a = sqrt(6 / (inputs + outputs)) of each map (Glorot & Bengio 2010), biases at 0. The
     factor sqrt(width) of section 3.4 is `embedding.input_scale: sqrt_width`.
@@ -220,7 +220,7 @@ class EncoderDecoderConfig(Block):
     )
     norm_epsilon: PositiveFloat = Field(default=1e-5, description="Added to the variance in each norm.")
     dropout: Probability = Field(
-        default=0.0, description="Probability that a number is dropped, but for attention weights."
+        default=0.0, description="Probability that a number is dropped, except for attention weights."
     )
     dropout_attention: Probability = Field(default=0.0, description="The same for attention weights.")
 

@@ -1,7 +1,7 @@
-"""What every block of an experiment file is: frozen, strict, without unknown keys; and the numbers that stand in it.
+"""The base class of every block of an experiment file, and the types of its numbers.
 
-Every number has an upper bound. It lies far above what anyone has trained, and below what a machine chokes on before it
-can say so.
+Every number has an upper bound. It lies far above what anyone has trained, and is low enough for a machine to refuse
+the value before it runs out of memory.
 """
 
 from typing import Annotated

@@ -26,7 +26,7 @@ def list_claim_files() -> dict[str, Path]:
 
 
 def is_file(path: Path) -> bool:
-    """False as well for what no file system could hold, such as a name of 1,000 letters."""
+    """Whether there is such a file; false too for a name that no file system can hold, such as one of 1,000 letters."""
     try:
         return path.is_file()
     except OSError:
@@ -34,7 +34,10 @@ def is_file(path: Path) -> bool:
 
 
 def find_config(name: str) -> Path:
-    """A path to a file, the folder of a run, or the name of a bundled experiment. Raises UsageError for none."""
+    """The file that is meant by a path, the folder of a run, or the name of a bundled experiment.
+
+    Raises UsageError where `name` is none of these.
+    """
     file = Path(name)
     if is_file(file):
         return file

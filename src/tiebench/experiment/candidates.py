@@ -1,4 +1,4 @@
-"""From a `tuning:` block to what is tried for each arm, and everything that is wrong with it."""
+"""The `tuning:` block: what is tried for each arm, and every problem with the block."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -95,12 +95,12 @@ def lay_values(block: Arm, values: Point) -> Arm:
 
 
 def fill_values(config: TuningConfig, block: Arm) -> Arm:
-    """An arm's block with the smallest values where it has none: what is tuned need not be written."""
+    """An arm's block with the smallest tried values where it has none, because a tuned value need not be written."""
     return merge(lay_values({}, next(config.list_points())), block)
 
 
 def shorten_paths(paths: list[str]) -> dict[str, str]:
-    """Path to the end of it that names it among the others: `learning_rate`, or `input.learning_rate`."""
+    """Each path, and the shortest end that tells it from the others: `learning_rate`, or `input.learning_rate`."""
     parts = {path: path.split(".") for path in paths}
     length = 1
     while len({tuple(names[-length:]) for names in parts.values()}) < len(paths):
@@ -151,7 +151,7 @@ def _check_tuned_arms(config: TuningConfig, changes: Mapping[str, Arm]) -> list[
 def _check_unset(
     path: tuple[str, ...], *, changes: Mapping[str, Arm], overridden: Mapping[tuple, str]
 ) -> list[Problem]:
-    """A value that an arm or the command line sets as well would be replaced without a word."""
+    """Problems where an arm or the command line sets the value too: tuning would replace it silently."""
     dotted = ".".join(path)
     problems = [
         Problem(("arms", arm, *path), None, f"tuning.grid chooses it for every arm; remove {dotted} here or there")
@@ -165,7 +165,7 @@ def _check_unset(
 
 
 def _explain_values(problems: list[Problem], *, values: Point, arm: str) -> list[Problem]:
-    """What is wrong with an arm, said of the values in the grid that made it so."""
+    """The problems of an arm, reported at the values of the grid that cause them."""
     found = []
     for problem in problems:
         dotted = ".".join(map(str, problem.path))

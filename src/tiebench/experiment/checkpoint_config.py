@@ -21,5 +21,5 @@ class InitialiseFromConfig(Block):
     folder: str = Field(min_length=1, description="Folder with config.json, weights and tokenizer.json.")
     tie_by: TieBy | None = Field(default=None, description="Which matrix a tied arm takes of an untied checkpoint.")
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
-        default=None, description="SHA-256 that its files must have; found out unless given."
+        default=None, description="SHA-256 that its files must have; computed unless given."
     )

@@ -1,6 +1,6 @@
-"""Checks between the fields of a block, made also where other fields are wrong, so that all is said at once.
+"""Checks between the fields of a block, made also where other fields are wrong, so that all problems show at once.
 
-pydantic makes them only when every field is fine, and stops at the first that fails.
+pydantic makes these checks only when every field is right, and stops at the first that fails.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,10 +14,10 @@ Path = tuple[str | int, ...]
 def find_conflicts(
     model: type[BaseModel], data: Any, *, wrong: set[Path], path: Path = ()
 ) -> Iterator[tuple[Path, str]]:
-    """The path of a block and what one of its checks says, for the block of `model` that `data` holds and all below.
+    """Make the checks of the block of `model` that `data` holds, and of all blocks in it.
 
-    `wrong` are the paths of values that cannot be used: a check that reads one of them, or one that is missing, has
-    nothing to say.
+    Yields the path of the block and the message of each check that fails. `wrong` are the paths of values that cannot
+    be used: a check that reads one of them, or a missing value, is skipped.
     """
     if not isinstance(data, dict):
         return
@@ -35,7 +35,7 @@ def find_conflicts(
 
 
 def build_partly(model: type[BaseModel], data: dict[str, Any], *, wrong: set[Path], path: Path) -> BaseModel:
-    """The block without what is wrong or missing in it; reading that raises AttributeError."""
+    """The block without its wrong or missing values; reading one of these raises AttributeError."""
     values = {}
     for name, field in model.model_fields.items():
         below = (*path, name)
@@ -48,12 +48,12 @@ def build_partly(model: type[BaseModel], data: dict[str, Any], *, wrong: set[Pat
         values[name] = build_partly(members[0], data[name], wrong=wrong, path=below) if members else data[name]
     block = model.model_construct(**values)
     for name in model.model_fields.keys() - values.keys():
-        vars(block).pop(name, None)  # a default in the place of what is wrong
+        vars(block).pop(name, None)  # the default that model_construct put in place of a wrong value
     return block
 
 
 def list_blocks(annotation: Any, value: Any, *, path: Path) -> Iterator[tuple[type[BaseModel], Any, Path]]:
-    """The block, or the blocks by name, that a value holds: model, value, path."""
+    """Each block that a value holds, as (model, value, path): the value itself, or in a dict one for each name."""
     if get_origin(annotation) is dict:
         for name, part in value.items() if isinstance(value, dict) else ():
             yield from ((member, part, (*path, name)) for member in choose_members(annotation, part))
@@ -62,7 +62,7 @@ def list_blocks(annotation: Any, value: Any, *, path: Path) -> Iterator[tuple[ty
 
 
 def choose_members(annotation: Any, value: Any) -> list[type[BaseModel]]:
-    """The block of an annotation that a mapping is meant to be; none where that is not clear."""
+    """The block of an annotation that the `type` of a mapping names, as a list of one; empty where it names none."""
     members = list_members(annotation)
     if not isinstance(value, dict) or not members:
         return []

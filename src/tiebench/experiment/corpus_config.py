@@ -50,8 +50,8 @@ class PydocsConfig(Block):
 class SyntheticConfig(Block):
     """Text drawn from a source whose loss is known, with a knob for how far tying's premise holds.
 
-    A hidden state emits words, and a word decides the next state. With `agreement` 1 a word's role as context is the
-    one that it has as target, which is what a shared vector presumes; at 0 the two have nothing to do with each other.
+    A hidden state emits words, and a word decides the next state. With `agreement` 1 a word has the same role as
+    context and as target, which is what a shared vector presumes; at 0 the two roles are independent.
     `tokens` are those of the training text (valid and test are a tenth of it each), drawn with `seed`. The loss of the
     source itself is exact, by the forward algorithm, and stands in the record.
     """
@@ -69,7 +69,9 @@ class SyntheticConfig(Block):
     agreement: Annotated[float, Field(ge=0, le=1)] = Field(
         default=1.0, description="How far a word means the same as context and as target, 0 to 1."
     )
-    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = Field(default=1, description="From which the text is drawn.")
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = Field(
+        default=1, description="Seed by which the text is drawn."
+    )
 
     @model_validator(mode="after")
     def _every_state_has_a_word(self) -> "SyntheticConfig":

@@ -9,9 +9,9 @@ Values = dict[str, Any]
 def find_differences(specs: Mapping[str, Mapping[str, Any]], *, spell_out: bool = False) -> list[tuple[str, Values]]:
     """Where specs differ: (dotted path, {name: value}), in alphabetical order of the path.
 
-    A block that only some have is one difference, at the block's own path. With `spell_out` each of its leaves is
-    one, and those without the block show None. Null and false are the same, as in a signature: a switch that is off,
-    unsaid in records that are older than it.
+    A block that only some have is one difference, at the block's own path. With `spell_out` each of its leaves is a
+    difference, and specs without the block show None there. Null and false count as equal, as in a signature: a record
+    that is older than a switch has null where a newer one has false.
     """
     return list(_walk(dict(specs), whole_blocks=not spell_out))
 
@@ -19,8 +19,8 @@ def find_differences(specs: Mapping[str, Mapping[str, Any]], *, spell_out: bool 
 def is_declared(path: str, declared: list[str]) -> bool:
     """Whether a difference at `path` follows from the declared ones.
 
-    It does below a declared path, in every option of a block whose `type` is declared (another type has other
-    options), and in a block that stands or falls with something declared inside it.
+    It does if it lies below a declared path, if it is an option of a block whose `type` is declared (another type has
+    other options), or if it is a whole block in which something is declared.
     """
     return any(_covers(name.removesuffix(".type"), path) or _covers(path, name) for name in declared)
 

@@ -1,4 +1,4 @@
-"""What a block of an experiment file may say, key by key, out of the schema that checks it."""
+"""The keys of each block of an experiment file, with their values, read from the schema that checks them."""
 
 from dataclasses import dataclass
 from inspect import cleandoc
@@ -19,7 +19,7 @@ WORDS = {"boolean": "true or false", "string": "text", "null": "nothing", "objec
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a block. `default` is None where the key has to be given, else as it would be written."""
+    """A key of a block. `default` is the default as it stands in YAML, or None where the key must be given."""
 
     name: str
     values: str
@@ -72,7 +72,7 @@ def list_keys(block: type[Block]) -> list[Key]:
 
 
 def describe_values(schema: dict[str, Any], blocks: dict[str, Any]) -> str:
-    """What may stand at a key, in words: `whole number, 1 to 1,000`, `one or sqrt_width or number above 0`."""
+    """The values that a key may have, in words: `whole number, 1 to 1,000`, `one or sqrt_width or number above 0`."""
     if "$ref" in schema:
         return _describe_block(blocks[schema["$ref"].rpartition("/")[2]])
     if "const" in schema:
@@ -119,5 +119,5 @@ def _describe_number(schema: dict[str, Any]) -> str:
 
 
 def _says_much(bound: float | None) -> bool:
-    """Not so the bounds that only keep numbers finite."""
+    """Whether a bound is worth showing: those that only keep numbers finite are not."""
     return bound is not None and abs(bound) < 1e12

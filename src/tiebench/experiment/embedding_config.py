@@ -101,7 +101,7 @@ class UntiedConfig(Block):
 
 
 class UntiedLateConfig(Block):
-    """One matrix at both ends until a moment in training, two after it, which go on from the one's values.
+    """One matrix at both ends until a moment in training; then two, which start from its values.
 
     The optimizer's memory of the matrix is copied too (the practice of fast trainers of small models). With `freeze`,
     one of the two is not trained any more.
@@ -112,7 +112,7 @@ class UntiedLateConfig(Block):
         default=0.66, description="The moment, as a share of the training budget."
     )
     freeze: Literal["input", "output"] | None = Field(
-        default=None, description="Which of the two is left as it is from then on."
+        default=None, description="Which of the two is not trained any more from then on."
     )
 
 

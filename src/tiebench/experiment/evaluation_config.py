@@ -1,4 +1,4 @@
-"""How a split is scored, and which checkpoint."""
+"""How a split is scored, and which checkpoint is scored."""
 
 from typing import Annotated, Literal
 
@@ -12,12 +12,12 @@ class EvaluationConfig(Block):
 
     A recurrent model carries its state through the whole split in `batch_size` contiguous rows (1 is exact: one
     unbroken text). A transformer sees windows of at most `context` tokens (default: the training window), moved by
-    `stride` (default: the context), and scores only what no earlier window has scored. `train: true` also makes a
-    full pass over the training split. `valid_batch_size` is the number of rows of the validation split where it is to
-    be another one. What is scored is the best checkpoint by validation, with `checkpoint: last` the one at the end of
-    the budget. Scores are float32 whatever the precision of training, so that a perplexity measures the weights alone;
-    `precision: bf16` is another protocol, and the record says so. A translation is looked for with `beam` hypotheses at
-    a time, whose logarithmic probabilities are divided by their number of tokens to the power of `length_penalty`.
+    `stride` (default: the context), and scores only what no earlier window has scored. `train: true` also makes a full
+    pass over the training split. `valid_batch_size` gives the validation split a number of rows of its own. The best
+    checkpoint by validation is scored, or with `checkpoint: last` the one at the end of the budget. Scores are float32
+    whatever the precision of training, so that a perplexity measures the weights alone; `precision: bf16` is another
+    protocol, and the record says so. Translations are found by beam search with `beam` hypotheses; the log probability
+    of each is divided by its number of tokens to the power of `length_penalty`.
     """
 
     batch_size: Length | None = Field(

@@ -60,7 +60,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells in the order of the file, the last axis first to change."""
+    """Cells in the order of the file; from one to the next, the last axis changes first."""
 
     name: str
     description: str
@@ -77,8 +77,9 @@ def is_grid(name: str | Path) -> bool:
 def load_grid(name: str | Path, *, overrides: tuple[str, ...] | list[str] = ()) -> Grid:
     """Read a file with a `grid:` block and resolve every cell.
 
-    `--set grid.KEY=[...]` gives an axis other values, which alters no cell. Raises UsageError that lists everything
-    that is wrong in any cell, with file and line; for other than two arms; and for an override that the grid undoes.
+    `--set grid.KEY=[...]` gives an axis other values; its cells do not count as altered. Raises UsageError that lists
+    everything that is wrong in any cell, with file and line; where there are not two arms; and for an override that the
+    grid undoes.
     """
     document = read_document(find_config(str(name)))
     if GRID not in document.data:

@@ -16,14 +16,14 @@ DESCRIPTIONS = {
     "embedding": "Both ends of the model, and what is usually confounded with tying.",
     "tie": "Whether both ends share one matrix: true or false, or a block with its `type`.",
     "training": "Optimizer, schedule, objective and budget.",
-    "evaluation": "How a split is scored, and which checkpoint.",
+    "evaluation": "How a split is scored, and which checkpoint is scored.",
     "initialise_from": "A checkpoint to go on from: a folder in the Hugging Face format, or a block.",
 }
 SHORTHANDS: dict[str, list[bool]] = {"corpus": [], "vocabulary": [], "architecture": [], "tie": [True, False]}
 
 
 def build_json_schema() -> dict[str, Any]:
-    """Every block of `ArmSpec` above `arms:` and again in every arm, where each key may be left out.
+    """Every block of `ArmSpec`, above `arms:` and again in every arm; each key may be left out.
 
     An editor sees one block at a time, not what an arm inherits; what is missing in the end is found by
     `tiebench check`.
@@ -52,7 +52,7 @@ def build_json_schema() -> dict[str, Any]:
                 "minItems": 1,
                 "maxItems": MOST_SEEDS,
                 "uniqueItems": True,
-                "description": "Every arm is trained once at each; more of them make a comparison surer.",
+                "description": "Every arm is trained once at each seed; more seeds make a comparison surer.",
             },
             "tuning": {
                 "anyOf": [_name_blocks(TuningConfig.model_json_schema()), {"type": "null"}],
@@ -63,7 +63,7 @@ def build_json_schema() -> dict[str, Any]:
                 "minProperties": 1,
                 "propertyNames": {"pattern": f"^{NAME.pattern}$"},
                 "additionalProperties": arm,
-                "description": "What differs, by arm; what stands above is shared by all.",
+                "description": "What differs, by arm; all arms share what stands above.",
             },
             "grid": {
                 "type": "object",
@@ -94,7 +94,7 @@ def _admit_shorthand(key: str, block: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name_blocks(node: Any) -> Any:
-    """Titles of blocks as they are called in the YAML: `LSTM`, not `LSTMConfig`; those of keys only repeat the key."""
+    """Titles of blocks without `Config` (`LSTM`, not `LSTMConfig`); titles of keys only repeat the key, and go."""
     if isinstance(node, list):
         return [_name_blocks(part) for part in node]
     if not isinstance(node, dict):

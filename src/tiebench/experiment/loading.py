@@ -19,15 +19,15 @@ from tiebench.experiment.top_level import ARM_BLOCKS, GRID, check_top
 from tiebench.experiment.tuning_config import TunedValues
 from tiebench.experiment.yaml_file import Document, read_document
 
-NEW_RECIPE = {"training": {"random_offset": True}}  # what a file leaves unsaid, where a record without it says null
+NEW_RECIPE = {"training": {"random_offset": True}}  # the default in a file; a record without the key has null
 
 
 @dataclass(frozen=True)
 class Experiment:
     """One YAML file, resolved: arms that differ in declared things only, and the seeds to run them at.
 
-    What `tuning` is still to choose for an arm (execution/tuning.py) stands in it as the file writes it, or as the
-    smallest value of the grid; `choices` holds what was chosen, by arm, and then the arm has it too.
+    A value that `tuning` has yet to choose (execution/tuning.py) is in the arm as the file writes it, or as the
+    smallest value of the grid. `choices` holds the chosen values by arm; the arms then have them too.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Experiment:
         return [arm for arm in (self.tuning.candidates if self.tuning else ()) if arm not in self.choices]
 
     def list_runs(self, *, arms: list[str] | None = None, seeds: list[int] | None = None) -> list[RunSpec]:
-        """The runs, seed by seed, so that a comparison can be read early; each once.
+        """The runs, each once, all arms of a seed before the next seed, so that a comparison can be read early.
 
         Raises UsageError for an unknown arm, and for a seed of the trials.
         """
@@ -57,7 +57,7 @@ class Experiment:
                 raise UsageError(f"{self.source} has no arm '{arm}'", did_you_mean(arm, self.arms))
         for seed in seeds or ():
             if seed in self.tuning_seeds:
-                hint = "choose another one: what was chosen at a seed looks better there than elsewhere"
+                hint = "choose another seed: tuned values look better at the seed of their trials than elsewhere"
                 raise UsageError(f"seed {seed} is one of the trials of {self.name} (tuning.seeds)", hint)
         return [self._resolve(arm, seed) for seed in dict.fromkeys(seeds or self.seeds) for arm in chosen]
 
@@ -81,13 +81,13 @@ class Experiment:
         )
 
     def find_match(self, arm: str) -> Match | None:
-        """What an arm is to be as large as; None where it is as it stands in the file."""
+        """What the size of an arm is to be matched to; None where its size is as the file writes it."""
         config = self.matches.get(arm)
         return Match(config, self.arms[config.arm]) if config else None
 
 
 def load_experiment(name: str | Path, *, overrides: tuple[str, ...] | list[str] = ()) -> Experiment:
-    """Read a file (or a bundled experiment by name), lay the overrides over it and resolve every arm.
+    """Read a file (or a bundled experiment by name), apply the overrides and resolve every arm.
 
     Raises UsageError that lists every problem with file, line, dotted path, what was found and what is allowed.
     """
@@ -195,7 +195,7 @@ def _decode_arm(block: dict[str, Any], *, prefix: tuple[str, ...] = ()) -> tuple
 
 
 def _decode_matches(asked: dict[str, Any], *, arms: list[str]) -> tuple[dict[str, MatchConfig], list[Problem]]:
-    """Which arms are to be as large as which others."""
+    """The `match:` block of each arm that has one, and what is wrong with them."""
     matches: dict[str, MatchConfig] = {}
     problems: list[Problem] = []
     for arm, block in asked.items():

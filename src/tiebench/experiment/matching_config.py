@@ -1,4 +1,4 @@
-"""How large an arm is to be beside another one, where that is not a width that a file can say."""
+"""`match:` in an arm: make it as large as another arm, in parameters, operations or bytes."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -17,7 +17,7 @@ class MatchConfig(Block):
     """`match: {parameters: untied}` in an arm gives it the width at which its total is nearest to that of `untied`.
 
     Exactly one amount: `parameters`, `flops` (a token of training) or `bytes` (parameters as they are stored).
-    `by: layers` looks for a number of layers instead. What the arm itself writes there is replaced.
+    `by: layers` looks for a number of layers instead. The arm's own width (or number of layers) is replaced.
     """
 
     parameters: ArmName | None = Field(default=None, description="Arm whose number of parameters is matched.")
@@ -45,7 +45,7 @@ class MatchConfig(Block):
 
 @dataclass(frozen=True)
 class Match:
-    """What an arm is still to be matched by: the amount, what may change, and the other arm, resolved."""
+    """A match that is still to be found: the amount, what may change, and the other arm, resolved."""
 
     config: MatchConfig
     reference: ArmSpec

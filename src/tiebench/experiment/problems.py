@@ -73,7 +73,7 @@ def explain_problems(error: ValidationError, *, model: type[BaseModel], data: An
 
 
 def raise_problems(problems: list[Problem], document: Document, *, hint: str = CHECK) -> None:
-    """Raises FileProblems with one line a problem; says nothing when there is none."""
+    """Raises FileProblems with one line for each problem; does nothing when there is none."""
     lines = list(dict.fromkeys(_format(problem, document) for problem in problems))
     if lines:
         raise FileProblems(lines, source=document.source, hint=hint)
@@ -94,7 +94,7 @@ def show_found(value: Any) -> str:
 
 
 def shorten(text: str) -> str:
-    """The beginning and the end of what would fill the screen."""
+    """The beginning and the end of a text that is too long to show."""
     half = MOST_CHARACTERS // 2
     return text if len(text) <= MOST_CHARACTERS else f"{text[:half]}...{text[-half:]}"
 

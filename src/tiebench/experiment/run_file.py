@@ -41,7 +41,7 @@ def is_run_record(data: dict[str, Any]) -> bool:
 def read_signature(file: Path) -> str | None:
     """The signature in a run's own file; None where there is no file, and where it is damaged.
 
-    What a checkpoint belongs to stands in the checkpoint as well, so nothing of another run is continued for it.
+    A damaged file does no harm: a checkpoint names its run too, so no checkpoint of another run is continued.
     """
     try:
         found = read_document(file).data.get("signature") if file.exists() else None

@@ -19,14 +19,14 @@ class RunSpec:
     """What one run is. `declared` are the dotted paths in which its experiment's arms may differ.
 
     `altered` lists the overrides of the command line that made this run differ from its file, which is `source`: the
-    paths of a user's own text start at its folder. A `match` is still to be found, which needs the corpus
+    paths of a user's own text start at its folder. A `match` is still to be found, for which the corpus is needed
     (execution/matching.py); until then, `spec` is what the file writes. `remarks` say what a reader of the record
     should know about the spec.
 
     `is_untuned` says that `tuning:` is still to choose some of its values (execution/tuning.py); `tuned` says what it
-    chose. `trial_of` is the experiment that a run only helps to choose for: it is scored on the validation split and
-    never on the test.
-    None of them is part of the signature: a run is the same whether its values were typed or tuned.
+    chose. `trial_of` names the experiment for which a trial helps to choose values; a trial is scored on the validation
+    split and never on the test split.
+    None of these three is part of the signature: a run is the same whether its values were typed or tuned.
     """
 
     experiment: str
@@ -52,7 +52,7 @@ class RunSpec:
 
     @property
     def full_name(self) -> str:
-        """The name among the runs of all experiments: a trial is one of the experiment that it is for."""
+        """The name among the runs of all experiments; for a trial it begins with the experiment that it is for."""
         return f"{self.trial_of}/{self.name}" if self.trial_of else self.name
 
     @property

@@ -83,7 +83,7 @@ class ArmSpec(Block):
 
     @model_validator(mode="after")
     def _nothing_is_asked_for_in_vain(self) -> "ArmSpec":
-        """What has no meaning where each pair of sentences stands by itself."""
+        """Refuse options that have no meaning in translation, where each pair of sentences stands by itself."""
         if isinstance(self.corpus, TRANSLATED):
             given = {
                 **{f"evaluation.{key}": getattr(self.evaluation, key) is not None for key in OF_UNBROKEN_TEXT},
@@ -127,7 +127,7 @@ class ArmSpec(Block):
         return self
 
     def for_split(self, split: str) -> "ArmSpec":
-        """The spec by which a split is scored: that of the validation split may have rows of its own."""
+        """The spec by which a split is scored: the validation split may have a number of rows of its own."""
         rows = self.evaluation.valid_batch_size
         if split != "valid" or rows is None:
             return self

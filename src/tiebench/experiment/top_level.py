@@ -15,7 +15,7 @@ MOST_SEEDS = 10_000
 
 
 def check_top(data: dict[str, Any]) -> list[Problem]:
-    """What is wrong with the keys at the top, apart from what is inside of the blocks."""
+    """The problems of the keys at the top, not of what is inside the blocks."""
     known = (*TOP_KEYS, *ARM_BLOCKS)
     problems = [
         Problem((key,), None, f"unknown key; {did_you_mean(shorten(key), known)}") for key in data if key not in known

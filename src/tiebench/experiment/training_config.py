@@ -16,7 +16,7 @@ Betas = Annotated[tuple[Probability, Probability], BeforeValidator(_from_list)]
 
 
 class RoleConfig(Block):
-    """What one role's parameters have for themselves; a schedule scales every learning rate alike."""
+    """Options of their own for the parameters of one role; a schedule scales every learning rate alike."""
 
     learning_rate: PositiveFloat | None = Field(
         default=None, description="Learning rate of this role, before the schedule."
@@ -33,7 +33,7 @@ class AdamWRoleConfig(RoleConfig):
 
 
 class RolesConfig(Block):
-    """Parameters by what they do; what a role does not say is as in the optimizer's own block.
+    """Options by the role of a parameter; a role without a key has the value of the optimizer's own block.
 
     `input` and `output` are the embeddings of an untied model, `shared` is the one of a tied model; `bias` is every
     vector (biases, norms); `body` is all else (the architecture's matrices and the projections).
@@ -91,7 +91,7 @@ class SGDConfig(ClippedConfig):
 
 
 class AdamWConfig(ClippedConfig):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019); tables and matrices decay, vectors do not.
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019); matrices decay, vectors do not.
 
     Vectors decay where `roles.bias.weight_decay` says so.
     """
@@ -248,8 +248,8 @@ class TrainingConfig(Block):
     `reduction: token_mean` averages the loss over all tokens of a batch; `window_sum` sums it over the window and
     averages over the batch, which is what a learning rate of 1.0 refers to in the older papers. `accumulate` cuts
     each batch into that many micro-batches, one after the other; the gradient is the same. `random_offset` lets each
-    seed begin the training text of a recurrent model at a place of its own; a file that does not say has it on, and the
-    papers had it off. `drop_partial_window` leaves out a recurrent model's last window where it is shorter.
+    seed begin the training text of a recurrent model at a place of its own; it is on unless a file says otherwise, and
+    the papers had it off. `drop_partial_window` leaves out a recurrent model's last window where it is shorter.
     `precision: bf16` makes the matrix products in bfloat16, with sums and parameters in float32; `auto` does so where
     the processor has units for it, and the record says which it was. `sharding` cuts the model over the ranks of
     torchrun (FSDP2; training/sharding.py says what is whole all the same); one process trains as without. In

@@ -33,8 +33,8 @@ class TuningConfig(Block):
     Every combination of the values in `grid` (dotted paths below `training`) is tried for every arm at each of `seeds`,
     which serve nothing else, with a budget of the trials' own if one is given. An arm is then trained with the
     combination whose trials have the lowest validation perplexity, of equal ones the smallest values. `arms` names
-    those that are tuned, where it is not all of them. What stands in `training` at such a path serves only where tuning
-    is left out (`--set tuning=null`), and need not be written.
+    those that are tuned, where it is not all of them. A value in `training` at such a path is used only where tuning is
+    left out (`--set tuning=null`), and need not be written.
     """
 
     grid: Annotated[dict[GridPath, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1)] = Field(
@@ -72,7 +72,7 @@ class TuningConfig(Block):
 
 
 class TunedValues(Block):
-    """What trials chose for an arm, by dotted path, and from what.
+    """The values that trials chose for an arm, by dotted path, and the grid that they were chosen from.
 
     `valid_perplexity` is that of the chosen values' trials, the geometric mean over their seeds; `edges` are the paths
     whose chosen value is the lowest or the highest that was tried, so that a better one may lie beyond.

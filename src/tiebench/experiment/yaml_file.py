@@ -60,7 +60,9 @@ class Document:
 
 
 def read_document(file: Path) -> Document:
-    """Raises UsageError for a file that cannot be read, is not YAML, is no mapping, gives a key twice or is a trap."""
+    """Raises UsageError for a file that cannot be read, is not YAML, is no mapping, gives a key twice or breaks a limit
+    of `yaml_limits`.
+    """
     try:
         text = file.read_text("utf-8-sig")
     except FileNotFoundError:
@@ -165,6 +167,6 @@ class _Construction:
 
 
 def _name_files(folder: Path) -> str:
-    """What could have been meant by a folder."""
+    """A hint for who names a folder: the YAML files in it."""
     found = sorted(str(file) for file in folder.glob("*.y*ml"))[:3]
     return f"did you mean {' or '.join(found)}?" if found else "`tiebench list configs` shows what is bundled"

@@ -1,4 +1,4 @@
-"""What every architecture promises: vectors to vectors, and what must be known to train, count and fill it."""
+"""What every architecture has: it maps vectors to vectors, fills its parameters and counts its operations."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Architecture(nn.Module, ABC):
     """What lies between the two ends of a model. It maps vectors to vectors and knows no tokens.
 
     `recurrent` models carry a state from window to window; the others see at most `max_context` tokens at once (None:
-    as many as there are). `width` is that of the vectors on both sides. One that `reads_source` translates: its state
+    any number). `width` is that of the vectors on both sides. One that `reads_source` translates: its state
     is a `SourceVectors`, and it carries none on.
     """
 

@@ -1,4 +1,4 @@
-"""Dropout whose masks come from a generator of its own, so that nothing else moves when a mask is drawn."""
+"""Dropout whose masks come from a generator of its own, so that drawing one changes no other random number."""
 
 import torch
 from torch import nn
@@ -30,7 +30,9 @@ class Dropout(nn.Module):
         return self.training and self.probability > 0
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Any shape; (batch, time, width) where the mask is shared over time. Not active: the vectors themselves."""
+        """Any shape; (batch, time, width) where the mask is shared over time. Where not active, the vectors
+        themselves.
+        """
         if not self.active:
             return vectors
         return vectors * self.draw_mask(vectors)

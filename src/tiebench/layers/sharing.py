@@ -1,6 +1,6 @@
 """Layers that share their weights: several passes through one module, whose parameters exist once.
 
-Everything else stays as it is without sharing: a pass stands where its own layer would, under the same name.
+Everything else is as without sharing: each pass has the place and the name that a layer of its own would have.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,10 +12,10 @@ from tiebench.experiment.architecture_config import GPT2Config, LlamaConfig, LST
 
 
 class Lent(nn.Module):
-    """A module that stands elsewhere too, called here once more.
+    """One more use of a module that belongs to another place of the model.
 
-    It is not registered as a child, so its parameters are counted, saved and stepped where they stand first, under one
-    name; it is copied and moved with that one.
+    It is not registered as a child, so its parameters are counted, saved and updated only at their first place, under
+    one name; it is copied and moved with the module there.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -49,7 +49,7 @@ def choose_groups(config: GPT2Config | LlamaConfig | LSTMConfig) -> list[int]:
 
 
 def lend_repeats(modules: Sequence[nn.Module], *, groups: list[int]) -> list[nn.Module]:
-    """The first module of each group, and in the place of every later one the first, lent."""
+    """The modules, each later one of a group replaced by the first of its group, lent."""
     firsts: dict[int, nn.Module] = {}
     found = []
     for module, group in zip(modules, groups, strict=True):

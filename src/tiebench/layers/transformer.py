@@ -113,10 +113,11 @@ class Transformer(Architecture):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Norms are 1, biases 0, all else N(0, std^2); what a block adds to its input has a std of its own.
+        """Norms are 1, biases 0, all else N(0, std^2); the last weights of each residual branch have a std of their
+        own.
 
-        For a module that was lent, what an unshared one would get is drawn and thrown away: so its first use, and all
-        that is not shared, starts as without sharing.
+        For each use of a lent module, the values of an unshared one are drawn and thrown away, so that the first use,
+        and all that is not shared, starts as without sharing.
         """
         for module_name, module, lent in walk_passes(self):
             for name, parameter in module.named_parameters(module_name, recurse=False):
@@ -156,7 +157,7 @@ def attend(
 ) -> torch.Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017, equation 1); all (batch, heads, time, head width).
 
-    To the keys where `visible` (batch, 1, 1, keys) is True; where it is not given, causal: to no later ones. Torch's
+    Queries attend to the keys where `visible` (batch, 1, 1, keys) is True; without it, attention is causal. Torch's
     fused kernel draws its own masks, so the attention is spelled out where its weights are to be dropped.
     """
     if not dropout.active:

@@ -1,4 +1,4 @@
-"""The cross entropy of a linear layer over a large vocabulary, without ever holding all the scores afresh.
+"""The cross entropy of a linear layer over a large vocabulary, without allocating all the scores at each step.
 
 On a CPU, scores are computed for a bounded number of rows at a time, tile by tile of the vocabulary (`tiles.py`), into
 a buffer that lives as long as the model. A tile is exponentiated in place while it is in the cache and is never
@@ -137,7 +137,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def refuse_factor(factor: Tensor) -> None:
-    """Any factor but 1 is an error; a GPU finds it out by itself, later, so that the host does not wait for it."""
+    """Any factor but 1 is an error; a GPU checks it later, by itself, so that the host does not wait for it."""
     message = "the parameters' gradients are already written: give the factor as `scale`"
     if factor.device.type == "cuda":
         torch._assert_async(factor == 1.0, message)
@@ -172,14 +172,14 @@ def _multiply_back(part: Part, *, out: Tensor) -> tuple[list[Tile], Total]:
 def _read_nll(part: Part, total: Total) -> Tensor:
     """Each target's nats `(rows,)`, 0 where ignored: the logarithm of the sum, less the target's own score.
 
-    The own score is rounded as it was in the sum; else a target that is sure could have less than no nats.
+    The target's own score is rounded as it was in the sum; else a target of probability 1 could get negative nats.
     """
     own = (part.hidden.float() * part.weights[part.targets].float()).sum(1).to(part.hidden.dtype).float()
     if part.bias is not None:
         own += part.bias[part.targets]
     nll = total.nll - own
     if part.hidden.dtype != torch.float32:
-        nll.clamp_(min=0.0)  # a product may round the own score to the neighbour of what the line above made of it
+        nll.clamp_(min=0.0)  # the product in the sum may have rounded the own score to a neighbour of this value
     return nll.masked_fill_(part.counts == 0, 0.0)
 
 

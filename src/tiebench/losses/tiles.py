@@ -84,8 +84,8 @@ def split_rows(num_rows: int, *, num_columns: int, score_bytes: int = 4) -> Iter
 def split_columns(vocabulary_size: int, *, hidden: Tensor) -> Iterator[slice]:
     """Tiles that fit a cache, in half precision with their copy in float32.
 
-    A row of a tile is an odd number of cache lines: of a power of two, all rows would compete for the same few places
-    in the cache, and the products would wait for them.
+    A row of a tile is an odd number of cache lines: with a power of two, all rows would compete for the same few
+    places in the cache, and the products would wait for them.
     """
     line_bytes = CACHE_LINE_BYTES if hidden.dtype == torch.float32 else 3 * CACHE_LINE_BYTES
     num_lines = TILE_BYTES // (line_bytes * max(1, len(hidden)))
@@ -128,7 +128,7 @@ def _count_per_line(hidden: Tensor) -> int:
 def sum_exponentials(part: Part) -> Total:
     """The total alone, for evaluation. A bias is then a factor of each column, and the sum a product.
 
-    Not so where such a factor is too small for float32: the exponential of its column may be large.
+    This is not done where such a factor is too small for float32: the exponential of its column may be large.
     """
     if part.bias is None or part.bias.min() > LOWEST_FACTOR:
         column_factors = None if part.bias is None else part.bias.exp()
@@ -196,7 +196,7 @@ def _widen(part: Part, exponentials: Tensor) -> Tensor:
 
 
 def _take(part: Part, purpose: str, dtype: torch.dtype, columns: slice) -> Tensor:
-    """Memory for some columns, `(rows, columns)`, contiguous; that of other columns is elsewhere."""
+    """Contiguous memory for some columns, `(rows, columns)`; other columns have other memory."""
     num_rows, device = len(part.hidden), part.hidden.device
     num_columns = len(part.weights) if columns.start else columns.stop
     buffer = part.workspace.take(purpose, num_elements=num_rows * num_columns, device=device, dtype=dtype)

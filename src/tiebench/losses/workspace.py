@@ -1,4 +1,4 @@
-"""Memory that a loss over a large vocabulary writes into at every step, so that none waits for fresh pages."""
+"""Memory that a loss over a large vocabulary writes into at every step, so that no step waits for fresh pages."""
 
 from collections.abc import MutableMapping
 

@@ -1,4 +1,4 @@
-"""Translations by beam search: the likeliest of the sequences that a few hypotheses at a time lead to."""
+"""Translation by beam search: the best sequence that is found by following a few hypotheses at a time."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ from tiebench.layers.architecture import SourceVectors
 from tiebench.models.language_model import LanguageModel
 from tiebench.models.sentence_pairs import PADDING
 
-MORE_TOKENS = 10  # than twice those of the source: no translation is longer
+MORE_TOKENS = 10  # a translation has at most so many more than twice the tokens of its source
 
 
 @dataclass(frozen=True)
 class BeamSearch:
-    """How translations are looked for.
+    """How translations are searched.
 
-    Of a hypothesis with its end, the score is its logarithmic probability over `tokens ** length_penalty`; at 1 that is
-    the mean of its tokens, at 0 nothing is done for longer ones. A sentence is done with `beam` ended hypotheses, each
+    The score of an ended hypothesis is its log probability divided by `tokens ** length_penalty`: at 1 the mean over
+    its tokens, at 0 the log probability itself. A sentence is done with `beam` ended hypotheses, each
     of which was among the `beam` best when it ended (as in fairseq).
     """
 
@@ -29,7 +29,7 @@ class BeamSearch:
     def translate(self, model: LanguageModel, sources: list[list[int]], *, boundary: int) -> list[list[int]]:
         """The best hypothesis for each source, both as ids with the boundary that ends them.
 
-        Decodes each prefix afresh: for sentences, that is quick enough, and nothing is kept that could be wrong.
+        Decodes each prefix afresh: for sentences that is quick enough, and there is no cache that could be wrong.
         """
         architecture = model.architecture
         assert isinstance(architecture, EncoderDecoder)
@@ -37,7 +37,7 @@ class BeamSearch:
         source = architecture.encode_source(model.embed_source(_pad(sources).to(device)))
         source = SourceVectors(*(part.repeat_interleave(self.beam, 0) for part in (source.vectors, source.is_token)))
         ended: list[list[tuple[float, list[int]]]] = [[] for _ in sources]
-        rows = list(range(len(sources)))  # that are still looked at
+        rows = list(range(len(sources)))  # sentences that are not done
         tokens = torch.full((len(rows) * self.beam, 1), boundary, device=device)
         scores = torch.full((len(rows), self.beam), float("-inf"), device=device)
         scores[:, 0] = 0.0

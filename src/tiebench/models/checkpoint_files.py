@@ -38,7 +38,9 @@ class StoredTensor:
         """The stored numbers in a row, memory-mapped, bfloat16 as uint16. Raises TiebenchError for integers."""
         kind = NUMPY_TYPES.get(self.dtype)
         if kind is None:
-            raise TiebenchError(f"{self.file}: {self.name} has the type {self.dtype}", "floats can be compared")
+            raise TiebenchError(
+                f"{self.file}: {self.name} has the type {self.dtype}", "only floating point numbers can be compared"
+            )
         count = (self.end - self.start) // np.dtype(kind).itemsize
         if not count:
             return np.empty(0, kind)
@@ -61,7 +63,7 @@ def read_json(file: Path) -> dict[str, Any]:
 def find_weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint: one, or the shards that its index names.
 
-    Raises UsageError for a folder that is none or has pickles only, TiebenchError for a missing or damaged file.
+    Raises UsageError where there is no folder or it has pickles only, TiebenchError for a missing or damaged file.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder", "give the folder that save_pretrained wrote")
@@ -73,7 +75,10 @@ def find_weight_files(folder: Path) -> list[Path]:
     if not names:
         raise TiebenchError(f"{index} is damaged: it has no weight_map", "copy or download it again")
     if odd := [name for name in names if not SHARD_NAME.fullmatch(name)]:
-        raise TiebenchError(f"{index} names {odd[0][:80]!r}, which is no .safetensors beside it", "do not trust it")
+        raise TiebenchError(
+            f"{index} names {odd[0][:80]!r}, which is no .safetensors beside it",
+            "do not trust this checkpoint, and do not load it",
+        )
     return [_require_file(folder / name) for name in names]
 
 
@@ -133,7 +138,7 @@ def _require_file(file: Path) -> Path:
 
 
 def _read_header(file: Path) -> dict[str, StoredTensor]:
-    """What stands at the head of a safetensors file, every place checked against the length of the file."""
+    """The header of a safetensors file, every tensor's place checked against the length of the file."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
@@ -154,7 +159,7 @@ def _read_header(file: Path) -> dict[str, StoredTensor]:
 def _place_tensor(name: str, entry: dict[str, Any], *, file: Path, begin: int, size: int) -> StoredTensor:
     dtype, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     if not all(type(number) is int and number >= 0 for number in (*shape, start, end)) or start > end:
-        raise ValueError(f"{name} has no place")
+        raise ValueError(f"the place of {name} is not two ascending whole numbers")
     if begin + end > size:
         raise _explain_damage(file, f"it ends before {name} does")
     width = np.dtype(NUMPY_TYPES[dtype]).itemsize if dtype in NUMPY_TYPES else None

@@ -107,7 +107,7 @@ OUTPUT_NAME = "lm_head.weight"
 def to_hugging_face(state: dict[str, torch.Tensor], *, architecture: str) -> dict[str, torch.Tensor]:
     """The state dict of one of our architectures under the names of GPT2LMHeadModel or LlamaForCausalLM.
 
-    The way back of `convert_hugging_face`; the token embeddings are none of an architecture's.
+    The inverse of `convert_hugging_face`; token embeddings are no part of an architecture.
     """
     found: dict[str, torch.Tensor] = {}
     for name, values in state.items():

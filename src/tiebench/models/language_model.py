@@ -95,7 +95,7 @@ def _import_type(room: str, name: str) -> ModuleType:
 
 
 def initialise_model(model: LanguageModel, *, seed: int) -> None:
-    """Fill every parameter from named streams; the model must be on the CPU, so that devices agree."""
+    """Fill every parameter from named generators; the model must be on the CPU, so that devices agree."""
     model.embedding.initialise(partial(open_generator, seed))
     model.architecture.initialise(open_generator(seed, "architecture"))
 

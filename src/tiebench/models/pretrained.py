@@ -16,7 +16,9 @@ from tiebench.models.tie_audit import TieAudit, audit_checkpoint
 
 
 def check_tie(spec: ArmSpec, folder: Path) -> TieAudit:
-    """What the checkpoint's own tie is. Raises UsageError where it is not clear, or not clear what to make of it."""
+    """Whether the checkpoint is tied. Raises UsageError where its files leave that open, and where `tie_by` is missing
+    or has no meaning.
+    """
     audit = audit_checkpoint(folder)
     if audit.tied is None or not audit.agrees:
         raise UsageError(f"{folder}: {audit.verdict}", audit.remedy if audit.tied is not None else "")

@@ -48,8 +48,8 @@ COMPUTED = {
 def check_architecture(spec: ArmSpec, config: dict[str, Any], *, file: Path) -> None:
     """Raises UsageError that names the first key in which arm and checkpoint differ, and both values.
 
-    `config` is the content of `file`. What the model of the checkpoint computes and ours does not is refused by its
-    key in the file, and what the format has no key for by ours.
+    `config` is the content of `file`. Where the checkpoint's model computes what ours does not, the error names the key
+    of the file; where the format has no key for what ours computes, it names our key.
     """
     refuse_unsaid(spec)
     body = spec.architecture

@@ -15,8 +15,8 @@ PADDING = IGNORED  # no entry of the vocabulary
 class SentencePairs:
     """Ids int64: `source` `(batch, time)` ends with a boundary, `target` `(batch, other time)` begins with one.
 
-    A shorter source is filled up with `PADDING`, which no part of the model sees. What stands behind a shorter target
-    is seen by nothing before it, and its scores count for nothing, so any id may stand there.
+    A shorter source is filled up with `PADDING`, which no part of the model sees. The places after a shorter target
+    are seen by none before them and are not scored, so any id may stand there.
     """
 
     source: Tensor

@@ -31,7 +31,7 @@ TIED_BY_DEFAULT = {
 
 @dataclass(frozen=True)
 class TieAudit:
-    """`tied` is what a loader goes by (None: not written, and the default of this class is not known here).
+    """`tied` says whether a loader ties (None: not written, and the default of this class is not known here).
 
     `difference` is the largest absolute difference of the two stored matrices, 0.0 where they are equal, None where
     there are not two or their shapes differ. `agrees` is false where config and files contradict each other.
@@ -110,7 +110,7 @@ class TieAudit:
 def audit_checkpoint(folder: Path) -> TieAudit:
     """Read config and weights of a checkpoint; nothing in them is run.
 
-    Raises UsageError for a folder that is none or holds pickles only, TiebenchError for a missing or damaged file and
+    Raises UsageError where there is no folder or it has pickles only, TiebenchError for a missing or damaged file and
     where no embedding is found under a name that is known.
     """
     files = find_weight_files(folder)

@@ -1,4 +1,4 @@
-"""A/A: every pair of runs of one and the same arm, compared as if they were two arms. Whatever is found is a mistake.
+"""A/A: every pair of runs of one and the same arm, compared as if they were two arms. Any difference is a mistake.
 
 Such pairs show what a p value of one run against another is worth: by the test text alone it says "different" far more
 often than it should, since two seeds differ by more than the text explains; so no p is given from one seed unless the
@@ -76,9 +76,10 @@ def calibration_table(pairs: Sequence[SamePair]) -> Table:
     )
     significant = sum(pair.text_p < SIGNIFICANCE for pair in pairs)
     caption = (
-        "Two seeds of one arm compared as if they were two arms: about one in twenty should come out below 0.05. By "
-        f"the test text alone {significant} of {len(pairs)} do. One seed therefore gets no p, unless other runs of the "
-        "recipe tell how much seeds vary. Pairs that share a run are not independent; simulated pairs are in the tests."
+        "Two seeds of one arm are compared as if they were two arms: about one pair in twenty should have a p below "
+        f"0.05. By the test text alone, {significant} of {len(pairs)} do. So a comparison of single seeds gets no p, "
+        "unless other runs of the recipe tell how much seeds vary. Pairs that share a run are not independent; the "
+        "tests have simulated pairs that are."
     )
     return Table("One arm against itself", columns, tuple(rows), caption=caption)
 

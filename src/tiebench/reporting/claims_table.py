@@ -14,14 +14,15 @@ from tiebench.reporting.tables import Column, Table
 
 SPREAD = Column("measured", "spread")
 COLUMNS = ("claim", "verdict", "measured", "published", "interval", "p", "measure", "source")
-NUM_KEY_COLUMNS = 2  # what is left of the columns in the narrowest window
+NUM_KEY_COLUMNS = 2  # the columns that the narrowest window keeps
 GAP = 2
 NARROWEST_MEASURED = 12
 PLURALS = {"value": "values", "difference": "differences", "order": "orders", "check": "checks"}
 METHOD = (
-    "A value or difference is reproduced when its 90 % interval lies within the margin, and contradicted when it lies "
-    "outside; an order when the 95 % bound excludes 0, adjusted over the paper's orders (Holm). One seed is "
-    "inconclusive. Checks are exact."
+    "A value or a difference is reproduced when its 90 % interval lies within the margin, and contradicted when it "
+    "lies outside. An order is reproduced when its one-sided 95 % bound excludes 0, and contradicted when the bound on "
+    "the other side does (p is adjusted over the paper's orders, Holm). One seed is inconclusive. A check is exact: it "
+    "holds or it does not."
 )
 
 
@@ -72,9 +73,8 @@ def verdicts_table(outcomes: list[ClaimResult]) -> Table:
     pairs = [(paper, verdict) for paper in _list_papers(outcomes) for verdict in VERDICTS]
     rows = [(*pair, *(counts[(*pair, kind)] for kind in PLURALS)) for pair in pairs]
     again = len(outcomes) - len(counted)
-    repeated = (
-        f"{_count_claims(again)} {'repeats' if again == 1 else 'repeat'} the measurement of another: not counted again."
-    )
+    repeats = "1 claim repeats" if again == 1 else f"{again} claims repeat"
+    repeated = f"{repeats} another's measurement and {'is' if again == 1 else 'are'} not counted."
     return Table(
         title="Verdicts by paper",
         columns=(Column("paper"), Column("verdict"), *(Column(plural, "count") for plural in PLURALS.values())),
@@ -157,7 +157,7 @@ def _show_measured(outcome: ClaimResult) -> str:
 
 
 def _show_interval(outcome: ClaimResult) -> str:
-    """Of a value its 90 % interval; of an order that of what should be below 0."""
+    """The 90 % interval: of a value its own, of an order that of the difference that should be below 0."""
     if outcome.low is None or outcome.high is None:
         return MISSING
     show = format_number if outcome.relation is None and outcome.contrast is None else _sign
@@ -165,7 +165,7 @@ def _show_interval(outcome: ClaimResult) -> str:
 
 
 def _show_p(outcome: ClaimResult) -> str:
-    """That of the verdict: against the claim where it is contradicted, else for it."""
+    """The p of the verdict: against the claim where it is contradicted, else for it."""
     p = outcome.p_opposite if outcome.verdict == "contradicted" else outcome.p
     return MISSING if p is None else format_p(p).removeprefix("p ").removeprefix("= ")
 
@@ -193,7 +193,7 @@ def _compare(left: float, right: float) -> str:
 
 
 def _count_fitting(columns: tuple[str, ...], rows: list[tuple[str, ...]], *, width: int | None) -> int:
-    """How many columns fit side by side; never fewer than what a verdict is without."""
+    """How many columns fit side by side; at least the claim and its verdict."""
     if width is None:
         return len(columns)
     least, taken = len(columns) - len(COLUMNS) + NUM_KEY_COLUMNS, 0
@@ -205,7 +205,7 @@ def _count_fitting(columns: tuple[str, ...], rows: list[tuple[str, ...]], *, wid
 
 
 def _fold_measured(rows: list[tuple[str, ...]], *, width: int) -> list[tuple[str, ...]]:
-    """What was measured in as many lines as it takes beside name and verdict, where a line has room for a figure."""
+    """The rows with `measured` broken into lines that fit beside name and verdict, where there is room for a figure."""
     place = COLUMNS.index("measured")
     room = width - sum(max((len(row[i]) for row in rows), default=0) + GAP for i in range(place))
     if room < NARROWEST_MEASURED:

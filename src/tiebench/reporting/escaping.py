@@ -16,7 +16,7 @@ NUMBER = re.compile(r"[-+]?[\d.,]+(?:[eE][-+]?\d+)?")
 
 
 def escape(text: str) -> str:
-    r"""Text for a terminal: what would command it is written out, such as `\x1b`; tabs and newlines stay."""
+    r"""Text for a terminal: control characters are written out, such as `\x1b`; tabs and newlines stay."""
     return COMMANDS.sub(_write_out, text)
 
 

@@ -14,7 +14,7 @@ _ENTRIES = (
     ),
     (
         r"p",
-        "How probable a difference at least as large is where there is none; of a claim, where the claim is false. "
+        "The probability of a difference at least as large if there were none; of a claim, if the claim were false. "
         "Small values speak against chance.",
     ),
     (
@@ -53,12 +53,12 @@ _ENTRIES = (
     (r"measure", "The quantity that was measured."),
     (r"source", "The table, figure or sentence of the paper."),
     (r"key", "A key of the experiment file in which the arms differ; a column for each arm has its value."),
-    (r"of", "The arm or table that the measurement is about."),
+    (r"of", "The arm or embedding that the measurement is about."),
     (r"value", "The figure that was measured."),
     (r"command", "What was typed to make the runs."),
     (r"runs", "How many of the runs shown were made in this way."),
     (r"commit", "The version of tiebench's source that made them."),
-    (r"machine", "Where they were made; what the number stands for is told below the table."),
+    (r"machine", "Where they were made, as a number; the list below the table describes each machine."),
 )
 
 

@@ -88,7 +88,8 @@ def describe_finding(grid: Grid, results: Sequence[CellResult]) -> str:
     by_outcome = {outcome: [result for result in results if result.outcome == outcome] for outcome in OUTCOMES}
     compared = len(results) - len(by_outcome[None])
     lower, higher = (f"{len(by_outcome[each])}{_show_range(by_outcome[each])}" for each in ("better", "worse"))
-    missing = f" {_count(len(by_outcome[None]))} not run." if by_outcome[None] else ""
+    num_missing = len(by_outcome[None])
+    missing = f" {num_missing} more {'is' if num_missing == 1 else 'are'} not run." if num_missing else ""
     ranked = sorted((result for result in results if result.headline), key=_read_percent)
     ends = [
         f"{_read_percent(result):+.1f} % ({tell_values(zip(name_axes(grid), result.values.values(), strict=True))})"
@@ -139,10 +140,12 @@ def _describe_coverage(headline: Difference) -> str:
     if headline.covers == ("seeds", "text"):
         return f"Intervals (95 %) cover {seeds} and how the test text varies (blocks of at least 1,000 tokens)."
     if headline.covers == ("seeds",):
-        return f"Intervals (95 %) cover {seeds}, not how the text could."
+        return f"Intervals (95 %) cover {seeds}, not how the test text varies."
     if headline.covers:
-        return "Intervals (95 %) of cells with one seed per arm cover how the test text varies, and decide nothing."
-    return "Cells with one seed per arm, and without per-token nats, have no interval, and nothing is decided in them."
+        return (
+            "Cells with one seed per arm have intervals (95 %) that cover how the test text varies, and decide nothing."
+        )
+    return "Cells with one seed per arm and without per-token nats have no interval, and decide nothing."
 
 
 def _show_tuned(result: CellResult, arm: str, path: str) -> str | None:
@@ -164,7 +167,9 @@ def _describe_tuning(tuned: Sequence[TunedValues]) -> str:
     seeds = ", ".join(map(str, sorted({seed for found in tuned for seed in found.seeds})))
     at_edge = sum(bool(found.edges) for found in tuned)
     edge = (
-        f" * is an end of what was tried ({at_edge} of {len(tuned)}): a better value may lie beyond." if at_edge else ""
+        f" * marks a value at an end of the tried ones ({at_edge} of {len(tuned)}): a better one may lie beyond."
+        if at_edge
+        else ""
     )
     return (
         f"Each arm of each cell was trained with its best of {trials} trials on the validation split "

@@ -1,4 +1,4 @@
-"""The README of an exported model: what it is, what it scored and how that was taken, from its record alone."""
+"""The README of an exported model: what it is, what it scored and how it was scored, from its record alone."""
 
 import json
 
@@ -23,7 +23,7 @@ def write_model_card(record: Record, *, unsaid: list[str]) -> str:
         f"{record.vocabulary.size:,} tokens (vocabulary: {spec.vocabulary.type}).",
         "\n".join([SCORES_HEADER, *rows]),
         "Each figure is over the whole split; text begins after the token that ends a line (`bos_token`, `eos_token`). "
-        "Put it before what is to be scored; generation stops at the next one.",
+        "Put this token before a text that is to be scored; generation stops at the next one.",
     ]
     if unsaid:
         lines.append(

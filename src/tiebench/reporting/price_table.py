@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def has_prices(comparison: "Comparison") -> bool:
-    """Whether there is something to weigh: of one arm alone, its sentence says what it saves and what it costs."""
+    """Whether a table is needed: for one arm alone, its sentence says what it saves and what it costs."""
     return len(comparison.prices) > 1
 
 
@@ -34,7 +34,7 @@ def price_table(comparison: "Comparison") -> Table:
     ]
     notes = (
         f"Per million: change of {metric} for each million parameters saved against {comparison.baseline}, with its "
-        "95 % interval; below zero, nothing is paid. Saved in embeddings: both ends and what belongs to them.",
+        "95 % interval; below zero nothing is paid. Saved in embeddings: both ends and what belongs to them.",
     )
     title = f"{comparison.experiment}: {metric} paid for parameters saved"
     return Table(title, columns, tuple(rows), notes=notes)

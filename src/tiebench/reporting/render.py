@@ -1,4 +1,4 @@
-"""One table, six faces: text, Markdown, LaTeX and HTML for people; CSV and JSON, with every digit, for programs."""
+"""One table in six formats: text, Markdown, LaTeX and HTML for people; CSV and JSON, with every digit, for programs."""
 
 import csv
 import html

@@ -295,5 +295,5 @@ def _fill_template(page: _Page, *, bundle: str) -> str:
 
 
 def _hash_script(script: str) -> str:
-    """What the page's content security policy knows the script by: nothing else in the page can run."""
+    """The digest by which the page's content security policy admits the script, and no other."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode('utf-8')).digest()).decode('ascii')}'"

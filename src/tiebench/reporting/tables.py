@@ -28,7 +28,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A title, columns, rows of cells of the columns' kinds, and notes to stand below.
+    """A title, columns, rows with cells of the columns' kinds, and notes that stand below.
 
     The first `num_keys` columns name a row: where a table is too wide, they stand in every piece of it.
     """
@@ -156,7 +156,7 @@ def _find_split(comparison: Comparison) -> str:
 
 
 def _find_p(contrast: Contrast) -> float | None:
-    """Where seeds were added while looking, the p that stays valid under it."""
+    """The adjusted p; where seeds were added while looking, the p that stays valid under looking."""
     if contrast.decision is not None:
         return contrast.decision.p
     return contrast.headline.adjusted_p if contrast.headline else None

@@ -1,8 +1,8 @@
-"""The sign of life of a run: a small file in its folder that says who is at it, where, and how far.
+"""The heartbeat of a run: a small file in its folder that says which process trains it, where, and how far it is.
 
 It is written every few seconds by the process that trains, whatever engine started it, and read by `tiebench watch` and
-by engines whose runs are on other machines. Renamed into place it is there whole or not at all; it is not synced, since
-after a power cut the checkpoint knows better.
+by engines whose runs are on other machines. It is renamed into place, so it is there whole or not at all. It is not
+synced, because after a power cut only the checkpoint counts.
 """
 
 import os
@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tiebench.results.record import Amount, Count, Parameters
 
 HEARTBEAT_FILE = ".owner"
-LONGEST_BYTES = 1_000_000  # what is longer was not written here
+LONGEST_BYTES = 1_000_000  # a longer file was not written by this module
 
 
 class Heartbeat(BaseModel):
     """Times in seconds since 1970, by the clock of the machine that trains. `step` is None until it is known;
-    of `num_messages` the last stand in `messages`.
+    `messages` holds the last of `num_messages`.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
@@ -49,7 +49,7 @@ class Heartbeat(BaseModel):
 
     @property
     def seconds_left(self) -> float | None:
-        """Of the stage, at the speed so far."""
+        """To the end of the stage, at the speed so far; None where that is not known."""
         if not self.tokens_per_second or not self.total_tokens:
             return None
         return max(0, self.total_tokens - self.done_tokens) / self.tokens_per_second
@@ -75,7 +75,9 @@ def write_heartbeat(heartbeat: Heartbeat, *, folder: Path) -> None:
 
 
 def read_heartbeat(folder: Path) -> Heartbeat | None:
-    """None where there is none, or none that can be read: it is only told, and nothing depends on it."""
+    """The heartbeat in a run's folder; None where there is none that can be read. It is only shown: nothing depends on
+    it.
+    """
     file = folder / HEARTBEAT_FILE
     with suppress(OSError, ValidationError, ValueError):
         if file.stat().st_size <= LONGEST_BYTES:
@@ -84,7 +86,7 @@ def read_heartbeat(folder: Path) -> Heartbeat | None:
 
 
 def find_heartbeats(root: Path, *, now: float) -> list[Sighting]:
-    """Of every run and trial below a folder of results, by name; `now` in seconds since 1970."""
+    """The heartbeat of every run and trial below a folder of results, by name; `now` in seconds since 1970."""
     found = []
     for pattern in (f"*/*/seed-*/{HEARTBEAT_FILE}", f"*/tuning/*/seed-*/{HEARTBEAT_FILE}"):
         for file in sorted(root.glob(pattern)):

@@ -1,4 +1,4 @@
-"""What was measured on trained tables and is no perplexity, kept beside the runs, so that it outlives their weights."""
+"""Measurements on trained embeddings, kept beside the runs, so that they outlive the weights."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,8 @@ MEASUREMENTS_FILE = "analysis.json"
 
 
 class Measurement(Block):
-    """One figure at one seed: `measure` of `of`, from these `runs` (arm to `identify_run`), with what it rests on.
+    """One figure at one seed: `measure` of `of`, from these `runs` (arm to `identify_run`), with the `facts` that it
+    rests on.
 
     `provenance` is that of the measurement; the oldest have none.
     """
@@ -32,18 +33,18 @@ class Measurement(Block):
         return self.measure, self.of, self.seed, sorted(self.runs)
 
     def is_about(self, arms: list[str]) -> bool:
-        """Whether it was measured on the tables of exactly these arms."""
+        """Whether it was measured on the embeddings of exactly these arms."""
         return set(self.runs) == set(arms)
 
 
 def name_sampling_error(other: str | None = None) -> str:
     """The fact that holds the standard error over words (or pairs of words) of a figure, or of its difference from
-    that of another table or pair of tables on the same words."""
+    that of another embedding or pair of embeddings on the same words."""
     return f"sampling_error_of_difference_from_{other}" if other else "sampling_error"
 
 
 def identify_run(record: Record) -> str:
-    """What changes when a run is trained again."""
+    """A name for one training of a run; it changes when the run is trained again."""
     return f"{record.signature} {record.provenance.finished}"
 
 

@@ -66,7 +66,7 @@ class VocabularyFacts(Block):
 
 
 class Parameters(Block):
-    """Parameters by role. A tied model has one shared table, so `input` and `output` are true zeros.
+    """Parameters by role. A tied model has one shared matrix, so `input` and `output` are 0.
 
     `other` is what both ends own beside their matrices: the output bias, projections.
     """
@@ -114,14 +114,16 @@ class Evaluation(Block):
 
     @property
     def bits_per_byte(self) -> float | None:
-        """nats / ln 2 / bytes. None where words are lost, by the vocabulary or as `<unk>` in the text already: what is
-        left out costs nothing, so the figure would not be one of the language.
+        """nats / ln 2 / bytes. None where words are lost, by the vocabulary or as `<unk>` in the text already: their
+        letters would cost nothing, and the figure would be too low.
         """
         return self.nll / math.log(2) / self.bytes if self.bytes and not self.unknown else None
 
 
 class ScoredCheckpoint(Block):
-    """Where the checkpoint that was scored stood: the best by validation or the last (`evaluation.checkpoint`)."""
+    """The step and epoch of the checkpoint that was scored: the best by validation or the last
+    (`evaluation.checkpoint`).
+    """
 
     step: Count
     epoch: Amount
@@ -166,7 +168,7 @@ class Record(Block):
     `parameters` are those of the scored model; where training untied it, `parameters_before` are those until then.
     `training_perplexity` is the running one, over the epoch that ended at the scored checkpoint. `tuned` says what
     trials chose for the arm (None: its values were written). A trial has no test split among its `evaluations`, and
-    none at all where its loss became no number. `translation` is there where the run translates.
+    none at all where its loss became NaN or infinite. `translation` is there where the run translates.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -229,7 +231,7 @@ class CurvePoint(Block):
 def write_record(record: Record, folder: Path) -> Path:
     """Write `record.json`: sorted keys, full precision, a digest, renamed into place. Returns the file.
 
-    Raises ValueError for a figure that is no number: it would come back as something else.
+    Raises ValueError for NaN and infinity, which JSON cannot hold.
     """
     file = folder / RECORD_FILE
     content = record.model_dump()

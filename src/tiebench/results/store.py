@@ -1,4 +1,4 @@
-"""Where runs lie: `<root>/<experiment>/<arm>/seed-<n>/`, readable by a person and by nothing but the folder names."""
+"""Where runs lie: `<root>/<experiment>/<arm>/seed-<n>/`; a run is found by the names of its folders alone."""
 
 import logging
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
-"""How often each target of the test split stood in the training text, in decades: beside the nats of its tokens.
+"""How often each target of the test split occurs in the training text, in decades; kept beside the nats of its tokens.
 
-With both, who gains by a tie (frequent words or rare ones) is known without the corpus and without torch.
+From the two, a comparison tells who gains by a tie (frequent words or rare ones), without the corpus or torch.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ def write_target_decades(decades: "np.ndarray", folder: Path) -> Path:
 
 
 def read_target_decades(record: Record, folder: Path) -> "np.ndarray | None":
-    """The decade of each test token, uint8 `(tokens,)`; None in runs from before there were any.
+    """The decade of each test token, uint8 `(tokens,)`; None in runs that are older than the file.
 
     Raises TiebenchError when they do not belong to the record: another digest, length, or values that are no decades.
     """
@@ -51,7 +51,7 @@ def read_target_decades(record: Record, folder: Path) -> "np.ndarray | None":
         reason = f"{decades.dtype} of shape {decades.shape}, but the record counts {evaluation.tokens} test tokens"
         raise _explain_damaged_decades(file, reason)
     if decades.max(initial=0) > MOST_DECADES:
-        raise _explain_damaged_decades(file, f"a decade of {decades.max()}")
+        raise _explain_damaged_decades(file, f"it holds a decade of {decades.max()}, and {MOST_DECADES} is the largest")
     return decades
 
 

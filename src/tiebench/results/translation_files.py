@@ -22,8 +22,8 @@ def write_translations(lines: list[str], folder: Path) -> Path:
 
 
 def write_bleu_counts(counts: "np.ndarray", folder: Path) -> Path:
-    """Write the counts of each sentence, int32 `(sentences, 10)`: matching n-grams of 1 to 4 tokens, all of them, and
-    the lengths of translation and reference. Returns the file.
+    """Write the counts of each sentence, int32 `(sentences, 10)`: matching n-grams of 1 to 4 tokens, all n-grams of 1
+    to 4 tokens, and the lengths of translation and reference. Returns the file.
     """
     import numpy as np
 

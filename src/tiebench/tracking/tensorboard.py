@@ -1,6 +1,6 @@
 """TensorBoard: event files below `<results>/tensorboard/<experiment>/<arm>/seed-<n>/`.
 
-Trials lie where they do among the results: `<experiment>/tuning/<arm>+<values>+<budget>/seed-<n>/`.
+Trials have the same place as among the results: `<experiment>/tuning/<arm>+<values>+<budget>/seed-<n>/`.
 """
 
 import json
@@ -26,7 +26,7 @@ class TensorBoardTracker(Tracker):
         from torch.utils.tensorboard import SummaryWriter
 
         if not resumed:
-            shutil.rmtree(self.folder, ignore_errors=True)  # of a run that this one replaces
+            shutil.rmtree(self.folder, ignore_errors=True)  # the curve of a run that this one replaces
         self.writer = SummaryWriter(str(self.folder))
         self.writer.add_text("spec", f"```json\n{json.dumps(config, indent=2)}\n```")
 

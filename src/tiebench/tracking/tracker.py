@@ -17,7 +17,7 @@ _logger = logging.getLogger(__name__)
 class Tracker(Callback):
     """Follows one run: begins with its training, logs every evaluation, ends with its figures.
 
-    `results` is the folder of runs, beside which a tracker keeps its own files. A run that goes on is followed further
+    `results` is the folder of runs, beside which a tracker keeps its own files. A run that goes on is followed
     in the same place. A trial of `tuning:` has the tag `trial`. A tracker that fails is left out with a warning; the
     training goes on.
     """

@@ -14,7 +14,8 @@ PROJECT = "tiebench"
 class WandbTracker(Tracker):
     """A run named after its seed, grouped by experiment and arm. Files go to `<results>/wandb/`.
 
-    WANDB_PROJECT, WANDB_MODE=offline and the other variables of wandb hold. A run that goes on has the same id.
+    WANDB_PROJECT, WANDB_MODE=offline and the other variables of wandb have their effect. A run that goes on has the
+    same id.
     """
 
     def open(self, config: Mapping[str, Any], *, resumed: bool) -> None:
@@ -44,7 +45,7 @@ class WandbTracker(Tracker):
 class TrackioTracker(Tracker):
     """As with Weights & Biases, on this machine: `trackio show --project tiebench`.
 
-    Trackio talks on stdout, which is for results here: its words go to stderr.
+    Trackio prints on stdout, which is for results here, so its output goes to stderr.
     """
 
     def open(self, config: Mapping[str, Any], *, resumed: bool) -> None:

@@ -1,7 +1,7 @@
 """How a stream of tokens becomes training batches.
 
 A recurrent model reads `batch_size` contiguous rows from left to right and carries its state. Where the first row
-begins is drawn for each seed (`training.random_offset`); the stream goes on at its beginning where it ends. A model
+begins is drawn for each seed (`training.random_offset`); after its end, the stream continues at its beginning. A model
 without state reads windows in a random order, cut at a random offset in every epoch. All of it depends only on the
 generator "data" of the seed and on the epoch, so two arms at one seed see the same batches and a run can continue
 anywhere.

@@ -1,4 +1,4 @@
-"""What a run tells while it happens; the command line turns it into progress bars, a tracker into curves."""
+"""What a run reports while it trains; the command line turns it into progress bars, a tracker into curves."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from tiebench.results.record import CurvePoint, Parameters, Record
 
 
 class Callback:
-    """Does nothing with what it is told. Subclass it to show, count or forward."""
+    """Ignores all that it is told. Subclass it to show, count or forward."""
 
     def start_run(self, spec: RunSpec, *, parameters: Parameters) -> None:
         """A run begins or goes on."""
@@ -16,7 +16,7 @@ class Callback:
         """A stage of the run begins: "train", or the name of the split that is scored."""
 
     def advance(self, num_tokens: int, *, nll_per_token: float | None = None) -> None:
-        """So many more tokens of the stage are done."""
+        """`num_tokens` more tokens of the stage are done."""
 
     def report_evaluation(self, point: CurvePoint) -> None:
         """The validation split was scored."""

@@ -33,7 +33,7 @@ def write_checkpoint(state: dict[str, Any], folder: Path) -> None:
 
 
 def _own_memory(tensor: torch.Tensor) -> torch.Tensor:
-    """A row of a stack alone: torch writes all memory that a tensor is a view of."""
+    """The tensor in memory of its own: torch would write all the memory that it is a view of."""
     return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
 
 
@@ -47,7 +47,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
         raise TiebenchError(f"{file} is damaged: its checksum does not match", _begin_again(folder))
     try:
         state = torch.load(io.BytesIO(content[DIGEST_BYTES:]), map_location="cpu", weights_only=True)
-    except Exception as error:  # a cut pickle runs off its stack, one of too large numbers out of memory, and so on
+    except Exception as error:  # a damaged pickle can raise IndexError, MemoryError and more
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TiebenchError(f"{file} is no checkpoint: {reason}", _begin_again(folder)) from error
     if not isinstance(state, dict):
@@ -103,7 +103,7 @@ def read_weights(
 
 
 def take_form_of(model: nn.Module, names: Iterable[str]) -> None:
-    """A model that unties while it trains has the parameters of before or after, as the state of these names asks."""
+    """Give a model that unties while it trains the parameters of before or after, as a state with these names has."""
     embedding = getattr(model, "embedding", None)
     if isinstance(embedding, UntiedLate):
         embedding.take_form_of(names)

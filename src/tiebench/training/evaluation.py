@@ -3,7 +3,7 @@
 The first token of a split is predicted from the boundary token before it. Scores are float32, sums are float64, unless
 `evaluation.precision: bf16` asks for products in bfloat16; the protocol then says so, and the sums are as before.
 A recurrent model carries its state from the first token to the last. A transformer sees overlapping windows and
-scores in each only what no earlier window has scored. A translation's sentences stand each by itself.
+scores in each only what no earlier window has scored. A translation is scored sentence by sentence.
 """
 
 import math
@@ -43,7 +43,7 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """exp(nats / tokens); infinite where that is beyond all numbers."""
+        """exp(nats / tokens); infinite where that is too large for float64."""
         mean = self.nll / len(self.token_nll)
         return math.inf if mean > MAX_NLL else math.exp(mean)
 

@@ -1,4 +1,4 @@
-"""How much each end of the embedding asks of its matrix: the gradient by role, in the space of the matrix.
+"""How much of the embedding's gradient comes from each of its ends.
 
 A tied matrix gets the sum of two gradients, that of the looked-up vectors and that of the scores (Lopardo et al. 2026,
 section 5, measure the share of the second). Both are measured here as matrices of the same shape, rows of a token
@@ -14,7 +14,7 @@ from tiebench.training.clipping import measure_norm
 from tiebench.training.train_state import TrainState
 from tiebench.tying.token_embedding import TokenEmbedding
 
-EVERY_STEPS = 10  # what one costs, a pass or two over the matrix, is then lost among the others
+EVERY_STEPS = 10  # a measurement costs a pass or two over the matrix
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def measure_ends(embedding: TokenEmbedding) -> EndGradients:
 
 
 def add_gradients(state: TrainState, found: EndGradients) -> None:
-    """Book a measurement until the next evaluation."""
+    """Add a measurement to the sums since the last evaluation."""
     state.num_gradients += 1
     state.input_norm_sum += found.input_norm
     state.output_norm_sum += found.output_norm
@@ -50,7 +50,7 @@ def add_gradients(state: TrainState, found: EndGradients) -> None:
 
 
 def take_share(state: TrainState) -> GradientShare | None:
-    """The means since the evaluation before, and a fresh start; None where nothing was measured."""
+    """The means since the last evaluation, after which the sums are 0 again; None where nothing was measured."""
     number = state.num_gradients
     if not number:
         return None

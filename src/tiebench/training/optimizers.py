@@ -1,4 +1,4 @@
-"""The optimizers, behind one face: `step(learning_rate)` clips and updates, and returns the gradient's norm.
+"""The optimizers, behind one interface: `step(learning_rate)` clips and updates, and returns the gradient's norm.
 
 Every parameter has a role (`input`, `output`, `shared`, `body`, `bias`), and a role may have a learning rate, a weight
 decay and betas of its own. `step` is given the configured learning rate as the schedule scaled it; a role's own is
@@ -26,7 +26,9 @@ from tiebench.training.sharding import cut_like, cut_memory, is_sharded
 
 @dataclass(frozen=True)
 class Setting:
-    """What an optimizer does with a parameter: its learning rate over the configured one, its decay, its betas."""
+    """What an optimizer does with a parameter: its learning rate relative to the configured one, its decay, its
+    betas.
+    """
 
     rate: float
     weight_decay: float
@@ -36,7 +38,7 @@ class Setting:
 def build_optimizer(model: LanguageModel, options: schema.OptimizerConfig) -> "Optimizer":
     """The optimizer of a model; also settles which gradient its embedding's lookup produces.
 
-    Raises UsageError where `clip_lookups` has no embedding of parameters to look at, or two.
+    Raises UsageError for `clip_lookups` where the input embedding is no parameter, and where there are two of them.
     """
     classes = {"sgd": SGD, "adamw": AdamW, "muon": Muon}
     optimizer = classes[options.type](model, options)
@@ -94,7 +96,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def remember(self, parameter: nn.Parameter, memory: Any) -> None:
-        """Go on with the parameter from a memory that `recall` gave, which stays the caller's."""
+        """Go on with the parameter from a copy of a memory that `recall` gave."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]: ...

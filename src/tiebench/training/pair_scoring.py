@@ -10,7 +10,7 @@ from tiebench.corpora.stream import ParallelStream
 from tiebench.models.language_model import LanguageModel
 from tiebench.training.sentence_batches import cut_by_tokens, fill_up
 
-PLACES_AT_ONCE = 4096  # for ids, in source and in target
+PLACES_AT_ONCE = 4096  # ids, padding included, in source and in target
 PAIRS_PROTOCOL = "each sentence given its source"
 
 
@@ -19,7 +19,7 @@ def score_pairs(
 ) -> np.ndarray:
     """The nats of every token of the target, the ends of its lines included, float32 `(tokens,)`.
 
-    Of a stream that was cut short, the pairs that are whole.
+    Of a stream that was cut short, only whole pairs are scored.
     """
     boundaries = stream.find_boundaries()
     source, target = (np.diff(places) for places in boundaries)

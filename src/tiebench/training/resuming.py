@@ -42,7 +42,7 @@ def check_checkpoint(state: dict[str, Any], *, run: RunSpec, text: dict[str, str
 
 @contextmanager
 def refuse_damage(folder: Path) -> Iterator[None]:
-    """What a checkpoint says is put to use within the block. Raises TiebenchError where it does not fit."""
+    """Use the content of a checkpoint within the block. Raises TiebenchError where it does not fit."""
     try:
         yield
     except ValidationError as error:
@@ -55,7 +55,7 @@ def refuse_damage(folder: Path) -> Iterator[None]:
 
 
 def share_threads(run: RunSpec, *, before: int, say: Callable[[str], None]) -> None:
-    """As many threads as before, since others round differently; fewer, and said, where the share is smaller."""
+    """Use as many threads as before, since another number rounds differently; say so where there are only fewer."""
     share = torch.get_num_threads()
     if before <= share:
         torch.set_num_threads(before)

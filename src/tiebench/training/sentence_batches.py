@@ -49,7 +49,7 @@ class SentenceBatches:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Of each pair, its longer sentence's tokens, int64 `(pairs,)`."""
+        """The number of tokens of each pair's longer sentence, int64 `(pairs,)`."""
         source, target = (np.diff(places) for places in self.boundaries)
         return np.maximum(source, target)
 
@@ -64,7 +64,7 @@ class SentenceBatches:
 
     @property
     def tokens_per_step(self) -> int:
-        """Of the target, on average."""
+        """Those of the target, on average."""
         return round(self.stream.num_tokens / self.steps_per_epoch)
 
     def starts_epoch(self, step: int) -> bool:
@@ -98,9 +98,10 @@ class SentenceBatches:
 
 
 def cut_by_tokens(lengths: np.ndarray, *, most: int) -> np.ndarray:
-    """Where to cut ascending lengths so that rows times the longest is at most `most`, if a row alone is; with the end.
+    """Where to cut ascending lengths, so that rows times the longest is at most `most`; a row that is longer stands
+    alone.
 
-    Returns int64 `(batches + 1,)`.
+    Returns int64 `(batches + 1,)`, the last of which is the end.
     """
     cuts = [0]
     for place, length in enumerate(lengths.tolist()):

@@ -56,7 +56,7 @@ def raise_interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def handle_stopping(handler: Callable[[int, FrameType | None], None]) -> None:
-    """Set a handler for SIGTERM and SIGHUP, but where they are ignored."""
+    """Set a handler for SIGTERM and SIGHUP, except where they are ignored."""
     for number in STOPPING:
         if number != signal.SIGINT and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)

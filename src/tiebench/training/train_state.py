@@ -1,4 +1,4 @@
-"""How far a run is: all of it that is not a tensor. It stands in the checkpoint, and is checked when it comes back."""
+"""How far a run is: all of its state that is not a tensor. It is part of the checkpoint, and is checked when read."""
 
 import math
 from typing import Annotated
@@ -11,7 +11,7 @@ from tiebench.results.record import Amount, Count, CurvePoint, Finite, Precision
 class TrainState(BaseModel):
     """Counts, sums and times so far; `kept_*` are of the weights that will be scored, sums are in nats.
 
-    Raises pydantic's ValidationError for what no training could have left behind.
+    Raises pydantic's ValidationError for values that no training could have left behind.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)

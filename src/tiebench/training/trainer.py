@@ -42,7 +42,7 @@ READ_EVERY_STEPS_ELSEWHERE = 50
 class Trainer:
     """One run's training. `fit` returns when the budget is spent or validation stopped improving.
 
-    Raises Interrupted after a checkpoint on Ctrl-C or SIGTERM, Diverged when the loss is no number any more.
+    Raises Interrupted after a checkpoint on Ctrl-C, SIGTERM or SIGHUP, Diverged when the loss is NaN or infinite.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Trainer:
     def train_step(self) -> Tensor:
         """One update: read a batch, forward, backward, clip, move. Returns the batch's summed nats, a scalar.
 
-        Raises Diverged when the loss is no number.
+        Raises Diverged when the loss is NaN or infinite.
         """
         step = self.state.step
         if self.model.architecture.recurrent and self.batches.starts_epoch(step):
@@ -198,7 +198,7 @@ class Trainer:
         return self.training.optimizer.learning_rate * factor
 
     def _count(self, nats: Tensor, *, num_tokens: int) -> None:
-        """Book a step. On a GPU the losses are read many steps at a time, so that no step waits for the one before."""
+        """Count a step. On a GPU the losses are read many steps at a time, so that no step waits for the one before."""
         state = self.state
         state.step += 1
         state.tokens += num_tokens
@@ -210,7 +210,7 @@ class Trainer:
         self.callback.advance(num_tokens, nll_per_token=self.mean_nll)
 
     def _read_nll(self) -> None:
-        """Add the losses that are still on the device to the books; stop at the first that is no number."""
+        """Add the losses that are still on the device to the state; give up at the first that is NaN or infinite."""
         if not self.unread_nll:
             return
         first_step = self.state.step - len(self.unread_nll) + 1
@@ -303,7 +303,10 @@ class Trainer:
         self.callback.start_stage("train", total_tokens=total, done_tokens=self.state.tokens)
 
     def save(self) -> None:
-        """Write a checkpoint, which any number of ranks may go on from. Raises Diverged when the loss is no number."""
+        """Write a checkpoint, from which any number of ranks may go on.
+
+        Raises Diverged when the loss is NaN or infinite.
+        """
         self._read_nll()
         state = {
             "signature": self.run.signature,
@@ -336,7 +339,7 @@ class Trainer:
         share_threads(self.run, before=state["num_threads"], say=self.callback.say)
 
     def interrupt(self) -> None:
-        """Ask for a checkpoint and an end, as soon as it can be."""
+        """Ask for a checkpoint and the end of training, as soon as possible."""
         self.interrupted = True
 
     def stop_if_interrupted(self) -> None:

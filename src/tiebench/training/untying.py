@@ -15,7 +15,7 @@ def plan_untying(tie: TieConfig, *, num_steps: int) -> int | None:
 
 
 def untie(model: LanguageModel, optimizer: Optimizer, run: RunSpec) -> Optimizer:
-    """Make two parameters of the shared one. Returns an optimizer that remembers of both what it did of the one."""
+    """Make two parameters of the shared one. Returns an optimizer in which both have the memory of the one."""
     embedding = model.embedding
     assert isinstance(embedding, UntiedLate)
     shared: nn.Parameter = embedding.shared

@@ -88,7 +88,7 @@ class TokenEmbedding(nn.Module, ABC):
 
     @abstractmethod
     def initialise_embeddings(self, open_generator: OpenGenerator) -> None:
-        """Fill the embeddings; the one that embeds takes the generator "embedding/input" under every tie."""
+        """Fill the embeddings; under every tie, the input embedding takes the generator "embedding/input"."""
 
     def new_embedding(self) -> nn.Parameter:
         return nn.Parameter(torch.empty(self.vocabulary_size, self.embedding_width))
@@ -164,8 +164,8 @@ class TokenEmbedding(nn.Module, ABC):
     def project_hidden(self, hidden: Tensor) -> Tensor:
         """Hidden vectors `(..., width)` as the output embedding meets them `(..., embedding width)`.
 
-        Under autocast in its precision, because what follows writes its products into buffers, which autocast does not
-        see; a transformer's last norm leaves float32.
+        Under autocast they are cast to its precision here: a transformer's last norm gives float32, and autocast does
+        not act on products that are written into buffers, as the losses write theirs.
         """
         if torch.is_autocast_enabled(hidden.device.type):
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
@@ -178,7 +178,8 @@ class TokenEmbedding(nn.Module, ABC):
         return F.linear(self.project_hidden(hidden), self.output_embedding, self.output_bias)
 
     def loss(self, hidden: Tensor, targets: Tensor, *, scale: float = 1.0) -> Tensor:
-        """`scale` times the summed nats of the targets, without the full scores; gradients as in the module below.
+        """`scale` times the summed nats of the targets, without the full scores; gradients as in
+        `linear_cross_entropy`.
 
         hidden `(..., width)`, targets `(...)`; -100 is left out. Call `.backward()` on the result itself.
         """
@@ -194,7 +195,7 @@ class TokenEmbedding(nn.Module, ABC):
     def smoothed_loss(
         self, hidden: Tensor, targets: Tensor, *, smoothing: float, scale: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """The loss with smoothed labels, and the summed nats (detached); arguments as of `loss`.
+        """The loss with smoothed labels, and the summed nats (detached); arguments as in `loss`.
 
         See `spread_labels` (Szegedy et al. 2016, section 7).
         """
@@ -206,7 +207,7 @@ class TokenEmbedding(nn.Module, ABC):
     def augmented_loss(
         self, hidden: Tensor, targets: Tensor, *, temperature: float, gamma: float, scale: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """The loss above with gamma * temperature * KL(y~ || y^) added to each token's nats, and the summed nats.
+        """`loss` with gamma * temperature * KL(y~ || y^) added to each token's nats, and the summed nats.
 
         See `augmented_cross_entropy` (Inan et al. 2017, section 3).
         """

@@ -1,4 +1,4 @@
-"""One matrix at both ends for a part of training, then two: each goes on from what the one had learned."""
+"""One matrix at both ends for a part of training, then two, which both start from its values."""
 
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -10,9 +10,10 @@ from tiebench.tying.tied import Tied, check_output_init
 
 
 class UntiedLate(Tied):
-    """A tied embedding until `untie` makes two parameters of the one, with equal values; `frozen` stays as it is then.
+    """A tied embedding until `untie` makes two parameters of the one, with equal values; `frozen` names one of them
+    that is not trained any more.
 
-    The input embedding remains the parameter that the shared one was.
+    The shared parameter itself becomes the input embedding.
     """
 
     later_roles = ("input", "output")
@@ -34,7 +35,7 @@ class UntiedLate(Tied):
             getattr(self, self.frozen).requires_grad_(False)
 
     def tie_again(self) -> None:
-        """Back to one parameter, into which weights from before the moment can be read."""
+        """Return to one parameter, so that weights from before the moment can be loaded."""
         self.input.requires_grad_(True)
         self.shared = self.input
         del self.input, self.output
@@ -42,7 +43,7 @@ class UntiedLate(Tied):
         self.is_untied = False
 
     def take_form_of(self, names: Iterable[str]) -> None:
-        """Have one parameter or two, as the state of a model with parameters of these names has."""
+        """Have one parameter or two, whichever the state of a model with these parameter names has."""
         is_untied = "embedding.output" in set(names)
         if is_untied and not self.is_untied:
             self.untie()
@@ -61,7 +62,7 @@ class UntiedLate(Tied):
 def build(
     tie: UntiedLateConfig, config: EmbeddingConfig, *, vocabulary_size: int, width: int, has_source: bool = False
 ) -> UntiedLate:
-    """As it starts, tied. Raises UsageError for an `output_init`, which would fill nothing."""
+    """The embedding as it starts, tied. Raises UsageError for an `output_init`, which would fill nothing."""
     check_output_init(config)
     shape = {"vocabulary_size": vocabulary_size, "width": width, "has_source": has_source}
     return UntiedLate(config, frozen=tie.freeze, **shape)
