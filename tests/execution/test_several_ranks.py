@@ -91,8 +91,8 @@ def find_rank(launcher: int, rank: int) -> int:
     raise LookupError(f"rank {rank} is not among the processes of {launcher}")
 
 
-def wait_for_curve(process: subprocess.Popen, folder: Path) -> None:
-    while not (folder / "curve.jsonl").exists():
+def wait_for_checkpoint(process: subprocess.Popen, folder: Path) -> None:
+    while not (folder / CHECKPOINT_FILE).exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
 
@@ -181,7 +181,7 @@ def test_one_process_goes_on_where_two_ranks_were_told_to_end(compared):
     run = runs["long-sharded"]
     place = folder / "told" / run.name
     process = start_ranks(folder / "ranks.yaml", folder / "told", "--arm", run.arm)
-    wait_for_curve(process, place)
+    wait_for_checkpoint(process, place)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode != 0 and f"{run.name} was checkpointed at step" in said
@@ -196,7 +196,7 @@ def test_a_rank_that_is_killed_ends_the_run_which_one_process_finishes(compared)
     run = runs["long"]
     place = folder / "killed" / run.name
     process = start_ranks(folder / "ranks.yaml", folder / "killed", "--arm", run.arm)
-    wait_for_curve(process, place)
+    wait_for_checkpoint(process, place)
     os.kill(find_rank(process.pid, 1), signal.SIGKILL)
     _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode != 0
