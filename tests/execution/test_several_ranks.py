@@ -67,19 +67,26 @@ def list_runs(config: Path) -> dict:
     return {run.arm: run for run in load_experiment(config).list_runs()}
 
 
-def train_alone(run, results: Path, *, callback: Callback | None = None):
-    settings = Settings(store=Store(results), device="cpu", num_threads=1)
+def train_alone(run, results: Path, *, device: str = "cpu", callback: Callback | None = None):
+    settings = Settings(store=Store(results), device=device, num_threads=1)
     return execute_run(run, settings=settings, callback=callback)
 
 
-def start_ranks(config: Path, results: Path, *options: str, program: tuple[str, ...] = ("-m", "tiebench")):
-    """Two ranks on the CPU, which talk over the loopback interface, as a process that is not waited for."""
+def start_ranks(
+    config: Path,
+    results: Path,
+    *options: str,
+    program: tuple[str, ...] = ("-m", "tiebench"),
+    num_ranks: int = 2,
+    device: str = "cpu",
+) -> subprocess.Popen:
+    """Ranks on this machine, which talk over the loopback interface, as a process that is not waited for."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(num_ranks)]
     command = [*launcher, "--master-addr", "127.0.0.1", "--master-port", str(port), *program, "train", str(config)]
-    command += ["--results", str(results), "--device", "cpu", *options]
+    command += ["--results", str(results), "--device", device, *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -214,3 +221,18 @@ def test_what_one_rank_says_before_it_fails_is_the_message_of_the_command(compar
     assert process.returncode != 0
     assert f"error: {runs['gpt2-tied'].name}, rank 1: this rank has had enough\nhint: give it a rest\n" in said
     assert not (folder / "failed" / runs["gpt2-tied"].name / "record.json").exists()
+
+
+@pytest.mark.gpu
+def test_a_rank_on_a_gpu_finds_what_a_process_on_it_finds(compared):
+    """With nccl, whole and cut: one rank is what one GPU has room for."""
+    folder, runs, _ = compared
+    arms = ("lstm-tied", "lstm-tied-sharded", "gpt2-untied", "llama-untied-sharded")
+    for arm in arms:
+        train_alone(runs[arm], folder / "gpu-alone", device="cuda")
+    options = {"num_ranks": 1, "device": "cuda"}
+    process = start_ranks(folder / "ranks.yaml", folder / "gpu", *(f"--arm={arm}" for arm in arms), **options)
+    _, said = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0, said
+    for arm in arms:
+        assert_same(runs[arm], Store(folder / "gpu"), Store(folder / "gpu-alone"))
