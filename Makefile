@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin
-# tests are spread over the cores; PYTEST_ARGS= runs them one after the other
+# tests are spread over the cores; PYTEST_ARGS= runs them one after the other, as a Slurm with its ports needs
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
@@ -20,11 +20,11 @@ test: .venv/installed-dev ## run the tests (CPU, offline); PYTEST_ARGS adds opti
 test-numeric-default: .venv/installed-dev ## run the numeric tests without the processor's vector instructions
 	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -m numeric $(PYTEST_ARGS)
 
-test-services: .venv/installed-services ## run the tests that need a browser or Slurm; installs Debian's where there are none (as root)
+test-services: .venv/installed-services ## run the tests that need a browser, Slurm or Ray; installs what is absent (as root, on Debian)
 	(command -v slurmctld && command -v munged) || \
 		(apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends slurm-wlm munge)
 	command -v chromium || (apt-get update -q && apt-get install -y -q --no-install-recommends chromium)
-	TIEBENCH_SERVICES=required $(BIN)/python -m pytest -m services $(PYTEST_ARGS)
+	TIEBENCH_SERVICES=required $(BIN)/python -m pytest -m services $(PYTEST_ARGS) -n 0
 
 test-lowest: .venv-lowest/installed ## run a selection of tests with the lowest versions that pyproject.toml admits
 	$(LOWEST)/python -m pytest tests/test_configs.py tests/experiment tests/layers tests/losses tests/results $(PYTEST_ARGS)
@@ -74,7 +74,7 @@ endef
 	touch $@ .venv/installed
 
 .venv/installed-services: .venv/installed-dev
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt playwright submitit
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt playwright submitit ray
 	touch $@
 
 .venv-lowest/installed: pyproject.toml constraints-lowest.txt | .venv-lowest/bin/python

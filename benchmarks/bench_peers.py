@@ -5,7 +5,8 @@
 DIR is the folder with the program's model.py. Every process gets the same number of threads. On a CPU a peer runs as
 shipped, and once more with the settings of allocator and OpenMP that tiebench makes for itself; on CUDA it runs as
 shipped, in the workload's precision (float32 without TF32 in any), nanoGPT with its own compilation. Every round
-begins with another program.
+begins with another program. With --bf16 a CPU's workloads are taken in bfloat16 too, peers under torch's autocast; the
+page then has our rate in bfloat16 over theirs in both precisions, of the same round.
 Refused where other work takes more than 5 % of the machine, unless --busy says that it is known, and then the page
 says it. Writes performance.json, or performance-cuda.json (every sample, by processor: those of other processors stay),
 and performance.md into --results.
@@ -27,6 +28,7 @@ from typing import Any
 from quiet_machine import check_quiet, describe_processor, look_at_machine, measure_other_work, read_other_work
 
 from tiebench.cli.app import SPINS
+from tiebench.execution.workloads import HALF
 
 KEEP = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:glibc.malloc.top_pad=67108864"
 ALLOCATORS = {"shipped": {}, "tuned": {"GLIBC_TUNABLES": KEEP, "GOMP_SPINCOUNT": SPINS}}
@@ -47,6 +49,7 @@ def build_word_language_model(run: Any, vocabulary_size: int, ids: Any, *, folde
     model = load_model(folder).RNNModel("LSTM", vocabulary_size, width, width, 2, options.dropout, tied)
     model.to(ids.device)
     criterion, place = torch.nn.NLLLoss(), {"train": 0, "score": 0}
+    in_training, in_scoring = ask_autocasts(run, ids.device.type)
     rows = {"train": training.batch_size, "score": EVALUATION_BATCH}
     cut = {kind: ids[: len(ids) // number * number].view(number, -1) for kind, number in rows.items()}
     batches = {kind: columns.t().contiguous() for kind, columns in cut.items()}
@@ -61,9 +64,11 @@ def build_word_language_model(run: Any, vocabulary_size: int, ids: Any, *, folde
         inputs, targets = read("train")
         model.train()
         model.zero_grad()
-        output, state = model(inputs, tuple(part.detach() for part in hidden["train"]))
+        with in_training:
+            output, state = model(inputs, tuple(part.detach() for part in hidden["train"]))
+            loss = criterion(output, targets)
         hidden["train"] = state
-        criterion(output, targets).backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), training.optimizer.clip_norm)
         for parameter in model.parameters():
             parameter.data.add_(parameter.grad, alpha=-training.optimizer.learning_rate)
@@ -73,8 +78,9 @@ def build_word_language_model(run: Any, vocabulary_size: int, ids: Any, *, folde
     def score() -> int:
         inputs, targets = read("score")
         model.eval()
-        output, hidden["score"] = model(inputs, hidden["score"])
-        criterion(output, targets).item()
+        with in_scoring:
+            output, hidden["score"] = model(inputs, hidden["score"])
+            criterion(output, targets).item()
         return targets.numel()
 
     return train, score
@@ -132,7 +138,7 @@ def build_hugging_face(run: Any, vocabulary_size: int, ids: Any, *, folder: Path
 def build_steps(model: Any, optimizer: Any, run: Any, ids: Any, *, ask: Callable[[Any, Any], Any]) -> tuple[Step, Step]:
     """A training and a scoring step of a transformer; `ask(inputs, targets)` is its mean loss.
 
-    As ours, it scores in float32, and as many windows at a time.
+    As ours, it scores in the precision of the evaluation, and as many windows at a time.
     """
     import torch
 
@@ -141,7 +147,7 @@ def build_steps(model: Any, optimizer: Any, run: Any, ids: Any, *, ask: Callable
     training = run.spec.training
     rows = ids[: len(ids) // training.window * training.window].view(-1, training.window)
     num_scored = run.spec.evaluation.batch_size or WINDOWS_AT_ONCE
-    autocast = torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=training.precision == "bf16")
+    in_training, in_scoring = ask_autocasts(run, ids.device.type)
 
     def read(number: int) -> tuple[Any, Any]:
         chosen = rows[torch.randint(len(rows), (number,), device=ids.device)]
@@ -149,7 +155,7 @@ def build_steps(model: Any, optimizer: Any, run: Any, ids: Any, *, ask: Callable
 
     def train() -> int:
         model.train()
-        with autocast:
+        with in_training:
             loss = ask(*read(training.batch_size))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), training.optimizer.clip_norm)
@@ -160,10 +166,22 @@ def build_steps(model: Any, optimizer: Any, run: Any, ids: Any, *, ask: Callable
     @torch.no_grad()
     def score() -> int:
         model.eval()
-        ask(*read(num_scored)).item()
+        with in_scoring:
+            ask(*read(num_scored)).item()
         return num_scored * training.window
 
     return train, score
+
+
+def ask_autocasts(run: Any, device_type: str) -> tuple[Any, Any]:
+    """For training and for scoring: torch's autocast to bfloat16, switched on where the workload asks for it."""
+    import torch
+
+    precisions = run.spec.training.precision, run.spec.evaluation.precision
+    training, scoring = (
+        torch.autocast(device_type, dtype=torch.bfloat16, enabled=precision == "bf16") for precision in precisions
+    )
+    return training, scoring
 
 
 def load_model(folder: Path) -> Any:
@@ -224,9 +242,12 @@ def time_steps(step: Step, *, seconds: float, device: Any) -> float:
 
 
 def list_contestants(workload: str, folders: dict[str, Path | None], *, device: str = "cpu") -> list[tuple[str, str]]:
-    """(program, allocator): ours, then each peer of this kind whose code is at hand, with each allocator."""
+    """(program, allocator): ours, then each peer of this kind whose code is at hand, with each allocator.
+
+    In bfloat16 peers have our settings of the allocator alone: as shipped nobody runs them so on a CPU.
+    """
     peers = [peer for peer in PEERS[re.match("[a-z]+", workload)[0]] if peer.startswith("HF") or folders.get(peer)]
-    allocators = ALLOCATORS if device == "cpu" else ("shipped",)
+    allocators = ("shipped",) if device != "cpu" else ("tuned",) if workload.endswith(HALF) else ALLOCATORS
     return [(OURS, "tuned"), *((peer, allocator) for peer in peers for allocator in allocators)]
 
 
@@ -268,7 +289,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--word-language-model", type=Path)
     parser.add_argument("--nano-gpt", type=Path)
-    parser.add_argument("--workload", action="append", choices=ON_CUDA)
+    parser.add_argument("--workload", action="append", choices=(*ON_CUDA, *(name + HALF for name in ON_CUDA)))
+    parser.add_argument("--bf16", action="store_true", help="each workload in bfloat16 too, on a CPU")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8.0)
@@ -300,9 +322,12 @@ def main() -> None:
             raise SystemExit(f"{file} was measured in another setting: leave out --add, or choose another --results")
         quiet["busy"] |= before["setting"].get("at_start", {}).get("busy", False)
     setting["at_start"] = quiet
+    chosen = asked.workload or (WORKLOADS if asked.device == "cpu" else ON_CUDA)
+    if asked.bf16:
+        chosen = dict.fromkeys(each for name in chosen for each in (name, name.removesuffix(HALF) + HALF))
     begin = 1 + max((sample["round"] for sample in samples), default=-1)
     for number in range(begin, begin + asked.rounds):
-        for workload in asked.workload or (WORKLOADS if asked.device == "cpu" else ON_CUDA):
+        for workload in chosen:
             samples += take_round(number, workload, asked=asked)
             keep_samples(setting, samples, file=file)
 

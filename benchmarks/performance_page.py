@@ -11,6 +11,7 @@ from quiet_machine import describe_start, name_processor
 from replay_decisions import render_decisions
 from step_shares import render_shares
 
+from tiebench.execution.workloads import HALF
 from tiebench.files import write_text
 from tiebench.reporting.render import render_table
 from tiebench.reporting.tables import Column, Table
@@ -110,14 +111,14 @@ def _tabulate(samples: list[dict[str, Any]], kind: str, *, title: str, caption: 
         Column("arm"),
         Column("tokens/s", "number"),
         Column("% of ceiling", "number"),
-        Column("peak MB", "number"),
+        Column("peak MiB", "number"),
         Column("peer"),
         Column("over it, shipped"),
         Column("over it, tuned"),
         Column("its tokens/s", "number"),
         Column("its tokens/s, tuned", "number"),
-        Column("its peak MB", "number"),
-        Column("its peak MB, tuned", "number"),
+        Column("its peak MiB", "number"),
+        Column("its peak MiB, tuned", "number"),
     )
     keys = dict.fromkeys((sample["workload"], sample["arm"]) for sample in samples)
     rows = [row for workload, arm in keys for row in _list_rows(samples, kind, workload=workload, arm=arm)]
@@ -131,15 +132,22 @@ def _list_rows(samples: list[dict[str, Any]], kind: str, *, workload: str, arm: 
     percent = 100 * _median(ours, f"{kind}_fraction")
     own = (workload, arm, _median(ours, rate), percent, _median(ours, memory, unit=2**20))
     rows = []
-    for program in dict.fromkeys(sample["program"] for sample in here if sample["program"] != OURS):
-        theirs = [
-            [s for s in here if (s["program"], s["allocator"]) == (program, allocator)] for allocator in ALLOCATORS
-        ]
+    for program, name in list_peers(samples, workload=workload, arm=arm):
+        peers = [s for s in samples if (s["program"], s["workload"], s["arm"]) == (program, name, arm)]
+        theirs = [[s for s in peers if s["allocator"] == allocator] for allocator in ALLOCATORS]
         ratios = [_describe_ratio(ours, samples, rate) for samples in theirs]
         rates = [_median(samples, rate) for samples in theirs]
         peaks = [_median(samples, memory, unit=2**20) for samples in theirs]
-        rows.append((*own, program, *ratios, *rates, *peaks))
+        rows.append((*own, program if name == workload else f"{program}, fp32", *ratios, *rates, *peaks))
     return rows
+
+
+def list_peers(samples: list[dict[str, Any]], *, workload: str, arm: str) -> list[tuple[str, str]]:
+    """(program, workload): the peers on a workload, and where that is in bfloat16 also those on the same in float32."""
+    names = dict.fromkeys((workload, workload.removesuffix(HALF)))
+    found = ((sample["program"], sample["workload"], sample["arm"]) for sample in samples)
+    pairs = [(program, name) for program, name, its_arm in found if program != OURS and its_arm == arm]
+    return [pair for name in names for pair in dict.fromkeys(pairs) if pair[1] == name]
 
 
 def _median(samples: list[dict[str, Any]], key: str, *, unit: float = 1) -> float | None:

@@ -138,10 +138,10 @@ KINDS: dict[str, Callable[[Any], Any]] = {
     "tokenising": measure_tokenising,
 }
 TITLES = {
-    "vocabulary": ("Training memory over the vocabulary (LSTM 2x200, tied, 20 x 35 tokens)", ["words", "peak MB"]),
+    "vocabulary": ("Training memory over the vocabulary (LSTM 2x200, tied, 20 x 35 tokens)", ["words", "peak MiB"]),
     "width": ("Training time over the width (LSTM, 2 layers, 10,000 words, 1 thread)", ["width", "CPU µs per token"]),
-    "corpus": ("Training memory over the corpus (LSTM 2x200, 10,000 words)", ["MB of text", "peak MB"]),
-    "tokenising": ("Tokenising, by words, with reading and writing", ["MB of text", "MB per CPU second", "peak MB"]),
+    "corpus": ("Training memory over the corpus (LSTM 2x200, 10,000 words)", ["MiB of text", "peak MiB"]),
+    "tokenising": ("Tokenising, by words, with reading and writing", ["MiB of text", "MiB per CPU second", "peak MiB"]),
 }
 
 

@@ -1,32 +1,38 @@
-"""Which operators a training step consists of: shares of the time of one thread by part, ours beside peers.
+"""Where the time of a training step goes: by torch's operators in one thread, ours beside peers.
 
-    python benchmarks/step_shares.py gpt-256-ptb lstm-200-ptb [--word-language-model DIR] [--nano-gpt DIR]
+    python benchmarks/step_shares.py --word-language-model DIR --nano-gpt DIR
 
-torch.profiler takes a step at a time apart; of each operator only its own time counts, and of each part the median
-over the steps, since other work on the machine stretches some steps and not others. Shares are of the operators' time:
-what Python does between them is not in it. Writes shares.json and performance.md into --results.
+DIR is the folder with the program's model.py. Each program has processes of its own, in turn, several rounds of them,
+peers with the allocator that tiebench sets for itself. torch.profiler takes a step at a time apart; of each operator
+only its own time counts, and of each part the median over steps and rounds. What Python does between operators is in
+no part; the whole step is timed without the profiler. Refused where other work takes more than 5 % of the machine,
+unless --busy says that it is known: then the page gives shares and no times. Writes shares.json (by processor: those of
+other processors stay) and performance.md into --results.
 """
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bench_peers import BUILDERS, OURS, PEERS
+from bench_peers import ALLOCATORS, BUILDERS, OURS, list_contestants
 from plot_costs import describe_setting
-from quiet_machine import look_at_machine
+from quiet_machine import check_quiet, describe_processor, look_at_machine, name_processor
 
 from tiebench.files import write_text
 from tiebench.reporting.render import render_table
 from tiebench.reporting.tables import Column, Table
 
+WORKLOADS = ("lstm-200-ptb", "lstm-650-ptb", "lstm-200-wikitext-2", "gpt-256-ptb", "gpt-256-wikitext-2")
 PARTS = {
     "matrix products": r"(add)?mm_?$|bmm$|baddbmm|linear",
     "LSTM": r"rnn|lstm",
@@ -76,8 +82,18 @@ def profile_steps(step: Callable[[], Any], *, num_steps: int) -> dict[str, float
     return {part: found for part, found in medians.items() if found}
 
 
-def take_sample(program: str, workload: str, *, arm: str, num_steps: int, folder: Path | None) -> dict[str, float]:
-    """`profile_steps` of a program on a workload, in this process, with one thread."""
+def time_step(step: Callable[[], Any], *, num_steps: int) -> float:
+    """Milliseconds of the median step."""
+    seconds = []
+    for _ in range(num_steps):
+        started = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - started)
+    return 1e3 * statistics.median(seconds)
+
+
+def take_sample(program: str, workload: str, *, arm: str, num_steps: int, folder: Path | None) -> dict[str, Any]:
+    """Milliseconds by part, and of a whole step, of a program on a workload: in this process, with one thread."""
     import torch
 
     from tiebench.cli.allocator import tune_allocator
@@ -90,44 +106,84 @@ def take_sample(program: str, workload: str, *, arm: str, num_steps: int, folder
     if program != OURS:
         ids = torch.from_numpy(opened.streams["train"].ids).long()
         train, _ = BUILDERS[program](opened.run, opened.vocabulary_size, ids, folder=folder)
-        return profile_steps(train, num_steps=num_steps)
+        return {"parts": profile_steps(train, num_steps=num_steps), "whole": time_step(train, num_steps=num_steps)}
     with tempfile.TemporaryDirectory() as place:
         trainer = bench.build_trainer(opened, device=torch.device("cpu"), folder=Path(place))
-        return profile_steps(trainer.train_step, num_steps=num_steps)
+        step = trainer.train_step
+        return {"parts": profile_steps(step, num_steps=num_steps), "whole": time_step(step, num_steps=num_steps)}
+
+
+def take_samples(workload: str, *, asked: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """By program the medians over the rounds, each sample in a process of its own."""
+    folders = {"word_language_model": asked.word_language_model, "nanoGPT": asked.nano_gpt}
+    programs = list(dict.fromkeys(program for program, _ in list_contestants(workload, folders)))
+    samples: dict[str, list[dict[str, Any]]] = {program: [] for program in programs}
+    for _ in range(asked.rounds):
+        for program in programs:
+            command = [sys.executable, __file__, workload, "--arm", asked.arm, "--steps", str(asked.steps)]
+            command += ["--sample", program, *(["--folder", str(folders[program])] if folders.get(program) else [])]
+            environment = os.environ | ALLOCATORS["tuned"]
+            answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            if answer.returncode:
+                raise SystemExit(f"{program} on {workload} failed:\n{answer.stderr}")
+            samples[program].append(json.loads(answer.stdout.splitlines()[-1]))
+    return {program: summarise(found) for program, found in samples.items()}
+
+
+def summarise(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """The median of each part over the rounds, a part that is not there being 0, and that of the whole step."""
+    names = dict.fromkeys(part for sample in samples for part in sample["parts"])
+    parts = {part: statistics.median(sample["parts"].get(part, 0.0) for sample in samples) for part in names}
+    return {"parts": parts, "whole": statistics.median(sample["whole"] for sample in samples)}
 
 
 def render_shares(content: dict[str, Any]) -> str:
-    """A table for each workload: a row for each part, a column for each program."""
-    return "\n".join(render_table(_tabulate(found, content), format="markdown") for found in content["workloads"])
+    """For each processor a heading, and a table for each workload: a row for each part, columns for each program."""
+    pages = []
+    for name, found in content["processors"].items():
+        tables = [render_table(_tabulate(each, found), format="markdown") for each in found["workloads"]]
+        pages.append("\n".join([f"### A step by its parts: {name}\n", *tables]))
+    return "\n".join(pages)
 
 
 def _tabulate(found: dict[str, Any], content: dict[str, Any]) -> Table:
-    programs = found["programs"]
-    columns = (Column("part"), *(Column(f"{program}, %", "number") for program in programs))
-    totals = {program: sum(parts.values()) for program, parts in programs.items()}
-    rows = [
-        (part, *(100 * parts.get(part, 0.0) / totals[program] for program, parts in programs.items()))
-        for part in (*PARTS, REST)
-        if any(parts.get(part, 0.0) / totals[program] > LEAST_SHARE for program, parts in programs.items())
-    ]
-    share = content["other_work"]
+    """With milliseconds where the machine was quiet, and only shares where it was not."""
+    programs, busy = found["programs"], content["start"]["busy"]
+    units = ("%",) if busy else ("ms", "%")
+    columns = (Column("part"), *(Column(f"{program}, {unit}", "number") for program in programs for unit in units))
+    totals = {program: sum(sample["parts"].values()) for program, sample in programs.items()}
+    rows: list[tuple[str | float | None, ...]] = []
+    for part in (*PARTS, REST):
+        took = {program: sample["parts"].get(part, 0.0) for program, sample in programs.items()}
+        shares = {program: took[program] / totals[program] for program in programs}
+        if max(shares.values()) > LEAST_SHARE:
+            figures = ([100 * shares[name]] if busy else [took[name], 100 * shares[name]] for name in programs)
+            rows.append((part, *(figure for pair in figures for figure in pair)))
+    if not busy:
+        for words, figures in (
+            ("all operators", list(totals.values())),
+            ("the step, without the profiler", [sample["whole"] for sample in programs.values()]),
+        ):
+            rows.append((words, *(cell for figure in figures for cell in (figure, None))))
+    kind = "shares, and no times, of" if busy else "milliseconds, and shares, of"
     caption = (
-        f"{content['setting']} Shares of the time of torch's operators in the median of {content['num_steps']} steps "
-        "by torch.profiler, without the time between operators; other work took "
-        f"{'an unknown share' if share is None else format(share, '.0%')} of the machine, so read these as shares, not "
-        "as times."
+        f"{content['setting']} By part the {kind} torch's operators in the median of {content['num_steps']} steps and "
+        f"{content['num_rounds']} rounds by torch.profiler, without the time between operators. Peers have our "
+        "settings of the allocator."
     )
-    return Table(f"A step by its parts: {found['workload']}, {found['arm']}", columns, tuple(rows), caption)
+    return Table(f"{found['workload']}, {found['arm']}", columns, tuple(rows), caption)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("workloads", nargs="+", help="names of `tiebench bench`")
+    parser.add_argument("workloads", nargs="*", help=f"names of `tiebench bench`; by default {', '.join(WORKLOADS)}")
     parser.add_argument("--arm", default="tied")
     parser.add_argument("--steps", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--word-language-model", type=Path)
     parser.add_argument("--nano-gpt", type=Path)
     parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--busy", action="store_true", help="measure beside other work; the page says so")
     parser.add_argument("--sample", metavar="PROGRAM", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -135,22 +191,21 @@ def main() -> None:
         options = {"arm": asked.arm, "num_steps": asked.steps, "folder": asked.folder}
         print(json.dumps(take_sample(asked.sample, asked.workloads[0], **options)))
         return
-    from performance_page import refresh_page
+    from performance_page import read_processors, refresh_page
 
-    folders = {"word_language_model": asked.word_language_model, "nanoGPT": asked.nano_gpt}
-    share, found = look_at_machine(), []
-    for workload in asked.workloads:
-        peers = [peer for peer in PEERS[workload.split("-")[0]] if peer.startswith("HF") or folders.get(peer)]
-        programs = {}
-        for program in (OURS, *peers):
-            command = [sys.executable, __file__, workload, "--arm", asked.arm, "--steps", str(asked.steps)]
-            command += ["--sample", program, *(["--folder", str(folders[program])] if folders.get(program) else [])]
-            answer = subprocess.run(command, capture_output=True, text=True, check=True)
-            programs[program] = json.loads(answer.stdout.splitlines()[-1])
-        found.append({"workload": workload, "arm": asked.arm, "programs": programs})
-    content = {"setting": describe_setting({}), "other_work": share, "num_steps": asked.steps, "workloads": found}
-    write_text(json.dumps(content, indent=1) + "\n", file=asked.results / "shares.json")
-    refresh_page(asked.results)
+    from tiebench.execution import bench
+
+    start = check_quiet(look_at_machine(), busy=asked.busy)
+    name = name_processor({**bench.describe_setting("cpu", num_threads=1), "processor": describe_processor()})
+    found: list[dict[str, Any]] = []
+    for workload in asked.workloads or WORKLOADS:
+        found.append({"workload": workload, "arm": asked.arm, "programs": take_samples(workload, asked=asked)})
+        content = {"setting": describe_setting(start), "start": start, "num_steps": asked.steps}
+        content |= {"num_rounds": asked.rounds, "workloads": found}
+        file = asked.results / "shares.json"
+        processors = {**read_processors(file), name: content}
+        write_text(json.dumps({"processors": processors}, indent=1) + "\n", file=file)
+        refresh_page(asked.results)
 
 
 if __name__ == "__main__":

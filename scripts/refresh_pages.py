@@ -18,6 +18,7 @@ from tiebench.claims.papers import ALL, load_papers
 from tiebench.claims.verdicts import judge_papers
 from tiebench.cli.grid import find_cell_records
 from tiebench.comparison.cells import compare_cells
+from tiebench.comparison.looking import find_looks_below
 from tiebench.execution.settings import Settings
 from tiebench.experiment.grid import list_bundled_grids
 from tiebench.files import write_text
@@ -91,7 +92,8 @@ def render_results(results: Path) -> str:
     pages = [f"Grids have pages of their own: {', '.join(f'[{name}]({name}.md)' for name in grids)}."] if grids else []
     opening = "\n\n".join([*pages, render_claims(outcomes, papers=papers)])
     read = {"token_nll": store.token_nll, "curve": store.curve, "decades": store.target_decades}
-    return render_results_readme(records, **read, bleu_counts=store.bleu_counts, opening=opening)
+    read |= {"bleu_counts": store.bleu_counts, "looks": find_looks_below(store.root)}
+    return render_results_readme(records, **read, opening=opening)
 
 
 def list_outside_grids(store: Store) -> list[Record]:

@@ -85,7 +85,20 @@ def test_a_step_is_taken_apart_into_its_operators(load_script):
     left, right = torch.ones(64, 64), torch.ones(64, 64)
     found = shares.profile_steps(lambda: torch.nn.functional.gelu(left @ right), num_steps=3)
     assert {"matrix products", "GELU"} <= set(found) and "LSTM" not in found
-    programs = {"tiebench": found, "peer": {"LSTM": 1.0, "the rest": 3.0}}
-    content = {"setting": "a cpu.", "other_work": 0.9, "num_steps": 3}
-    text = shares.render_shares({**content, "workloads": [{"workload": "w", "arm": "tied", "programs": programs}]})
-    assert "25.00" in text and "75.00" in text and "other work took 90% of the machine" in text
+
+
+def test_a_busy_machine_has_shares_of_a_step_and_a_quiet_one_its_times(load_script):
+    shares = load_script("step_shares")
+    rounds = [{"parts": {"LSTM": 2.0, "the rest": rest}, "whole": whole} for rest, whole in ((6.0, 9.5), (5.0, 9.0))]
+    ours = shares.summarise([*rounds, {"parts": {"the rest": 7.0}, "whole": 11.25}])
+    assert ours == {"parts": {"LSTM": 2.0, "the rest": 6.0}, "whole": 9.5}
+    peer = {"parts": {"LSTM": 1.0, "the rest": 3.0}, "whole": 4.75}
+    page = {"workloads": [{"workload": "w", "arm": "tied", "programs": {"tiebench": ours, "peer": peer}}]}
+    page |= {"num_steps": 3, "num_rounds": 2, "setting": "a cpu."}
+    quiet, busy = ({**page, "start": {"busy": is_busy, "other_work": 0.9}} for is_busy in (False, True))
+    text = shares.render_shares({"processors": {"one, 1 threads": quiet, "another, 1 threads": busy}})
+    of_quiet, of_busy = text.split("### A step by its parts: another, 1 threads")
+    assert of_quiet.startswith("### A step by its parts: one, 1 threads")
+    assert "tiebench, ms" in of_quiet and "| the rest" in of_quiet and "9.500" in of_quiet and "4.750" in of_quiet
+    assert "25.00" in of_busy and "75.00" in of_busy and "shares, and no times" in of_busy
+    assert " ms" not in of_busy and "4.750" not in of_busy

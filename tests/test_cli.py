@@ -39,7 +39,7 @@ OPTIONS = {
     "grid": RUNNING | {"--format", "--no-train"},
     "report": {"--output", "-o", "--results"},
     "reproduce": RUNNING | {"--only", "--no-train", "--dry-run", "--format"},
-    "check": {"--set", "--arm", "--results", "--data-dir", "--on", "--json"},
+    "check": {"--set", "--arm", "--results", "--data-dir", "--on", "--devices", "--json"},
     "list": {"--results", "--json"},
     "show": {"--json"},
     "bench": {"--seconds", "--threads", "--device", "--data-dir", "--json"},
@@ -100,6 +100,25 @@ def test_both_entry_points_are_the_same_program():
     assert script.load() is main
     answer = subprocess.run([sys.executable, "-m", "tiebench", "--version"], capture_output=True, text=True, check=True)
     assert answer.stdout == f"tiebench {tiebench.__version__}\n" and answer.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "proposed"),
+    [
+        ("list vocab", ["vocabularies"]),
+        ("list optimizers ad", ["adamw"]),
+        ("train quick", ["quickstart"]),
+        ("compare --config quick", ["quickstart"]),
+        ("reproduce press", ["press-wolf-2017"]),
+        ("compare --until", ["--until-decided"]),
+        ("train my-own-fi", []),  # the shell then proposes files
+    ],
+)
+def test_the_shell_completes_names(typed, proposed):
+    words = f"tiebench {typed}"
+    asked = {"_TIEBENCH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    answer = CliRunner().invoke(app, env=asked, prog_name="tiebench")
+    assert answer.stdout.split() == proposed
 
 
 def test_help_names_every_command_and_nothing_asked_is_help(run):
@@ -396,6 +415,8 @@ def test_looks_go_on_where_they_stopped(run, trained, monkeypatch):
     assert "however often one looks, 3 seeds per arm, on this text" in sentence
     run(*arguments, "--max-seeds", "2", "-q")
     assert find_looks(results) == then, "what was looked at stays looked at"
+    plain = run("compare", "tied", "untied", "--results", results, "--json")
+    assert json.loads(plain.stdout)[0]["contrasts"][0]["decision"] == then["decision"], "whoever asks, later"
 
 
 def test_looks_begin_anew_when_runs_were_trained_again(run, trained):
@@ -477,6 +498,21 @@ def test_compare_says_who_gains_from_what_the_runs_kept_or_from_the_text(run, tr
     assert "who gains" not in answer.stdout
 
 
+@pytest.mark.parametrize("bare", [True, False])
+def test_on_a_terminal_compare_ends_in_what_to_type_next(bare, trained_once, tmp_path):
+    """What can be typed next is no result: it stands on stderr, and nowhere but on a terminal."""
+    config, results = str(trained_once / "tiny.yaml"), str(trained_once / "results")
+    screen, terminal = os.openpty()
+    command = [sys.executable, "-m", "tiebench", "compare", "--config", config, "--results", results]
+    where = {"stderr": subprocess.PIPE} if bare else {"stderr": terminal}
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=os.environ | {"COLUMNS": "300"}, check=True, **where)
+    os.close(terminal)
+    said = (done.stderr or b"").decode() + read_screen(screen)
+    again = f"tiebench compare untied tied --config {config} --until-decided --results {results}"
+    assert [f"next: {again}" in said, f"tiebench list runs --results {results}" in said] == [not bare] * 2
+    assert b"next:" not in done.stdout and done.stdout.rstrip().endswith(b".")
+
+
 def test_what_is_missing_is_trained_first(run, write_experiment, tmp_path):
     config = write_experiment()
     run("train", config, "--arm", "tied", "-q")
@@ -507,11 +543,12 @@ def test_two_files_with_one_flag_each_are_compared(run, write_experiment, tmp_pa
     assert "not comparable: embedding.init" in answer.stderr
 
 
-def test_without_any_run_the_quickstart_answers(run, write_experiment, tmp_path, monkeypatch):
+@pytest.mark.parametrize("arms", [("tied", "untied"), ()], ids=["named", "not named"])
+def test_without_any_run_the_quickstart_answers(arms, run, write_experiment, tmp_path, monkeypatch):
     (tmp_path / "bundled").mkdir()
     write_experiment().rename(tmp_path / "bundled" / "quickstart.yaml")
     monkeypatch.setattr(bundled, "bundled_folder", lambda: tmp_path / "bundled")
-    answer = run("compare", "tied", "untied", "--jobs", "1", "--format", "markdown")
+    answer = run("compare", *arms, "--jobs", "1", "--format", "markdown")
     assert "no runs yet: training the bundled quickstart first (2 runs" in answer.stderr
     assert "| untied" in answer.stdout
     assert {record.experiment for record in Store(tmp_path / "results").records()} == {"quickstart"}
@@ -549,6 +586,22 @@ def test_check_foretells_time_memory_and_what_will_surprise(run, write_experimen
     found = json.loads(run("check", config, *same, "--json").stdout)
     assert [f"warning: {line}" for line in found["warnings"]] == warnings
     assert all(arm["time"]["timed"] and arm["time"]["seconds"] > 0 for arm in found["arms"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"training.random_offset": "true"}, "other ones at every seed"),
+        ({"training.random_offset": "false"}, "always those at its end"),
+        ({"architecture": "{type: gpt2, layers: 1, width: 16, heads: 2, positions: 64}"}, "other ones in every epoch"),
+    ],
+)
+def test_check_says_what_an_epoch_leaves_out(run, write_experiment, changes, part):
+    options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    said = " ".join(run("check", write_experiment(), *options).stdout.split())
+    found = json.loads(run("check", write_experiment(), *options, "--json").stdout)["arms"][0]
+    assert 0 < found["num_left_out"] < found["num_tokens"]
+    assert f"leaves out of the training text {found['num_left_out']:,} tokens, {part}." in said
 
 
 def test_check_has_nothing_to_warn_of_where_nothing_is_odd(run, write_experiment):
@@ -592,7 +645,23 @@ def test_one_text_is_split_by_its_lines_and_trained(run, write_experiment, tiny_
     assert "was trained on other text than all.txt has now" in run("train", config, "--arm", "tied", exit_code=2).output
 
 
-def test_bench_says_what_it_is_at_before_it_is(run):
+def test_paths_of_a_file_start_at_its_folder_then_at_the_current_one(run, write_experiment, tiny_corpus, tmp_path):
+    (tmp_path / "asked").mkdir()
+    (tmp_path / "texts").mkdir()
+    config = write_experiment("asked/experiment.yaml")
+    for split, text in (("train", "asked/train.txt"), ("valid", "valid.txt")):
+        (tmp_path / text).write_bytes(Path(tiny_corpus[split]).read_bytes())
+    content = yaml.safe_load(config.read_text("utf-8"))
+    content["corpus"] |= {"train": "train.txt", "valid": "valid.txt"}
+    config.write_text(yaml.safe_dump(content), "utf-8")
+    assert "Nothing is wrong" in run("check", "asked/experiment.yaml").stdout
+    (tmp_path / "valid.txt").rename(tmp_path / "texts" / "valid.txt")
+    assert "valid file" in run("check", "asked/experiment.yaml", exit_code=1).stderr
+    run("check", "asked/experiment.yaml", "--data-dir", "texts")
+
+
+def test_bench_says_what_it_is_at_before_it_is(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("TIEBENCH_CACHE", str(tmp_path / "cache"))
     answer = run("bench", "lstm-200-ptb", "--seconds", "0.1", "--threads", "1", "--json")
     first, second = answer.stderr.splitlines()
     assert first.startswith("[1/2] lstm-200-ptb untied: ") and second.startswith("[2/2] lstm-200-ptb tied: ")
@@ -601,6 +670,9 @@ def test_bench_says_what_it_is_at_before_it_is(run):
     assert found["hardware"]["threads"] == untied["num_threads"] == 1
     assert found["versions"]["torch"] == torch.__version__
     assert untied["num_parameters"] - tied["num_parameters"] == 10_000 * 200
+    kept = json.loads((tmp_path / "cache" / "bench.json").read_text("utf-8"))
+    assert [(each["workload"], each["arm"]) for each in kept] == [("lstm-200-ptb", "untied"), ("lstm-200-ptb", "tied")]
+    assert kept[0]["flops_per_second"] == untied["train_tokens_per_second"] * untied["flops_per_token"]
 
 
 def test_lists_are_complete(run, trained_once):
@@ -656,6 +728,18 @@ def test_lists_fit_a_narrow_terminal_and_what_goes_on_stands_below_its_column(as
     entries = [line for line in lines if line.startswith("  ")]
     column = len(re.match(r"  \S+ +", entries[0]).group())
     assert len(entries) > 5 and all(line[column] != " " and line[column - 1] == " " for line in entries)
+
+
+def test_folders_with_long_names_stand_above_what_is_said_of_them(trained_once):
+    screen, terminal = os.openpty()
+    results = trained_once / "results"  # its path alone takes half of the screen
+    command = [sys.executable, "-m", "tiebench", "list", "runs", "--results", str(results)]
+    subprocess.run(command, stdout=terminal, env=os.environ | {"COLUMNS": "80"}, timeout=60, check=True)
+    os.close(terminal)
+    title, *lines = read_screen(screen).splitlines()
+    assert title == "runs:" and len(lines) == 8
+    assert all(line.startswith(f"  {results}") and "finished" not in line for line in lines[::2])
+    assert all(line.startswith("      finished, test perplexity") for line in lines[1::2])
 
 
 def read_screen(screen: int) -> str:

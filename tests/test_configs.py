@@ -1,6 +1,7 @@
 """Every experiment in `configs/` loads, plans its runs and can be built, whichever it is."""
 
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tiebench.experiment.bundled import bundled_folder, find_config, list_claim_
 from tiebench.experiment.differences import find_differences
 from tiebench.experiment.grid import is_grid, load_grid
 from tiebench.experiment.loading import Experiment, load_experiment
+from tiebench.experiment.schema import ArmSpec
 from tiebench.models.language_model import build_on_meta, count_parameters
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -70,12 +72,20 @@ def check_arms(experiment):
             size = spec.vocabulary.size or VOCABULARY_SIZES.get(spec.corpus.type, ANY_SIZE)
         model = build_on_meta(spec, vocabulary_size=size)
         counts = count_parameters(model)
-        table = size * (spec.embedding.width or model.architecture.width)
+        table = count_table(spec, size=size, width=spec.embedding.width or model.architecture.width)
         expected = {"tied": (0, 0, table), "untied": (table, table, 0), "three-way": (0, 0, table)}
         expected = (expected | {"untied-late": expected["tied"]})[spec.tie.type]
         if model.architecture.reads_source and spec.tie.type != "three-way":
             expected = (expected[0] + table, *expected[1:])  # the source's own
         assert (counts.input, counts.output, counts.shared) == expected, arm
+
+
+def count_table(spec: ArmSpec, *, size: int, width: int) -> int:
+    """What one end's matrices hold: a row of the embedding's width for each word, narrower ones in later bands."""
+    adaptive = spec.embedding.adaptive
+    ends = [0, *(adaptive.cutoffs if adaptive else ()), size]
+    factor = adaptive.factor if adaptive else 1
+    return sum((stop - start) * (width // factor**band) for band, (start, stop) in enumerate(pairwise(ends)))
 
 
 @pytest.mark.parametrize("file", [*EXPERIMENTS, *GRIDS], ids=name_file)
@@ -149,3 +159,13 @@ def test_the_authors_program_of_2017_is_the_text_with_their_switches():
         "untied-projected": 4.69,
         "tied-projected": 2.69,
     }, "as the paper prints them"
+
+
+@pytest.mark.parametrize(
+    "file", sorted(CONFIGS.glob("press-wolf-2017-*.yaml")) + sorted(CONFIGS.glob("zaremba-*.yaml"))
+)
+def test_what_the_authors_scored_last_is_scored_last(file):
+    """Their programs (PTB in Lua and in TensorFlow, Bayesian dropout in Lua) train to the end and score that model."""
+    specs = load(file).arms.values()
+    assert {spec.evaluation.checkpoint for spec in specs} == {"last"}
+    assert {spec.training.random_offset for spec in specs} == {False}, "and begin at the beginning"

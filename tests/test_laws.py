@@ -1,4 +1,4 @@
-"""The laws of tying, for every tie with every architecture, its layers shared or not.
+"""The laws of tying, for every tie with every architecture, its layers shared or not, its embedding in bands or not.
 
 A new file in either folder is tested at once.
 
@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from precision import bound_error
@@ -54,7 +55,22 @@ def list_bodies() -> list[str]:
 BODIES = list_bodies()
 PLACES = {"untied": (), "tied": ("input", "output"), "three-way": ("source", "input", "output")}  # of one matrix
 PLACES["untied-late"] = PLACES["tied"]  # as it starts
-GRID = [(tie, body) for tie, body in product(list(TIES), BODIES) if tie != "three-way" or body == "encoder_decoder"]
+ADAPTIVE = {"cutoffs": [7, 20], "factor": 2}
+EMBEDDINGS = {  # `tied+adaptive` is a tie with an embedding
+    "adaptive": {"adaptive": ADAPTIVE},
+    "adaptive-narrower": {"adaptive": ADAPTIVE, "width": 8, "output_bias": True},
+}
+IN_BANDS = [f"{tie}+{embedding}" for tie, embedding in product(("untied", "tied"), EMBEDDINGS)]
+PLACES |= {name: PLACES[name.partition("+")[0]] for name in IN_BANDS}
+
+
+def is_possible(tie: str, body: str) -> bool:
+    if body.startswith("encoder_decoder"):
+        return tie not in IN_BANDS
+    return tie != "three-way"
+
+
+GRID = [(tie, body) for tie, body in product([*TIES, *IN_BANDS], BODIES) if is_possible(tie, body)]
 SHARED = [(tie, body) for tie, body in GRID if PLACES[tie]]
 SWITCHES = {
     "plain": {},
@@ -71,20 +87,34 @@ SWITCHES = {
 
 @pytest.fixture
 def make_arm_of(make_arm: Callable, make_block: Callable) -> Callable[..., ArmSpec]:
-    """An arm with a body of `BODIES`; where layers are shared, three passes go through two sets of weights."""
+    """An arm with a body of `BODIES`, whose tie may name an embedding of `EMBEDDINGS`.
+
+    Where layers are shared, three passes go through two sets of weights.
+    """
 
     def make(tie: str, body: str) -> ArmSpec:
         name, _, share = body.partition("+")
         options = {"layers": 3, "share": share, "groups": 2, "order": "cycle"} if share else {}
-        return make_arm(tie, architecture=make_block(name, **options))
+        tie, _, embedding = tie.partition("+")
+        return make_arm(tie, architecture=make_block(name, **options), embedding=EMBEDDINGS.get(embedding, {}))
 
     return make
 
 
 def build(spec: ArmSpec, *, seed: int = 1) -> LanguageModel:
-    model = build_model(spec, vocabulary_size=VOCABULARY)
+    return initialise(build_model(spec, vocabulary_size=VOCABULARY), seed=seed)
+
+
+def initialise(model: LanguageModel, *, seed: int = 1) -> LanguageModel:
     initialise_model(model, seed=seed)
+    model.embedding.sort_by_frequency(lambda: np.arange(VOCABULARY) % 11)  # so that no place by frequency is the id
     return model
+
+
+def name_partner(tie: str) -> str:
+    """The untied arm that a tied one is compared with."""
+    _, plus, embedding = tie.partition("+")
+    return f"untied{plus}{embedding}"
 
 
 @torch.no_grad()
@@ -129,12 +159,25 @@ def take_plain_gradients(model: LanguageModel) -> dict[str, Tensor]:
     return {name: grad.to_dense() for name, grad in zip(names, found, strict=True) if grad is not None}
 
 
+def take_weights(model: LanguageModel) -> dict[str, Tensor]:
+    """The state without buffers, which are not trained."""
+    buffers = dict(model.named_buffers())
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in buffers}
+
+
+def list_matrices(model: LanguageModel, place: str) -> list[Tensor]:
+    """Those that stand at a place: one, or one for each band."""
+    embedding = model.embedding
+    at_source = [embedding.source_embedding] if model.architecture.reads_source else []
+    return {"source": at_source, "input": embedding.input_matrices, "output": embedding.output_matrices}[place]
+
+
 def share_values(tied: LanguageModel, untied: LanguageModel) -> None:
     """Give the untied model the tied one's values everywhere, its one table at every place."""
     with torch.no_grad():
-        untied.embedding.input_embedding.copy_(tied.embedding.input_embedding)
-        untied.embedding.output_embedding.copy_(tied.embedding.output_embedding)
-        untied.embedding.source_embedding.copy_(tied.embedding.source_embedding)
+        for place in PLACES["three-way"]:
+            for ours, theirs in zip(list_matrices(untied, place), list_matrices(tied, place), strict=True):
+                ours.copy_(theirs)
         theirs = dict(tied.named_parameters())
         for name, parameter in untied.named_parameters():
             if name in theirs:
@@ -145,30 +188,38 @@ def check_laws(tied: LanguageModel, untied: LanguageModel, *, places: tuple[str,
     """What must hold of a model with one matrix at these places, and of an untied one, whatever was done to them."""
     has_source = tied.architecture.reads_source
     everywhere = PLACES["three-way"] if has_source else PLACES["tied"]
-    matrices = {place: getattr(tied.embedding, f"{place}_embedding") for place in everywhere}
-    assert len({id(matrices[place]) for place in places}) == 1
-    assert len({id(matrix) for matrix in matrices.values()}) == 1 + len(everywhere) - len(places)
-    apart_ones = [getattr(untied.embedding, f"{place}_embedding") for place in everywhere]
-    assert len({matrix.data_ptr() for matrix in apart_ones}) == len(everywhere)
+    for number in range(len(tied.embedding.input_matrices)):
+        matrices = {place: list_matrices(tied, place)[number] for place in everywhere}
+        assert len({id(matrices[place]) for place in places}) == 1
+        assert len({id(matrix) for matrix in matrices.values()}) == 1 + len(everywhere) - len(places)
+        apart_ones = [list_matrices(untied, place)[number] for place in everywhere]
+        assert len({matrix.data_ptr() for matrix in apart_ones}) == len(everywhere)
     for model in (tied, untied):
         total = count_parameters(model).total
-        assert total == sum(tensor.numel() for tensor in model.state_dict().values())
+        assert total == sum(tensor.numel() for tensor in take_weights(model).values())
         assert model(give(model, draw_batch()[0])).shape == (3, 6, VOCABULARY)
-    table = tied.embedding.input_embedding.numel()
+    table = sum(matrix.numel() for matrix in tied.embedding.input_matrices)
+    assert table == VOCABULARY * WIDTH or len(tied.embedding.input_matrices) > 1
     saved = (len(places) - 1) * table
-    assert count_parameters(untied).total - count_parameters(tied).total == saved and table == VOCABULARY * WIDTH
+    assert count_parameters(untied).total - count_parameters(tied).total == saved
     assert count_parameters(tied).shared == table and count_parameters(untied).shared == 0
     assert count_parameters(tied).input == (len(everywhere) - len(places)) * table
     assert count_parameters(untied).input == (len(everywhere) - 1) * table
     share_values(tied, untied)
     shared, apart = take_gradients(tied), take_gradients(untied)
-    asked = [apart[f"embedding.{place}"] for place in places]
+    for name in [name for name, role in tied.embedding.roles.items() if role == "shared"]:
+        asked = [apart[f"embedding.{name.replace('shared', place)}"] for place in places]
+        check_sum(shared[f"embedding.{name}"], asked)
+
+
+def check_sum(shared: Tensor, asked: list[Tensor]) -> None:
+    """The gradient of one parameter is the sum of what its places ask for, and no place is lost in the others."""
     total = torch.stack(asked).sum(0)
-    assert all(gradient.norm() > 1e-3 * total.norm() for gradient in asked)  # no place is lost in the others
+    assert all(gradient.norm() > 1e-3 * total.norm() for gradient in asked)
     # the same terms in another order: one for each token and place, which cancel to no less than a fourth in the
     # largest element
-    limit = bound_error(len(places) * NUM_TOKENS, size=4 * float(total.abs().max()))
-    torch.testing.assert_close(shared["embedding.shared"], total, rtol=0.0, atol=limit)
+    limit = bound_error(len(asked) * NUM_TOKENS, size=4 * float(total.abs().max()))
+    torch.testing.assert_close(shared, total, rtol=0.0, atol=limit)
 
 
 def by_deepcopy(model: LanguageModel, spec: ArmSpec) -> LanguageModel:
@@ -191,9 +242,7 @@ def by_assigning(model: LanguageModel, spec: ArmSpec) -> LanguageModel:
 
 
 def by_meta_and_empty(model: LanguageModel, spec: ArmSpec) -> LanguageModel:
-    twin = build_on_meta(spec, vocabulary_size=VOCABULARY).to_empty(device="cpu")
-    initialise_model(twin, seed=1)
-    return perturb(twin)
+    return perturb(initialise(build_on_meta(spec, vocabulary_size=VOCABULARY).to_empty(device="cpu")))
 
 
 def by_one_step(model: LanguageModel, options: SGDConfig | AdamWConfig) -> LanguageModel:
@@ -219,9 +268,11 @@ SURVIVED = [by_deepcopy, by_saving_and_loading, by_assigning, by_meta_and_empty,
 
 
 def test_there_is_something_to_test():
-    assert set(PLACES) == set(TIES), "a new tie needs its places"
+    assert set(PLACES) == {*TIES, *IN_BANDS}, "a new tie needs its places"
     assert ("three-way", "encoder_decoder") in SHARED
-    assert {"lstm", "gpt2", "llama", "lstm+all", "gpt2+attention", "llama+feed_forward"} <= set(BODIES)
+    assert {"lstm", "gpt2", "llama", "lstm+all", "gpt2+attention", "llama+feed_forward", "encoder_decoder+all"} <= set(
+        BODIES
+    )
 
 
 @pytest.mark.parametrize(("tie", "body"), GRID)
@@ -230,22 +281,22 @@ def test_a_model_has_scores_roles_and_a_complete_state(tie, body, make_arm_of):
     assert model(give(model, draw_batch()[0])).shape == (3, 6, VOCABULARY)
     counts = count_parameters(model).model_dump()
     total = counts.pop("total")
-    assert total == sum(counts.values()) == sum(tensor.numel() for tensor in model.state_dict().values())
-    assert set(model.state_dict()) == {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    weights = take_weights(model)
+    assert total == sum(counts.values()) == sum(tensor.numel() for tensor in weights.values())
+    assert set(weights) == {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    rest = {"embedding.ranks"} if tie in IN_BANDS else set()
+    assert set(model.state_dict()) == {*weights, *rest}
     assert counts["architecture"] == sum(parameter.numel() for parameter in model.architecture.parameters())
 
 
 @pytest.mark.parametrize(("tie", "body"), GRID)
 def test_at_one_seed_arms_begin_with_one_input_table_and_one_body(tie, body, make_arm_of):
-    untied, model = (
-        build(make_arm_of("untied", body)),
-        build(make_arm_of(tie, body)),
-    )
-    assert torch.equal(model.embedding.input_embedding, untied.embedding.input_embedding)
+    untied, model = (build(make_arm_of(name, body)) for name in (name_partner(tie), tie))
+    assert all(map(torch.equal, model.embedding.input_matrices, untied.embedding.input_matrices))
     bodies = untied.architecture.state_dict(), model.architecture.state_dict()
     assert all(torch.equal(bodies[0][name], bodies[1][name]) for name in bodies[0].keys() | bodies[1].keys())
     other = build(make_arm_of(tie, body), seed=2)
-    assert not torch.equal(other.embedding.input_embedding, model.embedding.input_embedding)
+    assert not any(map(torch.equal, other.embedding.input_matrices, model.embedding.input_matrices))
 
 
 def test_an_untied_output_table_is_drawn_independently(make_arm):
@@ -260,14 +311,14 @@ def test_an_untied_output_table_is_drawn_independently(make_arm):
 
 @pytest.mark.parametrize(("tie", "body"), SHARED)
 def test_the_laws_hold_at_the_start(tie, body, make_arm_of):
-    tied, untied = (perturb(build(make_arm_of(name, body))) for name in (tie, "untied"))
+    tied, untied = (perturb(build(make_arm_of(name, body))) for name in (tie, name_partner(tie)))
     check_laws(tied, untied, places=PLACES[tie])
 
 
 @pytest.mark.parametrize("survived", SURVIVED)
 @pytest.mark.parametrize(("tie", "body"), SHARED)
 def test_the_laws_survive(survived: Callable, tie, body, make_arm_of):
-    specs = [make_arm_of(name, body) for name in (tie, "untied")]
+    specs = [make_arm_of(name, body) for name in (tie, name_partner(tie))]
     models = [perturb(build(spec)) for spec in specs]
     tokens = draw_batch()[0]
     before = [model(give(model, tokens)).detach() for model in models]
@@ -282,31 +333,37 @@ def test_the_laws_survive(survived: Callable, tie, body, make_arm_of):
 def test_the_weights_file_brings_back_the_same_model(tie, body, make_arm_of, tmp_path: Path):
     spec = make_arm_of(tie, body)
     model, twin = perturb(build(spec)), build(spec, seed=2)
+    twin.embedding.sort_by_frequency(lambda: np.ones(VOCABULARY))
     write_weights(model, tmp_path, signature="00000000")
     read_weights(twin, tmp_path)
     assert torch.equal(twin(give(twin, draw_batch()[0])), model(give(model, draw_batch()[0])))
 
 
-OTHERS = [("tied", "untied", "lstm"), ("untied", "tied", "lstm")]
-OTHERS += [(ours, theirs, "encoder_decoder") for ours, theirs in product(PLACES, PLACES) if ours != theirs]
+OTHERS = [("tied", "untied", "lstm"), ("untied", "tied", "lstm"), ("tied+adaptive", "untied+adaptive", "lstm")]
+OTHERS += [("untied+adaptive", "tied+adaptive", "lstm"), ("tied", "tied+adaptive", "lstm")]
+OTHERS += [(ours, theirs, "encoder_decoder") for ours, theirs in product(TIES, TIES) if ours != theirs]
 # a late tie reads what it is before its moment and what it is after it, and a tied model reads what it is before
 OTHERS = [names for names in OTHERS if "untied-late" not in names[:2] or "three-way" in names[:2]]
 
 
 @pytest.mark.parametrize(("ours", "theirs", "body"), OTHERS)
-def test_weights_of_another_tie_are_refused(ours, theirs, body, make_arm, tmp_path: Path):
-    write_weights(build(make_arm(theirs, architecture=body)), tmp_path, signature="00000000")
-    reader = build(make_arm(ours, architecture=body))
+def test_weights_of_another_tie_are_refused(ours, theirs, body, make_arm_of, tmp_path: Path):
+    write_weights(build(make_arm_of(theirs, body)), tmp_path, signature="00000000")
+    reader = build(make_arm_of(ours, body))
     before = copy.deepcopy(reader.state_dict())
     with pytest.raises(TiebenchError, match="another model.*embedding"):
         read_weights(reader, tmp_path)
     assert all(torch.equal(before[name], tensor) for name, tensor in reader.state_dict().items())
 
 
+FUSED = [(tie, body) for tie, body in GRID if body in ("lstm", "encoder_decoder") and "narrower" not in tie]
+
+
 @pytest.mark.parametrize("switch", SWITCHES)
-@pytest.mark.parametrize(("tie", "body"), [(tie, body) for tie, body in GRID if body in ("lstm", "encoder_decoder")])
+@pytest.mark.parametrize(("tie", "body"), FUSED)
 def test_the_fused_loss_is_the_cross_entropy_of_the_logits(tie, body, switch, make_arm):
-    model = perturb(build(make_arm(tie, architecture=body, embedding=SWITCHES[switch])))
+    embedding = SWITCHES[switch] | EMBEDDINGS.get(tie.partition("+")[2], {})
+    model = perturb(build(make_arm(tie.partition("+")[0], architecture=body, embedding=embedding)))
     inputs, targets = draw_batch()
     hidden, _ = model.encode(give(model, inputs))
     plain = F.cross_entropy(model.embedding.logits(hidden).flatten(0, 1), targets.flatten(), reduction="none")

@@ -12,6 +12,7 @@ SOURCES = Path(__file__).parents[1] / "src" / "tiebench"
 ORDER = [
     "errors",
     "files",
+    "owner_lock",
     "locks",
     "experiment",
     "corpora",
@@ -44,6 +45,7 @@ STRANGERS = [
 TORCH_FREE = [
     "errors",
     "files",
+    "owner_lock",
     "locks",
     "experiment",
     "corpora",

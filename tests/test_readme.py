@@ -18,6 +18,7 @@ from tiebench.experiment.loading import load_experiment
 from tiebench.models.language_model import build_model, count_parameters
 
 ROOT = Path(__file__).parents[1]
+TEXT = (".py", ".yaml", ".yml", ".md", ".toml", ".ipynb", ".sh")
 README = (ROOT / "README.md").read_text("utf-8")
 SHELL = "\n".join(re.findall(r"```\n(.*?)```", README, flags=re.DOTALL))
 COMMANDS = re.findall(r"^(?:\$ )?(tiebench .*)$", SHELL, flags=re.MULTILINE)
@@ -29,6 +30,22 @@ def test_the_two_commands_are_makefile_targets():
     assert {"compare", "test"} <= set(TARGETS)
     for target in TARGETS:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_after_make_the_command_is_put_on_the_path():
+    assert "`source .venv/bin/activate` puts\n`tiebench` on your PATH" in README
+
+
+def test_the_data_folder_is_named_by_its_variable_alone():
+    """The place where the tests' machine has its data stands in `.ci/run`, and nowhere else."""
+    folders = ("src", "tests", "configs", "scripts", "benchmarks", "examples", ".github")
+    files = [
+        file for folder in folders for file in (ROOT / folder).rglob("*") if file.suffix in TEXT and file.is_file()
+    ]
+    files += [ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("*.md")]
+    assert len(files) > 300
+    place = "../" + "shared"
+    assert [file.relative_to(ROOT) for file in files if place in file.read_text("utf-8")] == []
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -12,8 +12,10 @@ from pathlib import Path
 from tiebench.claims.evidence import Evidence, plan_papers
 from tiebench.claims.papers import load_papers
 from tiebench.claims.verdicts import ClaimResult, judge_papers
+from tiebench.comparison.looking import find_looks_below
 from tiebench.comparison.pairing import Comparison, compare_arms
 from tiebench.errors import UsageError
+from tiebench.execution.engine_config import EngineConfig, choose_engine
 from tiebench.execution.plan import Plan, plan_runs
 from tiebench.execution.settings import Settings
 from tiebench.execution.tuning import enter_choices, tune_arms
@@ -40,6 +42,7 @@ def train(
     data_dir: Place | None = None,
     device: str = "auto",
     jobs: str | int = "auto",
+    engine: str | EngineConfig = "local",
     watch: Callable[[RunSpec, int], Callback] = lambda run, index: Callback(),
 ) -> list[Record]:
     """Train every arm at every seed that is not finished, and return all their records. Where the file has `tuning:`,
@@ -47,7 +50,8 @@ def train(
 
     `experiment` is one that was loaded, a file, or the name of a bundled one. `arms` and `seeds` choose among those of
     the file. `jobs` is how many runs are trained at once; more than one needs the `if __name__ == "__main__":` of a
-    script, as every use of multiprocessing does. `watch(run, index)` gives the callback that follows a run.
+    script, as every use of multiprocessing does. `engine` is `local`, `slurm` or `ray`, set as tiebench.toml in the
+    working directory says, or a config such as `RayEngine(cpus=4)`. `watch(run, index)` gives the callback of a run.
 
     Raises UsageError for wrong arguments or a wrong experiment file, TiebenchError when a run fails, and
     KeyboardInterrupt after a checkpoint on Ctrl-C; called again, it continues.
@@ -55,7 +59,7 @@ def train(
     from tiebench.execution.execute import execute
 
     experiment = _load(experiment)
-    settings = _settings(results, data_dir=data_dir, device=device)
+    settings = replace(_settings(results, data_dir=data_dir, device=device), engine=choose_engine(engine))
     experiment.list_runs(arms=list(arms), seeds=list(seeds))
     make_trials = partial(_make_trials, watch=watch, jobs=str(jobs))
     experiment = tune_arms(experiment, settings=settings, arms=arms, train=make_trials)
@@ -102,6 +106,7 @@ def compare(
         curve=store.curve,
         decades=store.target_decades,
         bleu_counts=store.bleu_counts,
+        looks=find_looks_below(store.root),
     )
 
 

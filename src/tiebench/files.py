@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,7 +75,7 @@ def sweep_folder(folder: Path) -> None:
     """Remove the temporary files of killed processes. Hold the folder's lock: another process may be writing."""
     for file in folder.iterdir():
         if WRITTEN_ASIDE.fullmatch(file.name):
-            file.unlink(missing_ok=True)
+            shutil.rmtree(file, ignore_errors=True) if file.is_dir() else file.unlink(missing_ok=True)
 
 
 def compute_digest(content: bytes | memoryview | Path) -> str:

@@ -6,7 +6,8 @@ from tiebench.claims.evidence import Evidence, plan_papers
 from tiebench.claims.papers import load_papers
 from tiebench.claims.verdicts import judge_papers
 from tiebench.experiment.loading import load_experiment
-from tiebench.results.record import write_curve, write_record
+from tiebench.results.curve import write_curve
+from tiebench.results.record import write_record
 from tiebench.results.store import Store
 
 EXPERIMENT = """

@@ -206,6 +206,16 @@ def test_the_bayesian_rows_of_table_5_are_complete():
     assert decays == {"untied-decay": 1e-7, "tied": 0.0, "untied": 0.0}, "the two rows differ in two things"
 
 
+def test_less_data_is_what_makes_the_augmented_loss_gain():
+    """The order that is claimed holds in the figures that are published beside it."""
+    claims = load_papers("inan-2017")[0].claims
+    whole = {arm: claims[f"wikitext-2-small-{arm}-test"].published for arm in ("vd-lstm", "al")}
+    for half in ("half-1", "half-2"):
+        part = {arm: claims[f"wikitext-2-{half}-{arm}-test"].published for arm in ("vd-lstm", "al")}
+        assert part["al"] / part["vd-lstm"] < whole["al"] / whole["vd-lstm"]
+        assert claims[f"wikitext-2-{half}-loss-gains-more"].relation.startswith(f"{half}-al + vd-lstm < ")
+
+
 def test_no_measurement_is_claimed_twice_unnoticed():
     """Two claims about the same sum of the same runs with the same figure are one; the second says so."""
     papers, seen = load_papers(ALL), {}

@@ -9,6 +9,9 @@ from sentences import difference, order, value
 
 from tiebench.claims.estimates import estimate_sum
 from tiebench.comparison.bounds import check_order, check_value
+from tiebench.errors import UsageError
+from tiebench.reporting.claims_table import claims_table
+from tiebench.results.curve import CurvePoint
 from tiebench.results.measurements import (
     Measurement,
     add_measurements,
@@ -16,7 +19,6 @@ from tiebench.results.measurements import (
     name_sampling_error,
     read_measurements,
 )
-from tiebench.results.record import CurvePoint
 
 UNTIED = {1: 115.0, 2: 115.4, 3: 114.8}
 TIED = {1: 110.0, 2: 110.5, 3: 109.8}
@@ -168,6 +170,24 @@ def test_only_the_seeds_asked_for_count(write_claims, judge):
 def test_a_run_of_another_spec_is_altered(write_claims, judge):
     outcome = judge(write_claims(small=value(114.5, 1.0)), runs(untied=UNTIED), signature="0badcafe")["small"]
     assert outcome.verdict == "altered" and outcome.measured, "the figure is shown nevertheless"
+
+
+def test_runs_of_other_mathematics_are_never_pooled(write_claims, judge):
+    file = write_claims(small=value(114.5, 2.0))
+    judge(file, runs(untied={1: 114.0, 2: 114.2}))
+    with pytest.raises(UsageError, match=r"numerics differs .*untied, seed 1: 1.*untied, seed 3: 2"):
+        judge(file, runs(untied={3: 114.1}), changes=[("numerics", 2)])
+
+
+def test_runs_of_several_versions_are_told(write_claims, judge):
+    file = write_claims(small=value(114.5, 2.0), other=value(114.5, 2.0).replace("[untied]", "[tied]"))
+    tests = runs(untied={1: 114.0, 2: 114.2}, tied={1: 114.0, 2: 114.2})
+    assert "versions" not in " ".join(claims_table([*judge(file, tests).values()], papers=[]).notes)
+    outcomes = judge(file, runs(untied={3: 114.1}), changes=[("provenance.commit", "f" * 40)])
+    assert outcomes["small"].commits[-1] == "f" * 12 and len(outcomes["small"].commits) == 2
+    assert len(outcomes["other"].commits) == 1
+    (note,) = (note for note in claims_table([*outcomes.values()], papers=[]).notes if "versions" in note)
+    assert note.startswith("1 claim rests on runs by several versions") and "f" * 12 in note
 
 
 def test_an_override_alters(write_claims, judge):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tiebench.comparison.blocks import average_blocks, count_tokens, cut_blocks
+from tiebench.comparison.blocks import average_blocks, count_tokens, cut_blocks, cut_text
 
 
 def test_penn_treebank_has_eighty_blocks_of_more_than_a_thousand_tokens():
@@ -40,7 +40,26 @@ def test_blocks_are_averaged_in_float64():
     assert means.tolist() == [[0.5, 3.5], [6.5, 9.5]]
 
 
-def test_blocks_of_some_tokens_are_those_of_the_text_without_the_others():
-    nats, places = np.arange(12.0).reshape(2, 6), np.array([0, 2, 5])
-    means = average_blocks(nats, starts=np.array([0, 2]), places=places)
-    assert means.tolist() == average_blocks(nats[:, places], starts=np.array([0, 2])).tolist() == [[1, 5], [7, 11]]
+def test_the_cells_of_a_text_are_its_blocks_within_each_decade():
+    """The sums are those of picking a decade's tokens out first, to the last bit."""
+    generator = np.random.default_rng(3)
+    nats = generator.exponential(4.0, (2, 5_000)).astype(np.float32)
+    decades = generator.choice(4, 5_000, p=[0.001, 0.2, 0.3, 0.499]).astype(np.uint8)
+    text = cut_text(5_000, decades=decades)
+    found = text.average([text.add_up(run) for run in nats])
+    assert (found.blocks == average_blocks(nats, starts=cut_blocks(5_000))).all()
+    assert [each.decade for each in text.bins] == [0, 1, 2, 3] and sum(each.num_tokens for each in text.bins) == 5_000
+    for each in text.bins:
+        (places,) = np.nonzero(decades == each.decade)
+        block_of = np.searchsorted(cut_blocks(5_000), places, side="right") - 1
+        _, starts = np.unique(block_of, return_index=True)
+        assert (found.cells[:, each.cells] == average_blocks(nats[:, places], starts=starts)).all()
+        assert each.weights.sum() == pytest.approx(1) and len(each.weights) == len(starts)
+
+
+def test_a_text_without_decades_has_blocks_and_no_cells():
+    text = cut_text(3_000)
+    found = text.average([text.add_up(np.ones(3_000))] * 2)
+    assert found.blocks.tolist() == [[1, 1, 1]] * 2 and found.cells.shape == (2, 0) and text.bins == ()
+    with pytest.raises(ValueError, match="the text has 3000 tokens, found nats of shape .2999"):
+        text.add_up(np.ones(2_999))

@@ -4,12 +4,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tiebench.comparison.blocks import cut_blocks
+from tiebench.comparison.blocks import cut_blocks, cut_text
 from tiebench.comparison.frequency import estimate_by_frequency, name_decade
 from tiebench.comparison.pairing import compare_arms
 from tiebench.comparison.variance import estimate_difference
 
 TOKENS = 20_000
+
+
+def split(ours, baseline, decades):
+    """The bins of two arms from the nats of their tokens."""
+    text = cut_text(TOKENS, decades=decades)
+    first, second = (text.average([text.add_up(nats) for nats in arm]) for arm in (ours, baseline))
+    return estimate_by_frequency(first, second, text=text, seed_rule="welch")
 
 
 @pytest.fixture
@@ -24,7 +31,7 @@ def drawn():
 
 def test_the_parts_add_up_to_the_whole(drawn):
     ours, baseline, decades = drawn
-    bins = estimate_by_frequency(ours, baseline, decades=decades, seed_rule="welch")
+    bins = split(ours, baseline, decades)
     assert [each.decade for each in bins] == [0, 1, 2, 3]
     assert sum(each.num_tokens for each in bins) == TOKENS
     assert sum(each.part for each in bins) == pytest.approx(float((ours - baseline).mean()), abs=1e-12)
@@ -36,7 +43,7 @@ def test_the_parts_add_up_to_the_whole(drawn):
 
 def test_the_gain_is_found_where_it_is(drawn):
     ours, baseline, decades = drawn
-    never, rare, middle, frequent = estimate_by_frequency(ours, baseline, decades=decades, seed_rule="welch")
+    never, rare, middle, frequent = split(ours, baseline, decades)
     assert rare.low is not None and rare.low < -0.2 < rare.high < 0
     for other in (never, middle, frequent):
         assert other.low < 0 < other.high
@@ -45,7 +52,7 @@ def test_the_gain_is_found_where_it_is(drawn):
 
 def test_one_bin_is_the_whole_comparison(drawn):
     ours, baseline, _ = drawn
-    (only,) = estimate_by_frequency(ours, baseline, decades=np.full(TOKENS, 2, np.uint8), seed_rule="welch")
+    (only,) = split(ours, baseline, np.full(TOKENS, 2, np.uint8))
     whole = estimate_difference(ours, baseline, block_starts=cut_blocks(TOKENS))
     assert (only.difference, only.low, only.high) == (whole.difference, whole.total.low, whole.total.high)
     assert only.part == only.difference
@@ -56,7 +63,7 @@ def test_words_in_one_block_only_have_the_interval_of_their_seeds(drawn):
     ours, baseline, _ = drawn
     decades = np.zeros(TOKENS, np.uint8)
     decades[10:60] = 1
-    _, found = estimate_by_frequency(ours, baseline, decades=decades, seed_rule="welch")
+    _, found = split(ours, baseline, decades)
     expected = stats.ttest_ind(ours[:, 10:60].mean(1), baseline[:, 10:60].mean(1), equal_var=False)
     interval = expected.confidence_interval(0.95)
     assert found.covers == ("seeds",)
@@ -69,7 +76,7 @@ def test_one_seed_has_the_interval_of_the_text_with_blocks_that_have_tokens(draw
     decades = np.zeros(TOKENS, np.uint8)
     places = np.r_[100:140, 3_200:3_210, 15_000:15_050]  # three of the twenty blocks
     decades[places] = 1
-    _, found = estimate_by_frequency(ours[:1], baseline[:1], decades=decades, seed_rule="welch")
+    _, found = split(ours[:1], baseline[:1], decades)
     gaps = np.split((ours - baseline)[0, places], [40, 50])
     weights, means = np.array([0.4, 0.1, 0.5]), np.array([gap.mean() for gap in gaps])
     error = np.sqrt(3 / 2 * (weights**2 * (means - weights @ means) ** 2).sum())
@@ -79,7 +86,7 @@ def test_one_seed_has_the_interval_of_the_text_with_blocks_that_have_tokens(draw
 def test_decades_of_another_text_are_refused(drawn):
     ours, baseline, decades = drawn
     with pytest.raises(ValueError, match="as many decades"):
-        estimate_by_frequency(ours, baseline, decades=decades[:-1], seed_rule="welch")
+        split(ours, baseline, decades[:-1])
 
 
 def test_decades_are_named_by_the_counts_in_them():

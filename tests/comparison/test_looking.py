@@ -4,7 +4,15 @@ import math
 
 import pytest
 
-from tiebench.comparison.looking import describe_look, find_looks_file, look_at_pairs, read_looks, write_looks
+from tiebench.comparison.looking import (
+    describe_look,
+    find_looks_below,
+    find_looks_file,
+    look_at_pairs,
+    read_looks,
+    write_looks,
+)
+from tiebench.comparison.pairing import compare_arms
 from tiebench.comparison.sequential import decide, replay_looks
 from tiebench.errors import TiebenchError, UsageError
 
@@ -61,3 +69,56 @@ def test_a_look_is_a_line(make_pairs):
     first, *_, last = look_at_pairs(make_pairs(UNTIED, TIED), margin=None).decision.looks
     assert describe_look(first, unit="token").startswith("after 2 seeds per arm: change -3.8 % (no bound yet), p ")
     assert describe_look(last, unit="token").startswith("after 4 seeds per arm: change -3.6 % [-")
+
+
+@pytest.fixture
+def compare_later(make_pairs, tmp_path):
+    """Compare as anybody does, long after `num_looked` of the pairs were added while looking."""
+
+    def compare(num_looked, *, more=(), **options):
+        pairs = make_pairs(UNTIED, TIED)
+        folder = tmp_path / pairs[0][0].experiment
+        folder.mkdir(exist_ok=True)
+        write_looks(look_at_pairs(pairs[:num_looked], margin=None), folder)
+        arms = {"untied": [one for one, _ in pairs], "tied": [other for _, other in pairs], **dict(more)}
+        return compare_arms(arms, token_nll=lambda record: None, looks=find_looks_below(tmp_path), **options)
+
+    return compare
+
+
+def test_runs_that_were_added_while_looking_never_get_the_p_of_looking_once(compare_later, make_pairs):
+    found = compare_later(4)
+    (contrast,) = found.contrasts
+    assert contrast.decision == look_at_pairs(make_pairs(UNTIED, TIED), margin=None).decision
+    assert contrast.decision.p > contrast.headline.p
+    assert "however often one looks, 4 seeds per arm" in contrast.sentence
+    assert any("hold however often one looks" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("options", [{}, {"seed_rule": "paired"}])
+def test_where_only_some_runs_were_looked_at_a_note_says_what_their_p_is_worth(compare_later, options):
+    found = compare_later(3 if not options else 4, **options)
+    assert found.contrasts[0].decision is None
+    assert any("added while looking at" in note and "too small" in note for note in found.notes)
+
+
+def test_of_three_arms_the_one_that_was_looked_at_is_named(compare_later, make_record):
+    third = [make_record("tied-scaled", seed, test=111.0 + seed / 9) for seed in (1, 2, 3)]
+    found = compare_later(4, more={"tied-scaled": third})
+    assert [contrast.decision for contrast in found.contrasts] == [None, None]
+    (note,) = (note for note in found.notes if "while looking" in note)
+    assert note.startswith("Seeds of tied were added while looking at 4 pairs with untied")
+
+
+def test_runs_that_were_trained_again_were_not_looked_at(make_pairs, tmp_path):
+    pairs = make_pairs(UNTIED, TIED)
+    (tmp_path / pairs[0][0].experiment).mkdir()
+    write_looks(look_at_pairs(pairs, margin=None), tmp_path / pairs[0][0].experiment)
+    arms = {name: [pair[place] for pair in pairs] for place, name in enumerate(("untied", "tied"))}
+    later = {"finished": "2030-01-01T00:00:00+00:00"}
+    again = {
+        name: [each.model_copy(update={"provenance": each.provenance.model_copy(update=later)}) for each in records]
+        for name, records in arms.items()
+    }
+    found = compare_arms(again, token_nll=lambda record: None, looks=find_looks_below(tmp_path))
+    assert found.contrasts[0].decision is None and not any("while looking" in note for note in found.notes)

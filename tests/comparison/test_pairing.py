@@ -8,7 +8,8 @@ from scipy import stats
 from tiebench.comparison.pairing import compare_arms, difference_table, group_by_arm
 from tiebench.comparison.spread import measure_spread
 from tiebench.errors import UsageError
-from tiebench.results.record import CurvePoint
+from tiebench.results.curve import CurvePoint
+from tiebench.results.record import Evaluation
 
 
 def no_nats(record):
@@ -269,6 +270,36 @@ def test_the_other_rule_for_the_checkpoint_stands_beside_where_it_would_differ(t
     assert "evaluation of the same runs" in note
     same = compare_arms(three_seeds, token_nll=no_nats, curve=lambda record: make_curve(120.0, 119.0)).notes
     assert not any("same runs" in note for note in same)
+
+
+def test_the_last_checkpoint_stands_beside_the_best_where_both_were_scored(three_seeds):
+    def add_last(records, perplexity):
+        last = {"test": Evaluation.model_validate(describe_evaluation("test", perplexity=perplexity))}
+        return [record.model_copy(update={"at_last": last}) for record in records]
+
+    def describe(arms):
+        notes = compare_arms(arms, token_nll=no_nats, curve=lambda record: make_curve(110.0, 112.0)).notes
+        return [note for note in notes if "declared beside" in note]
+
+    arms = {"untied": add_last(three_seeds["untied"], 120.0), "tied": add_last(three_seeds["tied"], 114.0)}
+    (told,) = describe(arms)
+    assert "untied 120.00, tied 114.00 (-5.0 %)" in told
+    assert describe({**arms, "tied": three_seeds["tied"]}) == []
+
+
+def test_where_two_seeds_alone_would_be_less_sure_a_note_says_so(three_seeds):
+    def read(record):
+        """Nats whose text is harder for one arm here, for the other there, with the record's own mean."""
+        nats = np.random.default_rng(len(record.arm)).normal(0, 0.8, 82_430)
+        return (nats - nats.mean() + record.evaluations["test"].nll_per_token).astype(np.float32)
+
+    def compare(num_seeds):
+        return compare_arms({arm: runs[:num_seeds] for arm, runs in three_seeds.items()}, token_nll=read)
+
+    headline = compare(2).contrasts[0].headline
+    assert headline.seeds.p > 1.1 * headline.p, "Welch's way with two seeds of each"
+    assert sum(note.startswith("By seeds alone tied has p = ") for note in compare(2).notes) == 1
+    assert not any(note.startswith("By seeds alone") for note in compare(3).notes)
 
 
 def test_runs_of_several_code_versions_are_told(three_seeds, make_record):

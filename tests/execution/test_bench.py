@@ -191,10 +191,12 @@ def test_ratios_are_of_one_round_and_above_one_when_ours_is_faster(monkeypatch, 
     assert "Other work took 2.0% of the machine (the median over the processes; at most 4.0%)" in text
 
 
-def test_peers_train_in_the_workload_s_precision_and_score_as_ours_do(tiny, monkeypatch):
+@pytest.mark.parametrize("scored_in", [None, "bf16"])
+def test_peers_train_in_the_workload_s_precision_and_score_as_ours_do(tiny, monkeypatch, scored_in):
     peers = load_script("bench_peers", monkeypatch)
     block = workloads.describe_gpt(1, width=8, heads=2, batch_size=3, window=6)
     block["training"]["precision"] = "bf16"
+    block["evaluation"] = {"precision": scored_in}
     monkeypatch.setitem(WORKLOADS, "gpt-tiny", (50, block))
     opened, seen = open_workload("gpt-tiny", arm="tied"), []
     model = torch.nn.Linear(1, 1)
@@ -207,7 +209,32 @@ def test_peers_train_in_the_workload_s_precision_and_score_as_ours_do(tiny, monk
     ids = torch.from_numpy(opened.streams["train"].ids).long()
     train, score = peers.build_steps(model, optimizer, opened.run, ids, ask=ask)
     assert (train(), score()) == (3 * 6, evaluation.WINDOWS_AT_ONCE * 6)
-    assert seen == [(3, True), (evaluation.WINDOWS_AT_ONCE, False)]
+    assert seen == [(3, True), (evaluation.WINDOWS_AT_ONCE, scored_in == "bf16")]
+
+
+def test_in_bfloat16_our_rate_stands_over_peers_in_both_precisions(monkeypatch, tmp_path):
+    peers, page = load_script("bench_peers", monkeypatch), load_script("performance_page", monkeypatch)
+    assert peers.list_contestants("lstm-200-ptb-bf16", {"word_language_model": tmp_path}) == [
+        ("tiebench", "tuned"),
+        ("word_language_model", "tuned"),
+    ]
+    samples = []
+    for workload, program, rate in (
+        ("w", "tiebench", 100.0),
+        ("w", "peer", 80.0),
+        ("w-bf16", "tiebench", 200.0),
+        ("w-bf16", "peer", 160.0),
+    ):
+        figures = {"peak_memory_bytes": 2**20, "train_fraction": 0.5, "train_tokens_per_second": rate}
+        names = {"round": 0, "workload": workload, "program": program, "arm": "tied", "allocator": "tuned"}
+        samples.append(names | figures)
+    rows = page._list_rows(samples, "train", workload="w-bf16", arm="tied")
+    assert [(row[5], row[7]) for row in rows] == [
+        ("peer", "1.25 (1.25 to 1.25)"),
+        ("peer, fp32", "2.50 (2.50 to 2.50)"),
+    ]
+    (row,) = page._list_rows(samples, "train", workload="w", arm="tied")
+    assert row[5] == "peer" and row[7] == "1.25 (1.25 to 1.25)"
 
 
 def test_on_a_gpu_peers_run_as_shipped_and_stand_below(monkeypatch, tmp_path):

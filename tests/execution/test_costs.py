@@ -32,6 +32,13 @@ def test_the_declared_counts_agree_with_the_text(data_dir):
     assert found.flops > found.tokens * measurement.flops_per_token, "scoring costs too"
 
 
+def test_a_budget_of_epochs_is_that_many_times_what_an_epoch_reads(write_experiment, settings):
+    """20 rows of 46,479 tokens: the last window of each is one of 19, and nobody trains on a twentieth token there."""
+    run = load_experiment("press-wolf-2017-small").list_runs()[0]
+    found = costs_module.estimate_arm([run], settings=settings)
+    assert found.tokens == 13 * 20 * (929_589 // 20)
+
+
 def test_every_arm_is_timed_or_scaled_from_one_of_its_kind(write_experiment, settings, monkeypatch):
     small = ClaimRuns(load_experiment(write_experiment()), ("untied", "tied"))
     wide = {"type": "lstm", "layers": 1, "width": 512}

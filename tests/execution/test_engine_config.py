@@ -4,7 +4,7 @@ import pytest
 
 from tiebench.errors import UsageError
 from tiebench.execution import engine_config
-from tiebench.execution.engine_config import LocalEngine, SlurmEngine, choose_engine
+from tiebench.execution.engine_config import LocalEngine, SlurmEngine, choose_engine, choose_trackers
 
 
 @pytest.fixture
@@ -69,8 +69,25 @@ def test_an_absent_extra_is_refused_with_the_line_that_installs_it(engine, packa
     assert f"pip install 'tiebench[{engine}]'" in caught.value.hint
 
 
+def test_one_that_is_given_whole_is_taken_as_it_is_where_it_is_installed(monkeypatch):
+    pretend_installed(monkeypatch)
+    assert choose_engine(SlurmEngine(cpus=4)) == SlurmEngine(cpus=4)
+    monkeypatch.setattr(engine_config, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="needs the package submitit"):
+        choose_engine(SlurmEngine(cpus=4))
+
+
 def test_slurm_needs_its_commands(tmp_path, monkeypatch):
     monkeypatch.setattr(engine_config, "find_spec", lambda name: True)
     monkeypatch.setattr(engine_config.shutil, "which", lambda name: None)
     with pytest.raises(UsageError, match="needs the command sbatch"):
         choose_engine("slurm", file=tmp_path / "tiebench.toml")
+
+
+def test_trackers_stand_in_the_file_and_the_option_comes_first(write, tmp_path):
+    file = write('callbacks = ["tensorboard", "wandb"]\n[engine]\ntype = "local"\n')
+    assert choose_trackers(file=file) == ("tensorboard", "wandb") and choose_engine(file=file) == LocalEngine()
+    assert choose_trackers(["trackio"], file=file) == ("trackio",)
+    assert choose_trackers(file=tmp_path / "missing.toml") == ()
+    with pytest.raises(UsageError, match="callbacks is 'wandb', not a list of names"):
+        choose_trackers(file=write('callbacks = "wandb"\n'))

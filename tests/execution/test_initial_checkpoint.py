@@ -26,7 +26,8 @@ from tiebench.execution.sampling import sample_text
 from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
 from tiebench.reporting.model_card import write_model_card
-from tiebench.results.record import read_curve, read_record
+from tiebench.results.curve import read_curve
+from tiebench.results.record import read_record
 from tiebench.results.store import Store
 from tiebench.training.callbacks import Callback
 from tiebench.training.signals import Interrupted
@@ -94,7 +95,7 @@ def begin(config, *, arm):
     """The model of an arm before its first step, and its data."""
     run = plan_runs(load_experiment(config).list_runs(arms=[arm]), settings=Settings(store=Store(Path("none")))).runs[0]
     data = load_data(run)
-    return begin_model(run, vocabulary_size=data.vocabulary.size).eval(), data
+    return begin_model(run, data=data).eval(), data
 
 
 TIE_BY = ["input", "output", "mean"]

@@ -2,10 +2,13 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +19,8 @@ from tiebench.errors import TiebenchError
 from tiebench.execution.run import execute_run, lock_run_dir
 from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
-from tiebench.results.record import WEIGHTS_FILE, read_curve, read_record
+from tiebench.results.curve import read_curve
+from tiebench.results.record import WEIGHTS_FILE, read_record
 from tiebench.results.store import Store, find_state
 from tiebench.training import trainer
 from tiebench.training.callbacks import Callback
@@ -58,6 +62,12 @@ EXPERIMENTS = {
         "architecture": {"type": "lstm", "layers": 1, "width": 16, "dropout": 0.3},
         "tie": {"type": "untied-late", "at": 0.4, "freeze": "input"},
         "training": {**BUDGET, "optimizer": ADAMW, "measure_gradients": True, "evaluate_every": 9},
+    },
+    "gpt2, in bands by frequency": {
+        "vocabulary": {"type": "bytes"},  # which are not numbered by frequency
+        "architecture": {"type": "gpt2", "layers": 1, "width": 16, "heads": 2, "dropout": 0.2},
+        "training": {"steps": 48, "batch_size": 4, "window": 10, "optimizer": ADAMW, "evaluate_every": 9},
+        "embedding": {"init": {"normal": 0.1}, "adaptive": {"cutoffs": [10, 40], "share_projections": True}},
     },
     "translation, dropout, smoothed labels": {
         "vocabulary": {"type": "bpe", "size": 300},
@@ -247,10 +257,9 @@ def test_an_unfinished_run_of_another_spec_is_not_continued(interrupted, write_e
     assert "--force" in caught.value.hint and "--results" in caught.value.hint
 
 
-def test_two_processes_never_write_one_run(write_experiment, tmp_path):
-    run = load_run(write_experiment(arms=None, tie=True))
-    results = tmp_path / "results"
-    folder = Store(results).folder(run.experiment, run.arm, run.seed)
+@contextmanager
+def hold_lock(folder: Path) -> Iterator[subprocess.Popen]:
+    """Another process, which holds the lock of a run until its stdin ends."""
     program = (
         "import sys; from pathlib import Path; from types import SimpleNamespace\n"
         "from tiebench.execution.run import lock_run_dir\n"
@@ -260,13 +269,41 @@ def test_two_processes_never_write_one_run(write_experiment, tmp_path):
     owner = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert owner.stdout.readline() == "holding\n"
+        yield owner
+    finally:
+        owner.stdin.close()
+        owner.wait()
+        owner.stdout.close()
+
+
+def test_two_processes_never_write_one_run(write_experiment, tmp_path):
+    run = load_run(write_experiment(arms=None, tie=True))
+    results = tmp_path / "results"
+    folder = Store(results).folder(run.experiment, run.arm, run.seed)
+    with hold_lock(folder) as owner:
         with pytest.raises(TiebenchError, match=rf"{run.name} is being trained by process {owner.pid} on"):
             execute_run(run, settings=Settings(store=Store(results), device="cpu"))
         assert not (folder / "record.json").exists()
-    finally:
-        owner.communicate()
     with lock_run_dir(folder, run=run):
         assert str(os.getpid()) in (folder / ".owner").read_text()
+
+
+def test_who_waits_is_told_for_whom_and_trains_what_the_other_left(write_experiment, tmp_path):
+    run = load_run(write_experiment(arms=None, tie=True))
+    settings = Settings(store=Store(tmp_path / "results"), device="cpu", wait=True)
+    folder = settings.store.folder(run.experiment, run.arm, run.seed)
+    said: list[str] = []
+
+    class Releasing(Callback):
+        def say(self, message: str) -> None:
+            said.append(message)
+            if message.endswith("waiting"):
+                owner.stdin.close()
+
+    with hold_lock(folder) as owner:
+        record = execute_run(run, settings=settings, callback=Releasing())
+    assert said[0] == f"{run.name} is being trained by process {owner.pid} on {platform.node()}: waiting"
+    assert record.evaluations["test"].perplexity > 1 and read_record(folder) == record
 
 
 def test_a_finished_run_is_not_trained_again(write_experiment, tmp_path):

@@ -1,100 +1,24 @@
 """Runs on a real Slurm of one node with two slots, on this machine: the records are the local ones.
 
-The command line is the user's, in a process of its own. Where the tests are required (`make test-services`), what is
-absent fails; else it skips.
+Where the tests are required (`make test-services`), what is absent fails; else it skips.
 """
 
 import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from engine_command import LONG, SHORT, has_points, read_found, require, wait_for
+from engine_command import start as start  # a fixture
 
-from tiebench.results.record import read_curve, read_record
+from tiebench.results.record import read_record
 from tiebench.results.store import Store
 
 pytestmark = pytest.mark.services
 SCRIPT = Path(__file__).parents[2] / "scripts" / "start_slurm.sh"
-ADAMW = {"type": "adamw", "learning_rate": 0.01}
-LONG = {"epochs": 100, "batch_size": 4, "window": 10, "optimizer": ADAMW}
-SHORT = {**LONG, "epochs": 3}
-COMMAND_SECONDS = 240
-
-
-def require(reason: str | None) -> None:
-    """Skip with a reason, or fail where the tests are required."""
-    if reason and os.environ.get("TIEBENCH_SERVICES") != "required":
-        pytest.skip(reason)
-    assert not reason, reason
-
-
-def wait_for(what, *, seconds: float = 60.0):
-    """What `what()` gives once it is true."""
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if found := what():
-            return found
-        time.sleep(0.2)
-    raise AssertionError("it did not come in time")
-
-
-class Command:
-    """`tiebench train` with an engine, in a process that is killed at the end of the test if it is still there."""
-
-    def __init__(self, config: Path, results: Path, *options: str, environment: dict[str, str]) -> None:
-        typed = [sys.executable, "-m", "tiebench", "train", str(config), "--results", str(results), "--device", "cpu"]
-        self.process = subprocess.Popen(
-            [*typed, *options],
-            cwd=config.parent,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def wait(self) -> tuple[int, str]:
-        """Exit code, and what was said on stderr."""
-        _, said = self.process.communicate(timeout=COMMAND_SECONDS)
-        return self.process.returncode, said
-
-
-@pytest.fixture
-def start():
-    commands = []
-
-    def start_command(*arguments, **keywords) -> Command:
-        commands.append(Command(*arguments, **keywords))
-        return commands[-1]
-
-    yield start_command
-    for command in commands:
-        if command.process.poll() is None:
-            command.process.kill()
-            command.process.communicate()
-
-
-def read_found(results: Path) -> list[dict]:
-    """Records and curves without what depends on machine and time."""
-    found = []
-    for record in Store(results).records():
-        content = record.model_dump(exclude={"provenance"})
-        for key in ("train_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes"):
-            content["usage"].pop(key)
-        folder = Store(results).folder_of(record)
-        content["curve"] = [point.model_dump(exclude={"seconds"}) for point in read_curve(folder)]
-        content["files"] = {name: record.provenance.files[name] for name in ("test-nll.npy", "weights.safetensors")}
-        found.append(content)
-    return found
-
-
-def has_points(folder: Path, number: int):
-    """Whether a run has been scored so often, and so has a checkpoint."""
-    return lambda: len(read_curve(folder)) >= number
 
 
 @pytest.fixture(scope="module")

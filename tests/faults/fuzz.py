@@ -1,4 +1,4 @@
-"""Mutated experiment files: `check` ends within ten seconds with 0 or a message, never with a traceback."""
+"""Mutated experiment files: `check` ends within half a minute of work with 0 or a message, never with a traceback."""
 
 import copy
 import os
@@ -12,7 +12,7 @@ from tally import Tally
 from truth import LONG_AGO, write_experiment
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-LIMIT_SECONDS = 10.0
+LIMIT_SECONDS = 30.0  # a grid is timed for 20
 MEMORY_BYTES = 16 * 2**30  # of addresses; torch alone takes several GiB of these
 BOMB = (
     "[&a [x,x,x,x,x,x,x,x,x], "

@@ -30,7 +30,7 @@ class Outcome:
     def find_complaint(self, *, allowed: tuple[int, ...] = EXIT_CODES) -> str:
         """What a user could not make anything of: a traceback, a crash, a hang, an error without a message."""
         text = self.stdout + self.stderr
-        if self.exit_code == -signal.SIGALRM:
+        if self.exit_code in (-signal.SIGPROF, -signal.SIGALRM):
             return "it did not end in time"
         if "Traceback (most recent call last)" in text:
             return f"traceback: {(ERROR.findall(text) or ['of what, is not said'])[-1][:200]}"

@@ -1,10 +1,12 @@
 """What a campaign found."""
 
 import re
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 
 MOST_SHOWN = 25
+REPORTED = 100  # after so many trials, how far it is
 
 
 @dataclass
@@ -24,6 +26,8 @@ class Tally:
         self.num_bad += bool(found)
         self.ends[end] += 1
         self.problems += found
+        if self.num_trials % REPORTED == 0:
+            print(f"{self.name}: {self.num_bad} of {self.num_trials} with a problem", file=sys.stderr, flush=True)
 
     def __str__(self) -> str:
         """The figures, and each kind of problem (whatever its numbers) with how often it was met and one trial."""

@@ -9,7 +9,7 @@ from tiebench.comparison.pairing import compare_arms
 from tiebench.errors import UsageError
 from tiebench.reporting.plots import plot_curves
 from tiebench.reporting.price_table import draw_prices
-from tiebench.results.record import CurvePoint
+from tiebench.results.curve import CurvePoint
 
 
 def make_curve(*perplexities):

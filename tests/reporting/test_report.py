@@ -18,7 +18,8 @@ from tiebench.reporting.glossary import explain_column
 from tiebench.reporting.page_parts import build_table, embed_json, make_anchor
 from tiebench.reporting.report import render_report
 from tiebench.reporting.tables import Column, Table
-from tiebench.results.record import CurvePoint, write_curve, write_record
+from tiebench.results.curve import CurvePoint, write_curve
+from tiebench.results.record import write_record
 from tiebench.results.store import Store
 from tiebench.results.trials import write_tuning
 
@@ -103,6 +104,16 @@ def test_charts_show_each_source_each_seed_each_curve_and_each_role(store, light
     total = sum(row["parameters"] for row in parameters["data"]["values"] if row["arm"] == "tied")
     assert total == next(record for record in records if record.arm == "tied").parameters.total
     assert all("tied" in chart["description"] for chart in (intervals, seeds, curves, parameters))
+
+
+def test_learning_curves_have_their_figures_in_a_table_for_who_cannot_see_them(store, light_bundle):
+    page = render_report(store.records(), store=store)
+    *_, curves, _ = list_charts(page)
+    table = page.split("<caption>Learning curves: validation perplexity</caption>")[1].split("</table>")[0]
+    for row in curves["data"]["values"]:
+        cells = [f'data-value="{row[name]!r}"' for name in ("mean", "low", "high")]
+        assert any(all(cell in line for cell in cells) for line in table.splitlines()), row
+    assert table.count("<tr>") == 1 + len(curves["data"]["values"])
 
 
 def test_what_was_tried_for_each_arm_is_drawn(store, light_bundle):

@@ -138,6 +138,12 @@ def test_runs_have_a_row_per_arm(three_seeds):
     assert tied["bits_per_byte"] == "", "a lossy vocabulary has none"
 
 
+@pytest.mark.parametrize(("kind", "shown"), [("words", True), ("bpe", False), ("bytes", False)])
+def test_perplexity_by_word_stands_only_where_tokens_are_words(kind, shown, make_record):
+    records = [make_record("tied", seed, changes=[("vocabulary.type", kind)]) for seed in (1, 2)]
+    assert ("test by word" in render_table(runs_table(records), width=300)) == shown
+
+
 def test_a_figure_that_one_seed_lacks_is_missing(make_record):
     records = [make_record("tied", 1), make_record("tied", 2, training=None)]
     (row,) = csv.DictReader(io.StringIO(render_table(runs_table(records), format="csv")))

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from tiebench.errors import TiebenchError
-from tiebench.results.record import NUMERICS, CurvePoint, Evaluation, read_curve, read_record, write_curve, write_record
+from tiebench.results.curve import CurvePoint, read_curve, write_curve
+from tiebench.results.record import NUMERICS, Evaluation, read_record, write_record
 from tiebench.results.token_nll import read_token_nll, write_token_nll
 
 

@@ -7,12 +7,13 @@ import pytest
 from typer.testing import CliRunner
 
 from tiebench.cli.app import app
+from tiebench.cli.workflow import gather_settings
 from tiebench.errors import UsageError
 from tiebench.execution.execute import execute
 from tiebench.execution.plan import plan_runs
 from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
-from tiebench.results.record import read_curve
+from tiebench.results.curve import read_curve
 from tiebench.results.store import Store
 from tiebench.tracking import following, tensorboard
 from tiebench.tracking.following import TRACKERS, Tracking, check_trackers
@@ -157,6 +158,18 @@ def test_a_tracker_that_fails_is_left_out_and_the_run_goes_on(track, caplog):
     assert [record.seed for record in records] == [1, 2]
     warnings = [message for message in caplog.messages if "does not follow" in message]
     assert len(warnings) == 2 and "no space left" in warnings[0], "said once for each run"
+
+
+def test_a_command_that_trains_follows_with_the_callbacks_of_the_settings_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tiebench.tracking.following.find_spec", lambda package: True)  # nothing is opened here
+    (tmp_path / "tiebench.toml").write_text('callbacks = ["tensorboard"]\n', "utf-8")
+    asked = {"device": "cpu", "data_dir": None, "force": False}
+    assert gather_settings(tmp_path / "results", **asked, track=[]).track == ("tensorboard",)
+    assert gather_settings(tmp_path / "results", **asked).track == (), "a command that trains nothing follows nothing"
+    (tmp_path / "tiebench.toml").write_text('callbacks = ["tensorbord"]\n', "utf-8")
+    with pytest.raises(UsageError, match="no tracker 'tensorbord'"):
+        gather_settings(tmp_path / "results", **asked, track=[])
 
 
 def test_a_tracker_that_is_not_there_is_refused_before_training(monkeypatch):

@@ -150,3 +150,14 @@ def test_windows_that_begin_anywhere_cannot_be_told_not_to(make_arm):
     with pytest.raises(UsageError, match="windows of a gpt2 begin anywhere"):
         build_on_meta(spec, vocabulary_size=50)
     build_on_meta(make_arm(architecture="gpt2", training={**TRAINING, "random_offset": True}), vocabulary_size=50)
+
+
+@pytest.mark.parametrize("num_steps", [0, 1, 7, 26, 60])
+@pytest.mark.parametrize(
+    "options", [{"contiguous": True}, {"contiguous": True, "drop_partial_window": True}, {"contiguous": False}]
+)
+def test_tokens_are_counted_as_they_are_read(num_steps, options):
+    """A last window that is not full counts for what it holds."""
+    batches = make(**options)
+    read = sum(batches.count_targets(batches.read(step)[1]) for step in range(num_steps))
+    assert batches.count_tokens(num_steps) == batches.count_rows(num_steps) == read

@@ -33,11 +33,19 @@ def device() -> torch.device:
 
 
 def make_trainer(
-    name: str, folder: Path, *, tie: bool, device: torch.device, seed: int = 1, dropout: float = 0.2, **training
+    name: str,
+    folder: Path,
+    *,
+    tie: bool,
+    device: torch.device,
+    seed: int = 1,
+    dropout: float = 0.2,
+    embedding: dict | None = None,
+    **training,
 ) -> Trainer:
     """4 rows of 8 tokens."""
     asked = {"epochs": 50, "batch_size": 4, "window": 8, "optimizer": OPTIMIZERS[name], **training}
-    data = {"name": "gpu", "corpus": "ptb", "tie": tie, "training": asked}
+    data = {"name": "gpu", "corpus": "ptb", "tie": tie, "training": asked, "embedding": embedding or {}}
     data["architecture"] = ARCHITECTURES[name] | {"dropout": dropout}
     run = resolve_document(Document("gpu", data)).list_runs(seeds=[seed])[0]
     streams = {split: draw_stream(2_000, vocabulary_size=VOCABULARY) for split in ("train", "valid")}
@@ -90,14 +98,16 @@ def test_the_host_never_waits_inside_a_step(name, tie, precision, device, tmp_pa
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.parametrize("adaptive", [None, {"cutoffs": [20, 100]}], ids=["one width", "bands"])
 @pytest.mark.parametrize(("name", "compiled"), [("lstm", False), ("gpt2", False), ("gpt2", True)])
 @pytest.mark.parametrize("tie", [False, True], ids=["untied", "tied"])
-def test_a_run_on_a_gpu_learns_what_it_learns_on_a_cpu(name, tie, compiled, device, tmp_path):
+def test_a_run_on_a_gpu_learns_what_it_learns_on_a_cpu(name, tie, compiled, adaptive, device, tmp_path):
     """Without dropout, whose masks another device draws differently."""
     perplexities = []
+    embedding = {"adaptive": adaptive}
     for place in (device, torch.device("cpu")):
         folder = tmp_path / place.type
-        trainer = make_trainer(name, folder, tie=tie, device=place, dropout=0.0, compile=compiled)
+        trainer = make_trainer(name, folder, tie=tie, device=place, dropout=0.0, embedding=embedding, compile=compiled)
         for _ in range(40):
             trainer.train_step()
         score = score_stream(trainer.model, trainer.streams["valid"], spec=trainer.run.spec)

@@ -8,6 +8,7 @@ from tiebench.execution.run import execute_run, open_model
 from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
 from tiebench.results.store import Store
+from tiebench.training.callbacks import Callback
 
 LEARNING_BY_HEART = {"type": "adamw", "learning_rate": 0.05}
 TRAINING = {"epochs": 8, "batch_size": 4, "window": 10, "evaluate_every": 12, "optimizer": LEARNING_BY_HEART}
@@ -44,3 +45,38 @@ def test_plateaus_and_patience_go_by_the_best(train):
         (point.step, point.learning_rate) for point in same_curve
     ]
     assert curve[-1].learning_rate < curve[0].learning_rate and last.checkpoint.step == curve[-1].step
+
+
+def test_both_are_scored_where_both_were_declared(train):
+    both, _, table = train({"checkpoint": "both"})
+    best, _, best_table = train({"checkpoint": "best"})
+    last, _, _ = train({"checkpoint": "last"})
+    assert (table == best_table).all() and both.checkpoint == best.checkpoint
+    assert both.evaluations == best.evaluations and not best.at_last
+    assert both.at_last == {split: last.evaluations[split] for split in ("valid", "test")}
+    assert both.at_last["test"] != both.evaluations["test"]
+
+
+def test_where_the_best_is_the_last_it_is_scored_once(train):
+    record, _, _ = train({"checkpoint": "both"}, epochs=1, optimizer={"type": "sgd", "learning_rate": 0.1})
+    assert record.checkpoint.step == record.usage.steps
+    assert record.at_last == {split: record.evaluations[split] for split in ("valid", "test")}
+
+
+def test_an_interruption_while_the_last_is_scored_loses_nothing(write_experiment, tmp_path):
+    config = write_experiment(arms=None, tie=True, evaluation={"checkpoint": "both"}, training=TRAINING)
+    (run,) = load_experiment(config).list_runs()[:1]
+
+    class Stopper(Callback):
+        """Interrupts the first pass over the test split."""
+
+        def start_stage(self, name, **facts):
+            if name == "test":
+                raise KeyboardInterrupt
+
+    stopped = Settings(store=Store(tmp_path / "stopped"), device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        execute_run(run, settings=stopped, callback=Stopper())
+    found = execute_run(run, settings=stopped)
+    whole = execute_run(run, settings=Settings(store=Store(tmp_path / "whole"), device="cpu"))
+    assert (found.at_last, found.evaluations) == (whole.at_last, whole.evaluations)

@@ -82,6 +82,7 @@ def test_batches_follow_seed_and_epoch_and_nothing_else(stream):
     )
     assert first != second
     assert abs(one.tokens_per_step * one.steps_per_epoch - stream.num_tokens) <= one.steps_per_epoch
+    assert one.count_tokens(2 * one.steps_per_epoch) == 2 * stream.num_tokens, "whole epochs are counted exactly"
 
 
 def test_cuts_hold_as_many_as_fit():

@@ -18,7 +18,8 @@ from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
 from tiebench.experiment.training_config import TrainingConfig
 from tiebench.models.language_model import build_model, initialise_model
-from tiebench.results.record import read_curve, read_record
+from tiebench.results.curve import read_curve
+from tiebench.results.record import read_record
 from tiebench.results.store import Store
 from tiebench.training import trainer as trainer_module
 from tiebench.training.budget import plan_steps

@@ -85,8 +85,8 @@ def quantise_run(
 
 def list_roundings(model: LanguageModel) -> dict[str, list[Tensor]]:
     """What can be rounded by itself: `input`, `output` and `both`, or `tied` where there is one parameter."""
-    first, second = model.embedding.input_embedding, model.embedding.output_embedding
-    return {"tied": [first]} if first is second else {"input": [first], "output": [second], "both": [first, second]}
+    first, second = model.embedding.input_matrices, model.embedding.output_matrices
+    return {"tied": first} if first[0] is second[0] else {"input": first, "output": second, "both": [*first, *second]}
 
 
 def round_rows(matrix: Tensor, *, bits: int) -> Tensor:

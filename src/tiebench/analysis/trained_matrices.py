@@ -11,10 +11,13 @@ from tiebench.results.record import Record
 def open_matrices(record: Record, folder: Path) -> dict[str, np.ndarray]:
     """`input` and `output`, or `tied` where both are one parameter; each `(vocabulary, width)`, float32.
 
+    An embedding in bands is shown as its vectors are after the map of their band.
+
     Raises TiebenchError where the run has no weights, as published records have none.
     """
     embedding = open_model(record, folder).embedding
-    matrices = {"input": embedding.input_embedding, "output": embedding.output_embedding}
-    if matrices["input"] is matrices["output"]:
-        matrices = {"tied": matrices["input"]}
+    if embedding.has_one_matrix:
+        matrices = {"tied": embedding.input_embedding}
+    else:
+        matrices = {"input": embedding.input_embedding, "output": embedding.output_embedding}
     return {name: matrix.detach().float().numpy() for name, matrix in matrices.items()}

@@ -14,6 +14,7 @@ from tiebench.experiment.block import InitConfig
 from tiebench.layers.architecture import Architecture, SourceVectors
 from tiebench.layers.dropout import Dropout
 from tiebench.layers.initialisation import fill_from
+from tiebench.layers.sharing import share_parts, walk_passes
 from tiebench.layers.transformer import attend
 
 LONGEST_WAVE = 10_000.0
@@ -102,7 +103,10 @@ class DecoderBlock(nn.Module):
 
 
 class EncoderDecoder(Architecture):
-    """A target's vectors, each of which sees those before it and the whole source."""
+    """A target's vectors, each of which sees those before it and the whole source.
+
+    A block is a pass: it may use parts of an earlier one of its stack (`layers/sharing.py`).
+    """
 
     recurrent = False
     reads_source = True
@@ -114,6 +118,8 @@ class EncoderDecoder(Architecture):
         self.dropout = Dropout(config.dropout)
         self.encoder = nn.ModuleList(EncoderBlock(config) for _ in range(config.layers))
         self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.layers))
+        for stack in (self.encoder, self.decoder):
+            share_parts(list(stack), config=config)
         has_last_norms = config.norm == "pre"
         self.encoder_norm, self.decoder_norm = (
             nn.LayerNorm(config.width, eps=config.norm_epsilon) if has_last_norms else nn.Identity() for _ in range(2)
@@ -142,22 +148,27 @@ class EncoderDecoder(Architecture):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Norms are 1, biases 0, the weights of each map U(-a, a) (Glorot & Bengio 2010, equation 16)."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                parameter.zero_()
-            elif parameter.ndim == 1:
-                parameter.fill_(1.0)
-            else:
-                num_maps = 2 if name.endswith("keys_values.weight") else 1
-                outputs, inputs = parameter.shape[0] // num_maps, parameter.shape[1]
-                fill_from(parameter, InitConfig(uniform=math.sqrt(6 / (inputs + outputs))), generator=generator)
+        """Norms are 1, biases 0, the weights of each map U(-a, a) (Glorot & Bengio 2010, equation 16).
+
+        For a module that was lent, what an unshared one would get is drawn and thrown away, as in `Transformer`.
+        """
+        for module_name, module, lent in walk_passes(self):
+            for name, parameter in module.named_parameters(module_name, recurse=False):
+                target = torch.empty_like(parameter) if lent else parameter
+                if name.endswith("bias"):
+                    target.zero_()
+                elif parameter.ndim == 1:
+                    target.fill_(1.0)
+                else:
+                    num_maps = 2 if name.endswith("keys_values.weight") else 1
+                    outputs, inputs = parameter.shape[0] // num_maps, parameter.shape[1]
+                    fill_from(target, InitConfig(uniform=math.sqrt(6 / (inputs + outputs))), generator=generator)
 
     def count_flops(self, num_tokens_context: int) -> int:
         """Forward operations per token of the target, where the source has as many: 2 per weight, and 4 * width per
         pass and token attended to: all of the source, from either side, and half of the target.
         """
-        num_weights = sum(part.weight.numel() for part in self.modules() if isinstance(part, nn.Linear))
+        num_weights = sum(part.weight.numel() for _, part, _ in walk_passes(self) if isinstance(part, nn.Linear))
         num_attended = len(self.encoder) * num_tokens_context + len(self.decoder) * (3 * num_tokens_context + 1) / 2
         return 2 * num_weights + int(4 * self.width * num_attended)
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from tiebench.claims.claim import Claim
 from tiebench.claims.contrasts import SignedArms
 from tiebench.claims.papers import PaperClaims
+from tiebench.comparison.checks import check_numerics
 from tiebench.experiment.loading import Experiment, load_experiment
 from tiebench.experiment.run_spec import RunSpec
+from tiebench.results.curve import CurvePoint
 from tiebench.results.measurements import Measurement, is_current, name_sampling_error, read_measurements
-from tiebench.results.record import RECORD_FILE, CurvePoint, Record
+from tiebench.results.record import RECORD_FILE, Record
 from tiebench.results.store import Store
 
 BySeed = dict[int, float]
@@ -83,6 +85,13 @@ class Evidence:
     def count_others(self) -> int:
         """How many of the finished runs that the plans name have another recipe than is asked for."""
         return sum(len(self._find_others(place, plan.arms)) for place, plan in self.plans.items())
+
+    def find_claim_runs(self, claim: Claim) -> list[Record]:
+        """The finished runs of the arms that a claim is about. Raises UsageError where they are by versions of the
+        program that compute differently: their figures are none of one experiment."""
+        runs = [run for place, arms in claim.needs.items() for arm in arms for run in self._find_runs(place, arm)]
+        check_numerics({f"{run.experiment}/{run.arm}, seed {run.seed}": run for run in runs})
+        return runs
 
     def _find_others(self, place: str, arms: Sequence[str]) -> list[Record]:
         experiment = self._find_experiment(place)

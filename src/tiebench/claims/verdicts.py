@@ -7,7 +7,7 @@ outside. Everything else is inconclusive, and so is whatever rests on one seed. 
 runs have another spec than it names is "altered", whatever they show.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from tiebench.claims.claim import Claim, ClaimKind
@@ -16,6 +16,7 @@ from tiebench.claims.estimates import SumEstimate, estimate_sum
 from tiebench.claims.evidence import BySeed, Evidence
 from tiebench.claims.papers import PaperClaims
 from tiebench.comparison.bounds import CONFIDENCE, adjust_holm, check_order, check_value
+from tiebench.comparison.captions import list_commits
 from tiebench.comparison.spread import Spread, measure_spread
 from tiebench.experiment.block import Block
 
@@ -30,6 +31,7 @@ class ClaimResult(Block):
     `estimate` is the value, the difference, or for an order of one link what should be below 0. `low` to `high` is its
     90 % interval, each end a one-sided 95 % bound. `p` speaks for the claim when small and `p_opposite` against it,
     those of orders adjusted over the paper; none of these is known from one seed. `chance` is what chance gives.
+    `commits` are the versions of the program that made the runs behind it.
     """
 
     paper: str
@@ -54,6 +56,7 @@ class ClaimResult(Block):
     verdict: Verdict
     same_as: str | None
     notes: str
+    commits: list[str] = []
 
 
 class _Known(NamedTuple):
@@ -74,14 +77,17 @@ class _Test:
     high: float | None = None
     p: float | None = None
     p_opposite: float | None = None
+    commits: tuple[str, ...] = ()
 
 
 def judge_papers(papers: list[PaperClaims], *, evidence: Evidence, only: list[str]) -> list[ClaimResult]:
-    """Every chosen claim with its verdict, paper by paper; p is adjusted over all orders of the paper, chosen
-    or not."""
+    """Every chosen claim with its verdict, paper by paper; p is adjusted over all orders of the paper, chosen or not.
+
+    Raises UsageError where a claim rests on runs by versions of the program that compute differently.
+    """
     results = []
     for paper in papers:
-        tests = {id: _test_claim(claim, evidence) for id, claim in paper.claims.items()}
+        tests = {id: _test_runs(claim, evidence) for id, claim in paper.claims.items()}
         altered = {id for id, claim in paper.claims.items() if evidence.is_altered(claim)}
         family = _list_orders(paper, tests, altered)
         adjusted = dict(zip(family, _adjust([tests[id] for id in family]), strict=True))
@@ -101,6 +107,11 @@ def _adjust(tests: list[_Test]) -> list[tuple[float, float]]:
     """Adjusted over the family: for each order, and for its opposite."""
     sides = [[test.p for test in tests], [test.p_opposite for test in tests]]
     return list(zip(*(adjust_holm([p for p in side if p is not None]) for side in sides), strict=True))
+
+
+def _test_runs(claim: Claim, evidence: Evidence) -> _Test:
+    commits = tuple(list_commits(evidence.find_claim_runs(claim)))
+    return replace(_test_claim(claim, evidence), commits=commits)
 
 
 def _test_claim(claim: Claim, evidence: Evidence) -> _Test:
@@ -178,6 +189,7 @@ def _describe(
         verdict=_reach_verdict(claim, test, p, p_opposite, is_altered=is_altered),
         same_as=claim.same_as,
         notes=claim.notes,
+        commits=list(test.commits) if test.found else [],
     )
 
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tiebench.cli.options import NO_LIST, RESULTS, ArmNames, AsJson, Config, DataDir, Overrides, Results
-from tiebench.cli.output import print_counts, print_json, print_line, print_table, show_value
-from tiebench.cli.progress import format_duration
+from tiebench.cli.output import format_duration, print_counts, print_json, print_line, print_table, show_value
 from tiebench.cli.workflow import gather_settings
 from tiebench.errors import TiebenchError, UsageError
 
@@ -16,8 +15,13 @@ if TYPE_CHECKING:
     from tiebench.execution.devices import PlannedDevice
     from tiebench.execution.forecast import RunTime
     from tiebench.execution.tuning import Trial
+    from tiebench.experiment.run_spec import RunSpec
 
-On = Annotated[str | None, typer.Option("--on", help="Plan for one such device, which need not be here: a100 or h100.")]
+On = Annotated[
+    str | None,
+    typer.Option("--on", help="Plan for this device: a100 or h100, which need not be here, or cpu, this machine's."),
+]
+Devices = Annotated[int, typer.Option("--devices", min=1, help="With --on: so many devices share out a batch's rows.")]
 
 
 def check(
@@ -27,19 +31,22 @@ def check(
     results: Results = RESULTS,
     data_dir: DataDir = None,
     on: On = None,
+    devices: Devices = 1,
     as_json: AsJson = False,
 ) -> None:
     """Validate an experiment: count the parameters of every arm, show how the arms differ, and warn of surprises."""
     from tiebench.comparison.pairing import difference_table
     from tiebench.execution.counting import count_arms
-    from tiebench.execution.devices import UTILISATION, find_device, require_fit
+    from tiebench.execution.devices import find_device, require_fit, share_out
     from tiebench.execution.forecast import estimate_times, estimate_trials, list_surprises
     from tiebench.execution.matching import match_runs
     from tiebench.execution.tuning import list_missing_trials, list_trials
     from tiebench.experiment.grid import is_grid
     from tiebench.experiment.loading import load_experiment
 
-    device = find_device(on) if on is not None else None
+    if on is None and devices > 1:
+        raise UsageError("--devices says how many of the device that --on names", "say which: --on h100")
+    device = find_device(on, number=devices) if on is not None else None
     if is_grid(config):
         if device is not None:
             raise UsageError(
@@ -51,6 +58,7 @@ def check(
     runs = match_runs(experiment.list_runs(arms=arms, seeds=[experiment.seeds[0]]), data_dir=data_dir)
     counts = count_arms(runs, data_dir=data_dir)
     if device is not None:
+        counts = share_out(runs, counts, device=device, data_dir=data_dir)
         require_fit(runs, counts, device=device, data_dir=data_dir)
     differences = difference_table({run.arm: run.resolved for run in runs}) if len(runs) > 1 else []
     trials = list_trials(experiment, arms=arms)
@@ -66,7 +74,8 @@ def check(
         finished = len(trials) - len(missing)
         time = vars(tuning) if tuning else None
         content["tuning"] = {"trials": len(trials), "finished": finished, "time": time} if trials else None
-        content["device"] = {**vars(device), "utilisation": UTILISATION} if device else None
+        speeds = {"speeds": _list_speeds(runs, counts, device=device)} if device else {}
+        content["device"] = {**vars(device), "kept": [vars(each) for each in device.kept], **speeds} if device else None
         print_json(content | {"remarks": {run.arm: list(run.remarks) for run in runs if run.remarks}})
         return
     from tiebench.reporting.tables import Column, Table
@@ -79,8 +88,9 @@ def check(
     for run in runs:
         for remark in run.remarks:
             print_line(f"{run.arm}: {remark}")
+    print_line(_describe_left_out(runs, counts))
     if device is not None:
-        _print_plan(counts, times, device=device)
+        _print_plan(runs, counts, times, device=device)
     else:
         said = ", ".join(f"{arm} {_tell_time(time)}" for arm, time in times.items())
         print_line(f"A run takes, on one core of this machine: {said}.")
@@ -106,12 +116,39 @@ def _describe_trials(trials: list["Trial"], missing: list["Trial"], time: "RunTi
     return f"{count_things(len(trials), 'trial')} {first} first, {each}: {spent} in all."
 
 
-def _print_plan(counts: "list[ArmCount]", times: "dict[str, RunTime]", *, device: "PlannedDevice") -> None:
+def _describe_left_out(runs: "list[RunSpec]", counts: "list[ArmCount]") -> str:
+    """How much of the training text an epoch does not read, and which part of it."""
+    from tiebench.comparison.checks import RECURRENT
+
+    told = {}
+    for run, count in zip(runs, counts, strict=True):
+        which = "other ones in every epoch"
+        if run.spec.architecture.type in RECURRENT:
+            which = "other ones at every seed" if run.spec.training.random_offset else "always those at its end"
+        told[count.arm] = f"{count.num_left_out:,} tokens{f', {which}' if count.num_left_out else ''}"
+    if len(set(told.values())) == 1:
+        return f"An epoch leaves out of the training text {next(iter(told.values()))}."
+    return f"An epoch leaves out of the training text {'; '.join(f'{arm} {part}' for arm, part in told.items())}."
+
+
+def _list_speeds(runs: "list[RunSpec]", counts: "list[ArmCount]", *, device: "PlannedDevice") -> dict[str, str]:
+    """Where the speed of each arm comes from."""
+    pairs = zip(runs, counts, strict=True)
+    return {
+        count.arm: device.describe_speed(run.spec.training.precision, flops_per_token=count.flops_per_token)
+        for run, count in pairs
+    }
+
+
+def _print_plan(
+    runs: "list[RunSpec]", counts: "list[ArmCount]", times: "dict[str, RunTime]", *, device: "PlannedDevice"
+) -> None:
     from tiebench.execution.costs import HOUR
-    from tiebench.execution.devices import GIBIBYTE, UTILISATION
+    from tiebench.execution.devices import GIBIBYTE
     from tiebench.reporting.tables import Column, Table
 
-    names = ("tokens", "TFLOP", "GiB", "hours")
+    memory = "GiB" if device.number == 1 else "GiB each"
+    names = ("tokens", "TFLOP", memory, "hours")
     columns = (Column("arm"), Column(names[0], "count"), *(Column(name, "number") for name in names[1:]))
     rows = tuple(
         (
@@ -123,9 +160,14 @@ def _print_plan(counts: "list[ArmCount]", times: "dict[str, RunTime]", *, device
         )
         for count in counts
     )
-    stated = f"at {UTILISATION:.0%} of the peak of the {device.source}, estimated"
-    note = "A recurrent model, and a small one, reach less of the peak and take longer."
-    print_table(Table(f"A run on one {device.name}", columns, rows, caption=stated, notes=(note,)))
+    stated = "; ".join(dict.fromkeys(_list_speeds(runs, counts, device=device).values()))
+    notes = ["A recurrent model, and a small one, reach less of the peak and take longer."] if not device.kept else []
+    if device.number > 1:
+        notes.append(
+            "Each device holds the whole model and its part of every batch; what they send each other is not counted."
+        )
+    place = f"one {device.name}" if device.number == 1 else f"{device.number} x {device.name}"
+    print_table(Table(f"A run on {place}", columns, rows, caption=stated, notes=tuple(notes)))
 
 
 def _tell_time(time: "RunTime") -> str:

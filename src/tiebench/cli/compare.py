@@ -6,10 +6,12 @@ to one look at finished runs, which may be of several experiments or named as fo
 
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from tiebench.cli.completion import complete_config
 from tiebench.cli.options import (
     NO_LIST,
     RESULTS,
@@ -35,6 +37,7 @@ from tiebench.cli.workflow import (
     choose_format,
     gather_settings,
     keep_seeds,
+    suggest_next,
     train_arms,
 )
 from tiebench.errors import TiebenchError, UsageError, did_you_mean
@@ -42,6 +45,7 @@ from tiebench.errors import TiebenchError, UsageError, did_you_mean
 if TYPE_CHECKING:
     import numpy as np
 
+    from tiebench.comparison.pairing import Comparison
     from tiebench.execution.settings import Settings
     from tiebench.results.record import Record
 
@@ -54,7 +58,10 @@ def compare(
             help="Arms or run folders; by default all of --config. The first is the baseline; of two, the untied one.",
         ),
     ] = NO_LIST,
-    config: Annotated[str | None, typer.Option(help="The experiment; its missing runs are trained.")] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(help="The experiment; its missing runs are trained.", autocompletion=complete_config),
+    ] = None,
     overrides: Overrides = NO_LIST,
     seeds: Seeds = NO_LIST,
     device: Device = "auto",
@@ -91,7 +98,8 @@ def compare(
     settings = gather_settings(
         results, device=device, data_dir=data_dir, force=force, wait=wait, track=track, engine=engine
     )
-    if len(names) < 2 and (names or config is None):
+    is_first = config is None and not no_train and not settings.store.has_records()
+    if len(names) < 2 and (names or (config is None and not is_first)):
         named = f"only '{names[0]}' was named" if names else "no arm was named"
         raise UsageError(named, "name at least two arms (tiebench compare tied untied), or --config CONFIG")
     if config is None and (overrides or force or until_decided):
@@ -99,7 +107,7 @@ def compare(
         raise UsageError(f"{what}, and no experiment was named", "say which: --config CONFIG")
     if no_train and force:
         raise UsageError("--no-train and --force exclude each other", "choose one")
-    if config is None and not no_train and not settings.store.has_records():
+    if is_first:
         config = announce_quickstart(names, quiet=quiet)
     judging: dict[str, Any] = {"seed_rule": seeds_as, "margin": percent, "allow": allow}
     if config is not None and until_decided:
@@ -127,7 +135,12 @@ def compare(
     if plot is not None and len(groups) > 1:
         found = ", ".join(next(iter(group.values()))[0].experiment for group in groups)
         raise UsageError(f"--plot draws one experiment, and there are {len(groups)}: {found}", "choose with --config")
-    _judge_and_print(groups, judging, settings=settings, format=format, plot=plot)
+    compared = _judge_and_print(groups, judging, settings=settings, format=format, plot=plot)
+    if config is not None and format == "text" and not (no_train or quiet):
+        open_question = any(contrast.outcome == "undecided" for found in compared for contrast in found.contrasts)
+        more = f"tiebench compare {' '.join(groups[0])} --config {quote(config)} --until-decided"
+        first = [more] if open_question and len(groups[0]) == 2 and not (until_decided or overrides) else []
+        suggest_next([record for arm in groups[0].values() for record in arm], settings=settings, first=first)
 
 
 def read_margin(text: str | None) -> float | None:
@@ -164,7 +177,8 @@ def _select(names: list[str], *, settings: Any, allow: list[str]) -> list[dict[s
 
 def _judge_and_print(
     groups: list[dict[str, list["Record"]]], judging: dict[str, Any], *, settings: Any, format: str, plot: Path | None
-) -> None:
+) -> list["Comparison"]:
+    from tiebench.comparison.looking import find_looks_below
     from tiebench.comparison.pairing import compare_arms
     from tiebench.results.selection import put_baseline_first
 
@@ -173,20 +187,27 @@ def _judge_and_print(
     single = any(len(records) == 1 for group in groups for records in group.values())
     others = store.records() if single else ()
     decades = partial(_find_decades, settings=settings)
-    read = {"token_nll": store.token_nll, "curve": store.curve, "decades": decades, "bleu_counts": store.bleu_counts}
+    read: dict[str, Any] = {
+        "token_nll": store.token_nll,
+        "curve": store.curve,
+        "decades": decades,
+        "bleu_counts": store.bleu_counts,
+        "looks": find_looks_below(store.root),
+    }
     comparisons = [compare_arms(group, **read, others=others, **judging) for group in groups]
     print_comparisons(comparisons, groups, settings=settings, format=format, plot=plot)
+    return comparisons
 
 
 def _find_decades(record: "Record", *, settings: "Settings") -> "np.ndarray | None":
     """How often each target of the test split stands in training, as the run kept it or else from the corpus; None,
     with a note, where neither is there.
     """
-    from tiebench.execution.run_data import recount_test_decades
-
     kept = settings.store.target_decades(record)
     if kept is not None:
         return kept
+    from tiebench.execution.run_data import recount_test_decades
+
     try:
         return recount_test_decades(record, store=settings.store, data_dir=settings.data_dir)
     except TiebenchError as error:

@@ -1,11 +1,14 @@
 """`tiebench list`: list what there is to choose from."""
 
+import sys
 from typing import Annotated
 
 import typer
 
+from tiebench.cli.completion import complete_kind, complete_name
 from tiebench.cli.options import RESULTS, AsJson, Results
-from tiebench.cli.output import print_json, print_line
+from tiebench.cli.output import find_width, print_json, print_line
+from tiebench.cli.workflow import check_results
 from tiebench.errors import UsageError
 from tiebench.reporting.escaping import escape
 
@@ -14,9 +17,19 @@ MANY_RUNS = 20  # more get a line for each arm
 
 def list_things(
     kind: Annotated[
-        str, typer.Argument(metavar="[TYPE]", help="corpora, architectures, ties, configs, claims, runs, or blocks.")
+        str,
+        typer.Argument(
+            metavar="[TYPE]",
+            help="corpora, architectures, ties, configs, claims, runs, or blocks.",
+            autocompletion=complete_kind,
+        ),
     ] = "",
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="One entry of that list; shows all its keys.")] = "",
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="[NAME]", help="One entry of that list; shows all its keys.", autocompletion=complete_name
+        ),
+    ] = "",
     results: Results = RESULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -30,6 +43,7 @@ def list_things(
     if name:
         print_one(kind, name, as_json=as_json)
         return
+    check_results(results)
     inventory = {kind: take_inventory(kind, results=results) for kind in ([kind] if kind else LISTED)}
     if as_json:
         print_json(inventory)
@@ -39,11 +53,20 @@ def list_things(
         inventory["runs"] = summarise_runs(results)
     for kind, entries in inventory.items():
         typer.echo(f"{kind}:" if entries else f"{kind}: none")
-        width = max((len(entry) for entry in entries), default=0)
-        for entry, description in entries.items():
-            print_line(f"  {entry.ljust(width)}  {description}", indent=min(width + 4, 24))
+        print_entries(entries)
     if num_runs > MANY_RUNS:
         print_line(f"{num_runs} runs, a line for each arm; `tiebench list runs --json` has a line for each run")
+
+
+def print_entries(entries: dict[str, str]) -> None:
+    """A line each, the descriptions in a column; on a terminal below their names where these take most of its width."""
+    width = max((len(entry) for entry in entries), default=0)
+    below = sys.stdout.isatty() and width > find_width() // 2
+    for entry, description in entries.items():
+        if below:
+            print_line(f"  {entry}\n      {description}", indent=6)
+        else:
+            print_line(f"  {entry.ljust(width)}  {description}", indent=min(width + 4, 24))
 
 
 def print_one(kind: str, name: str, *, as_json: bool) -> None:

@@ -5,10 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from tiebench.experiment.block import LARGEST_SEED
+from tiebench.cli.completion import complete_config
+from tiebench.experiment.limits import LARGEST_SEED
 
 Config = Annotated[
-    str, typer.Argument(help="An experiment file, or the name of a bundled one (tiebench list configs).")
+    str,
+    typer.Argument(
+        help="An experiment file, or the name of a bundled one (tiebench list configs).", autocompletion=complete_config
+    ),
 ]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one value: training.epochs=1.")

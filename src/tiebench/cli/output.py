@@ -180,3 +180,10 @@ def show_value(value: Any) -> str:
 def find_width() -> int:
     """The terminal's width; wide enough for every table where there is none."""
     return shutil.get_terminal_size((160, 50)).columns
+
+
+def format_duration(seconds: float) -> str:
+    """`40 seconds`, `12 minutes`, `3.5 hours`."""
+    if seconds < 90:
+        return "1 second" if round(seconds) == 1 else f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:,.1f} hours"

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
-from tiebench.cli.output import wrap_line
+from tiebench.cli.output import format_duration, wrap_line
 from tiebench.execution.plan import Plan
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.reporting.escaping import escape
-from tiebench.results.record import CurvePoint, Parameters, Record
+from tiebench.results.curve import CurvePoint
+from tiebench.results.record import Parameters, Record
 from tiebench.training.callbacks import Callback
 
 BAR = "{desc} {percentage:3.0f}% |{bar}| {rate_noinv_fmt}, {remaining} left{postfix}"
@@ -167,13 +168,6 @@ class RunBar(Callback):
             self.bar.close()
             self.bar = None
             sys.stderr.write("\r")  # a bar on a lower line leaves the cursor behind its blanks
-
-
-def format_duration(seconds: float) -> str:
-    """`40 seconds`, `12 minutes`, `3.5 hours`."""
-    if seconds < 90:
-        return "1 second" if round(seconds) == 1 else f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:,.1f} hours"
 
 
 def _show_change(baseline: float, nll: float) -> str:

@@ -7,6 +7,7 @@ import typer
 
 from tiebench.cli.options import NO_LIST, RESULTS, Results
 from tiebench.cli.output import print_note
+from tiebench.cli.workflow import check_results
 from tiebench.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def report(
             f"the report is an HTML page, but {output} does not end in .html", "name it such as report.html"
         )
     load_bundle()  # says what is missing before anything is computed
+    check_results(results)
     store = Store(results)
     records = _select_experiments(experiments, store=store)
     claims, papers = judge_finished(store, experiments=experiments)

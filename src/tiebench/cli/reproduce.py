@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tiebench.cli.completion import complete_paper
 from tiebench.cli.options import (
     NO_LIST,
     RESULTS,
@@ -27,7 +28,10 @@ from tiebench.cli.workflow import check_output, choose_format, complete_runs, ga
 
 
 def reproduce(
-    paper: Annotated[str, typer.Argument(help="A paper (tiebench list claims), a file of claims, or all.")],
+    paper: Annotated[
+        str,
+        typer.Argument(help="A paper (tiebench list claims), a file of claims, or all.", autocompletion=complete_paper),
+    ],
     only: Annotated[
         list[str], typer.Option("--only", help="Only this claim, table or figure; may be repeated.")
     ] = NO_LIST,

@@ -8,7 +8,7 @@ import typer
 from tiebench.cli.options import AsJson
 from tiebench.cli.output import print_json
 from tiebench.cli.workflow import find_run_folder
-from tiebench.experiment.block import LARGEST_SEED
+from tiebench.experiment.limits import LARGEST_SEED
 from tiebench.reporting.escaping import escape
 
 

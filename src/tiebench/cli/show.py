@@ -12,7 +12,7 @@ from tiebench.reporting.escaping import escape
 
 if TYPE_CHECKING:
     from tiebench.reporting.tables import Table
-    from tiebench.results.record import CurvePoint
+    from tiebench.results.curve import CurvePoint
 
 
 def show(
@@ -20,7 +20,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show what one finished run found, what it cost and where its figures come from."""
-    from tiebench.results.record import read_curve, read_record
+    from tiebench.results.curve import read_curve
+    from tiebench.results.record import read_record
     from tiebench.results.trials import describe_choice, describe_trials
 
     folder = find_run_folder(run)

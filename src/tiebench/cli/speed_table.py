@@ -20,7 +20,7 @@ def tabulate_measurements(measurements: list[SpeedMeasurement]) -> Table:
         Column("% of ceiling", "number"),
         Column("evaluation tokens/s", "number"),
         Column("evaluation % of ceiling", "number"),
-        Column("peak MB", "number"),
+        Column("peak MiB", "number"),
         Column("ceiling GFLOP/s", "number"),
     )
     rows = tuple(

@@ -51,4 +51,6 @@ def train(
     records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
     print_runs(records, as_json=as_json)
     if not quiet and not as_json:
-        suggest_next(records, settings=settings)
+        names = list(dict.fromkeys(record.arm for record in records))
+        first = [f"tiebench compare {' '.join(names)}"] if len(names) > 1 else []
+        suggest_next(records, settings=settings, first=first)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tiebench.cli.options import RESULTS, AsJson
-from tiebench.cli.output import print_json, print_line
+from tiebench.cli.output import format_duration, print_json, print_line
 from tiebench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,8 +58,6 @@ def describe_sighting(sighting: "Sighting") -> dict[str, Any]:
 
 def list_lines(sightings: list["Sighting"]) -> list[str]:
     """Two lines for each run: where it is, and how far."""
-    from tiebench.cli.progress import format_duration
-
     lines = []
     for sighting in sightings:
         heartbeat = sighting.heartbeat

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from tiebench.cli.options import NO_LIST
@@ -25,17 +26,18 @@ def gather_settings(
     data_dir: Path | None,
     force: bool,
     wait: bool = False,
-    track: list[str] = NO_LIST,
+    track: list[str] | None = None,
     engine: str | None = None,
 ) -> "Settings":
-    from tiebench.execution.engine_config import choose_engine
+    """What a command was asked for; `track` is None for a command that follows no runs."""
+    from tiebench.execution.engine_config import choose_engine, choose_trackers
     from tiebench.execution.settings import Settings
     from tiebench.results.store import Store
     from tiebench.tracking.following import check_trackers
 
-    if results.exists() and not results.is_dir():
-        raise UsageError(f"--results {results} is a file", "name a folder")
-    check_trackers(track)
+    check_results(results)
+    trackers = () if track is None else choose_trackers(track)
+    check_trackers(trackers)
     store = Store(results)
     return Settings(
         store=store,
@@ -43,9 +45,15 @@ def gather_settings(
         data_dir=data_dir,
         force=force,
         wait=wait,
-        track=tuple(track),
+        track=trackers,
         engine=choose_engine(engine),
     )
+
+
+def check_results(results: Path) -> None:
+    """Raises UsageError for a file; what is not there is a folder without runs."""
+    if results.exists() and not results.is_dir():
+        raise UsageError(f"--results {results} is a file", "name a folder")
 
 
 def check_jobs(jobs: str) -> None:
@@ -293,12 +301,11 @@ def find_run_folder(run: Path) -> Path:
     raise UsageError(f"{run} is not a finished run", hint)
 
 
-def suggest_next(records: list["Record"], *, settings: "Settings") -> None:
-    """On a terminal, print what one would probably type next."""
+def suggest_next(records: list["Record"], *, settings: "Settings", first: list[str]) -> None:
+    """On a terminal, print what one would probably type next: `first`, then how to look at these runs."""
     if not sys.stderr.isatty() or not records:
         return
-    arms, place = list(dict.fromkeys(record.arm for record in records)), settings.store.root
-    where = "" if place == Path("results") else f" --results {place}"
-    lines = [f"tiebench compare {' '.join(arms)}{where}"] if len(arms) > 1 else []
-    lines += [f"tiebench show {settings.store.folder_of(records[-1])}", f"tiebench list runs{where}"]
-    print_note("next: " + "\n      ".join(lines))
+    place = settings.store.root
+    where = "" if place == Path("results") else f" --results {quote(str(place))}"
+    shown = f"tiebench show {quote(str(settings.store.folder_of(records[-1])))}"
+    print_note("next: " + "\n      ".join((*(f"{line}{where}" for line in first), shown, f"tiebench list runs{where}")))

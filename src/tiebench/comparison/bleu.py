@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tiebench.comparison.bounds import adjust_holm
-from tiebench.comparison.sources import SeedRule, combine_sources, vary_seeds
+from tiebench.comparison.sources import SeedRule, vary_seeds
 from tiebench.comparison.spread import Spread, measure_spread
-from tiebench.comparison.variance import VariationSource, describe_error
+from tiebench.comparison.variance import VariationSource, describe_total
 from tiebench.experiment.block import Block
 from tiebench.results.record import Record
 from tiebench.results.translation import Translation
@@ -165,8 +165,8 @@ def _describe_arm(
         low, high = (float(end) for end in np.quantile(resampled, (0.025, 0.975)))
         p = None
     else:
-        error, freedom = combine_sources(by_seed, float(resampled.var(ddof=1)), max(1, num_sentences - 1))
-        sure = describe_error(difference, error, freedom)
+        text = float(resampled.var(ddof=1))
+        sure = describe_total(difference, by_seed=by_seed, text=text, text_freedom=max(1, num_sentences - 1))
         low, high, p = sure.low, sure.high, sure.p
     return BleuDifference(
         arm=arm,

@@ -1,7 +1,8 @@
 """Blocks of a test text: the pieces that count as independent when the text is seen as a sample of its language."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,21 +43,22 @@ def cut_blocks(num_tokens: int, *, article_starts: Sequence[int] | None = None) 
     return np.array(starts)
 
 
-def average_blocks(
-    token_nats: "np.ndarray", *, starts: "np.ndarray", places: "np.ndarray | None" = None
-) -> "np.ndarray":
+def average_blocks(token_nats: "np.ndarray", *, starts: "np.ndarray") -> "np.ndarray":
     """The mean of each block, shape (seeds, blocks), float64, of the nats of tokens, shape (seeds, tokens).
 
-    With `places`, only the tokens at these places count, and `starts` cuts these. A run at a time: float64 copies of
-    all runs would be the largest thing in memory, and the slowest.
+    A run at a time: float64 copies of all runs would be the largest thing in memory, and the slowest.
     """
     import numpy as np
 
-    sums = np.empty((len(token_nats), len(starts)))
-    for run, nats in enumerate(token_nats):
-        chosen = nats if places is None else nats[places]
-        sums[run] = np.add.reduceat(np.asarray(chosen, dtype=np.float64), starts)
-    return sums / count_tokens(token_nats.shape[1] if places is None else len(places), starts=starts)
+    sums = np.array([_sum_blocks(nats, starts) for nats in token_nats])
+    return sums / count_tokens(token_nats.shape[1], starts=starts)
+
+
+def _sum_blocks(nats: "np.ndarray", starts: "np.ndarray") -> "np.ndarray":
+    """The sum of each block of one run, shape (blocks,), float64."""
+    import numpy as np
+
+    return np.add.reduceat(np.asarray(nats, dtype=np.float64), starts)
 
 
 def count_tokens(num_tokens: int, *, starts: "np.ndarray") -> "np.ndarray":
@@ -64,3 +66,87 @@ def count_tokens(num_tokens: int, *, starts: "np.ndarray") -> "np.ndarray":
     import numpy as np
 
     return np.diff(starts, append=num_tokens)
+
+
+class BlockMeans(NamedTuple):
+    """What is kept of the nats of an arm: the means of the blocks, shape (seeds, blocks), and those of the cells
+    (decade by block), shape (seeds, cells), both float64.
+    """
+
+    blocks: "np.ndarray"
+    cells: "np.ndarray"
+
+
+class TextBin(NamedTuple):
+    """The tokens of one decade: how many, which cells are theirs, and the share of each in them, shape (cells,)."""
+
+    decade: int
+    num_tokens: int
+    cells: slice
+    weights: "np.ndarray"
+
+
+@dataclass(frozen=True)
+class CutText:
+    """A test text cut into blocks, and into the same blocks within each decade of frequency (`comparison.frequency`).
+
+    `order` has the tokens by decade, `(tokens,)`, and within one as in the text; it is None where no decades are known.
+    `cells` are the places in it where a decade or a block begins.
+    """
+
+    num_tokens: int
+    starts: "np.ndarray"
+    order: "np.ndarray | None"
+    cells: "np.ndarray"
+    bins: tuple[TextBin, ...]
+
+    @property
+    def weights(self) -> "np.ndarray":
+        """The share of each block in the tokens, shape (blocks,)."""
+        return count_tokens(self.num_tokens, starts=self.starts) / self.num_tokens
+
+    def add_up(self, nats: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
+        """The sums of blocks, shape (blocks,), and cells, shape (cells,), of a run from its nats, shape (tokens,).
+
+        Raises ValueError for another number of tokens.
+        """
+        if nats.shape != (self.num_tokens,):
+            raise ValueError(f"the text has {self.num_tokens} tokens, found nats of shape {nats.shape}")
+        if self.order is None:
+            return _sum_blocks(nats, self.starts), self.cells * 0.0
+        by_decade = nats.take(self.order, mode="clip")  # every place exists: no need to look
+        return _sum_blocks(nats, self.starts), _sum_blocks(by_decade, self.cells)
+
+    def average(self, sums: "Sequence[tuple[np.ndarray, np.ndarray]]") -> BlockMeans:
+        """The means of an arm from the sums of its runs."""
+        import numpy as np
+
+        blocks, cells = (np.array(parts) for parts in zip(*sums, strict=True))
+        lengths = (count_tokens(self.num_tokens, starts=starts) for starts in (self.starts, self.cells))
+        return BlockMeans(blocks / next(lengths), cells / next(lengths))
+
+
+def cut_text(num_tokens: int, *, decades: "np.ndarray | None" = None) -> CutText:
+    """A text cut into blocks, and where `decades` are known, shape (tokens,), each of these by itself.
+
+    A block without a token of a decade falls away there. Raises ValueError for decades of another length.
+    """
+    import numpy as np
+
+    starts = cut_blocks(num_tokens)
+    if decades is None:
+        return CutText(num_tokens, starts, order=None, cells=starts[:0], bins=())
+    if decades.shape != (num_tokens,):
+        raise ValueError(f"{num_tokens} tokens have as many decades, found {decades.shape}")
+    parts, cells, bins, num_before = [], [], [], 0
+    for decade in np.unique(decades):
+        (places,) = np.nonzero(decades == decade)
+        within = np.unique(np.searchsorted(places, starts))
+        within = within[within < len(places)]
+        weights = count_tokens(len(places), starts=within) / len(places)
+        own = slice(len(cells), len(cells) + len(within))
+        bins.append(TextBin(int(decade), len(places), own, weights))
+        parts.append(places)
+        cells += (num_before + within).tolist()
+        num_before += len(places)
+    return CutText(num_tokens, starts, np.concatenate(parts), np.array(cells), tuple(bins))

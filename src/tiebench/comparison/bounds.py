@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from tiebench.comparison.sources import CONFIDENCE
+from tiebench.comparison.student import find_t_chance, find_t_quantile
 from tiebench.experiment.block import Block
 
 
@@ -88,17 +89,13 @@ def sample_deviation(values: Sequence[float]) -> float:
 
 
 def _find_reach(error: float, degrees_of_freedom: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees_of_freedom, CONFIDENCE)) * error
+    return find_t_quantile(CONFIDENCE, degrees_of_freedom) * error
 
 
 def _upper_tail(distance: float, error: float, degrees_of_freedom: float) -> float:
     """P(T > distance / error). Where the error is 0, a distance above 0 is certain."""
-    from scipy.special import stdtr
-
     if error < 0:
         raise ValueError(f"a standard error is not negative, found {error}")
     if error == 0:
         return 1.0 if distance <= 0 else 0.0
-    return float(stdtr(degrees_of_freedom, -distance / error))
+    return find_t_chance(-distance / error, degrees_of_freedom)

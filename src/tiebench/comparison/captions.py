@@ -1,5 +1,6 @@
 """A comparison in plain words: what all arms share, what the intervals mean, and what a reader should know beside."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -7,11 +8,13 @@ from tiebench.comparison.checks import find_allowed_differences
 from tiebench.experiment.corpus_config import SPLITS
 from tiebench.experiment.differences import find_differences
 from tiebench.experiment.embedding_config import UntiedLateConfig
-from tiebench.results.record import CurvePoint, Record
+from tiebench.results.curve import CurvePoint
+from tiebench.results.record import Record
 
 if TYPE_CHECKING:
     from tiebench.comparison.difference import Difference
 
+_SCORED = {"best": "best", "last": "last", "both": "best"}
 _SPLIT_WORDS = {"valid": "validation", "test": "test"}
 _RULE_NAMES = {
     "welch": "Welch's t over seeds",
@@ -57,6 +60,7 @@ def describe_method(
             "hold for a single look."
         )
     notes += [_describe_sources(arm, headline) for arm, headline in headlines.items() if headline.covers]
+    notes += [_doubt_two_seeds(arm, headline) for arm, headline in headlines.items() if _is_wider_alone(headline)]
     if sum(headline.p is not None for headline in headlines.values()) > 1:
         notes.append(f"p is adjusted over the {len(headlines)} arms compared with the first (Holm); intervals are not.")
     if any(headline.seed_rule == "welch" and len(set(headline.num_seeds)) > 1 for headline in headlines.values()):
@@ -70,13 +74,18 @@ def describe_method(
 
 def describe_versions(records: Sequence[Record]) -> list[str]:
     """A note where the runs compared were made by several versions of the program, or by one that was changed."""
-    commits = sorted({record.provenance.commit[:12] for record in records if record.provenance.commit})
+    commits = list_commits(records)
     notes = []
     if len(commits) > 1:
         notes.append(f"These runs were made by {len(commits)} versions of the program: commits {', '.join(commits)}.")
     if changed := sum(bool(record.provenance.dirty) for record in records):
         notes.append(f"{changed} of {len(records)} runs were made with uncommitted changes.")
     return notes
+
+
+def list_commits(records: Sequence[Record]) -> list[str]:
+    """The versions of the program that made these runs, each by 12 hex digits; those that are known."""
+    return sorted({record.provenance.commit[:12] for record in records if record.provenance.commit})
 
 
 def describe_untying(arms: Mapping[str, Sequence[Record]]) -> list[str]:
@@ -108,12 +117,28 @@ def describe_checkpoints(
         last[arm] = sum(points[-1] for points in curves) / len(curves)
     if best == last:
         return []
-    rules = sorted({record.spec.evaluation.checkpoint for records in arms.values() for record in records})
+    rules = sorted({_SCORED[record.spec.evaluation.checkpoint] for records in arms.values() for record in records})
     told = ", ".join(f"{arm} {last[arm]:.2f} and {best[arm]:.2f}" for arm in arms)
     return [
         f"The {' or the '.join(rules)} checkpoint was scored. Validation perplexity at the last and at the best "
-        f"evaluation of the same runs: {told}."
+        f"evaluation of the same runs: {told}.",
+        *_describe_last(arms),
     ]
+
+
+def _describe_last(arms: Mapping[str, Sequence[Record]]) -> list[str]:
+    """What the last checkpoint gives on the test split, where every run was declared to score both."""
+    found = {arm: [record.at_last.get("test") for record in records] for arm, records in arms.items()}
+    nats = {arm: [each.nll_per_token for each in scored if each is not None] for arm, scored in found.items()}
+    if any(len(nats[arm]) < len(scored) for arm, scored in found.items()):
+        return []
+    means = {arm: sum(values) / len(values) for arm, values in nats.items()}
+    baseline, *names = means
+    told = [f"{baseline} {math.exp(means[baseline]):.2f}"]
+    told += [
+        f"{arm} {math.exp(means[arm]):.2f} ({100 * math.expm1(means[arm] - means[baseline]):+.1f} %)" for arm in names
+    ]
+    return [f"Test perplexity at the last checkpoint, declared beside the best: {', '.join(told)}."]
 
 
 def name_metric(difference: "Difference") -> str:
@@ -174,6 +199,22 @@ def _describe_sources(arm: str, difference: "Difference") -> str:
     told = [f"{name} {difference.in_percent(found.error):.2f}" for name, found in singles if found]
     both = f", both {difference.in_percent(difference.error or 0.0):.2f}" if len(told) > 1 else ""
     return f"Standard error of the change of {arm}, in percentage points: {', '.join(told)}{both}."
+
+
+def _is_wider_alone(difference: "Difference") -> bool:
+    """Whether seeds alone have a larger p, as it is printed: so it may be with two seeds of each arm, by Welch."""
+    alone, both = difference.seeds and difference.seeds.p, difference.p
+    if difference.num_seeds != (2, 2) or alone is None or both is None:
+        return False
+    return alone > both and format_p(alone) != format_p(both)
+
+
+def _doubt_two_seeds(arm: str, difference: "Difference") -> str:
+    alone = format_p(difference.seeds.p) if difference.seeds and difference.seeds.p is not None else ""
+    return (
+        f"By seeds alone {arm} has {alone}: from two seeds Welch's interval covers more than the 95 % it says, and "
+        "the one over seeds and text does not. A third seed tells more than either."
+    )
 
 
 def _seeds(arms: Mapping[str, Sequence[Record]]) -> str:

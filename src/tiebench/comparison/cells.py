@@ -14,7 +14,8 @@ from tiebench.errors import UsageError
 from tiebench.experiment.block import Block
 from tiebench.experiment.grid import Cell, Grid
 from tiebench.experiment.tuning_config import TunedValues
-from tiebench.results.record import CurvePoint, Record
+from tiebench.results.curve import CurvePoint
+from tiebench.results.record import Record
 from tiebench.results.selection import put_baseline_first
 
 

@@ -33,7 +33,7 @@ def check_comparable(records_by_arm: Mapping[str, list[Record]], *, allow: Seque
     for arm, records in records_by_arm.items():
         _check_within(arm, records)
     firsts = {arm: records[0] for arm, records in records_by_arm.items()}
-    _require_equal({arm: {"numerics": record.numerics} for arm, record in firsts.items()}, hint=SAME_NUMERICS)
+    check_numerics(firsts)
     per_byte = has_other_vocabularies(firsts.values())
     texts = {arm: _text_facts(record, per_byte=per_byte) for arm, record in firsts.items()}
     options = [record.spec.vocabulary for record in firsts.values()]
@@ -48,6 +48,11 @@ def check_comparable(records_by_arm: Mapping[str, list[Record]], *, allow: Seque
         _require_equal({arm: _lost_words(record) for arm, record in firsts.items()}, hint=SAME_LOSS)
     protocols = {arm: _protocol_facts(record, per_byte=per_byte) for arm, record in firsts.items()}
     _require_equal(protocols, hint=SAME_PROTOCOL, allowed=list(allow))
+
+
+def check_numerics(records: Mapping[str, Record]) -> None:
+    """Raises UsageError where runs, by the name of each, are by versions of the program that compute differently."""
+    _require_equal({name: {"numerics": record.numerics} for name, record in records.items()}, hint=SAME_NUMERICS)
 
 
 def check_specs(specs_by_arm: Mapping[str, ArmSpec], *, allow: Sequence[str] = ()) -> None:
@@ -104,9 +109,10 @@ def _check_within(arm: str, records: list[Record]) -> None:
     if twice:
         raise UsageError(f"'{arm}' has seed {twice[0]} more than once", "name one run folder for each seed")
     by_seed = {f"{arm}, seed {record.seed}": record for record in records}
-    _require_equal({name: {"numerics": record.numerics} for name, record in by_seed.items()}, hint=SAME_NUMERICS)
+    check_numerics(by_seed)
+    known: dict[tuple[int, str | None], dict[str, Any]] = {}
     _require_equal({name: _text_facts(record) for name, record in by_seed.items()}, hint=SAME_TEXT)
-    _require_equal({name: _spec_facts(record) for name, record in by_seed.items()}, hint=SAME_ARM)
+    _require_equal({name: _spec_facts(record, known) for name, record in by_seed.items()}, hint=SAME_ARM)
     _require_equal({name: _protocol_facts(record) for name, record in by_seed.items()}, hint=SAME_ARM)
 
 
@@ -121,11 +127,20 @@ def _text_facts(record: Record, *, per_byte: bool = False) -> dict[str, Any]:
     return {"corpus": corpus} if per_byte else {"corpus": corpus, "vocabulary": record.vocabulary.model_dump()}
 
 
-def _spec_facts(record: Record) -> dict[str, Any]:
-    """The spec without its corpus; the precision is the one that was used, since `auto` may have meant either."""
-    facts = record.spec.model_dump(mode="json", exclude={"corpus"})
+def _spec_facts(record: Record, known: dict[tuple[int, str | None], dict[str, Any]] | None = None) -> dict[str, Any]:
+    """The spec without its corpus; the precision is the one that was used, since `auto` may have meant either.
+
+    `known` has those of other runs, which may share one object for their spec (`results.record`).
+    """
     used = record.provenance.precision
-    return {**facts, "training": {**facts["training"], "precision": used}} if used else facts
+    key = (id(record.spec), used)
+    if known is not None and key in known:
+        return known[key]
+    facts = record.spec.model_dump(mode="json", exclude={"corpus"})
+    facts = {**facts, "training": {**facts["training"], "precision": used}} if used else facts
+    if known is not None:
+        known[key] = facts
+    return facts
 
 
 def _lost_words(record: Record) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import computed_field
 
-from tiebench.comparison.blocks import cut_blocks
+from tiebench.comparison.blocks import BlockMeans, CutText, cut_text
 from tiebench.comparison.bounds import adjust_holm, check_value
 from tiebench.comparison.recipes import find_seed_deviation, square_deviations
 from tiebench.comparison.sequential import Outcome
@@ -15,7 +15,7 @@ from tiebench.comparison.variance import (
     Estimate,
     Uncertainty,
     VariationSource,
-    estimate_difference,
+    estimate_from_blocks,
     estimate_from_totals,
 )
 from tiebench.experiment.block import Block
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 SIGNIFICANCE = 0.05
 Unit = Literal["token", "byte"]
+Name = TypeVar("Name", str, int)
 TokenNLL = Callable[[Record], "np.ndarray | None"]
-ArmNLL = Mapping[str, "np.ndarray | None"]
-"""By arm the nats of the test tokens, shape (seeds, tokens); None where a run did not keep them."""
+TokenDecades = Callable[[Record], "np.ndarray | None"]
+ArmMeans = Mapping[str, BlockMeans | None]
+"""By arm the means of the blocks of the test text; None where a run did not keep the nats of its tokens."""
 
 
 class Difference(Block):
@@ -108,22 +110,24 @@ def estimate_differences(
     *,
     split: str,
     unit: Unit,
-    arm_nll: ArmNLL,
+    text: CutText | None,
+    arm_means: ArmMeans,
     seed_rule: SeedRule,
     others: Iterable[Record],
 ) -> dict[str, Difference]:
     """Every arm but the first against the first, by name, with p values adjusted over these arms (Holm 1979).
 
-    `arm_nll` are nats of the test split, whichever `split` is; `others` are records that may tell how much seeds of the
-    recipe vary; they are used only where an arm has one run.
+    `text` and `arm_means` are of the test split, whichever `split` is; `others` are records that may tell how much
+    seeds of the recipe vary; they are used only where an arm has one run.
     """
-    with_text = split == "test" and unit == "token"
+    if split != "test" or unit != "token":
+        text = None
     baseline, *names = arms
     found = {}
     for arm in names:
         pair = {name: arms[name] for name in (arm, baseline)}
-        nats = (arm_nll[arm], arm_nll[baseline]) if with_text else (None, None)
-        found[arm] = _estimate(pair, nats, split=split, unit=unit, seed_rule=seed_rule, others=others)
+        means = (arm_means[arm], arm_means[baseline])
+        found[arm] = _estimate(pair, text, means, split=split, unit=unit, seed_rule=seed_rule, others=others)
     p_values = {arm: difference.p for arm, difference in found.items() if difference.p is not None}
     adjusted = dict(zip(p_values, adjust_holm(list(p_values.values())), strict=True))
     return {arm: each.model_copy(update={"adjusted_p": adjusted.get(arm)}) for arm, each in found.items()}
@@ -136,7 +140,8 @@ def read_nll(evaluation: Evaluation, *, unit: Unit) -> float:
 
 def _estimate(
     pair: dict[str, list[Record]],
-    nats: "tuple[np.ndarray | None, np.ndarray | None]",
+    text: CutText | None,
+    means: tuple[BlockMeans | None, BlockMeans | None],
     *,
     split: str,
     unit: Unit,
@@ -151,11 +156,10 @@ def _estimate(
         )
         if known or max(len(ours), len(baseline)) > 1:
             seed_rule = "pooled"
-    ours_nats, baseline_nats = nats
-    if ours_nats is not None and baseline_nats is not None:
-        starts = cut_blocks(ours_nats.shape[1])
-        estimate = estimate_difference(
-            ours_nats, baseline_nats, block_starts=starts, seed_rule=seed_rule, seed_deviation=known
+    first, second = means
+    if text is not None and first is not None and second is not None:
+        estimate = estimate_from_blocks(
+            first.blocks, second.blocks, weights=text.weights, seed_rule=seed_rule, seed_deviation=known
         )
     else:
         estimate = estimate_from_totals(ours, baseline, seed_rule=seed_rule, seed_deviation=known)
@@ -192,19 +196,24 @@ def _pool_deviation(arms: Sequence[Sequence[float]], known: SeedDeviation | None
     return math.sqrt(squares / freedom) if freedom else None
 
 
-def stack_token_nll(records: list[Record], token_nll: TokenNLL) -> "np.ndarray | None":
-    """The nats of every token of the test split, shape (seeds, tokens); None when a run did not keep them.
+def read_block_means(
+    arms: Mapping[Name, Sequence[Record]], *, token_nll: TokenNLL, decades: TokenDecades = lambda record: None
+) -> tuple[CutText | None, dict[Name, BlockMeans | None]]:
+    """How the test text is cut, by what the first run says of its decades, and the means of every arm.
 
-    Each is written into its row as it is read, so that many runs are not in memory twice.
+    The nats of a run are read, averaged and forgotten, so that memory does not grow with the number of runs. Raises
+    ValueError for runs on texts of other lengths.
     """
-    import numpy as np
-
-    stacked = None
-    for place, record in enumerate(records):
-        nats = token_nll(record)
-        if nats is None:
-            return None
-        if stacked is None:
-            stacked = np.empty((len(records), *nats.shape), nats.dtype)
-        stacked[place] = nats
-    return stacked
+    text: CutText | None = None
+    found: dict[Name, BlockMeans | None] = {}
+    for arm, records in arms.items():
+        sums = []
+        for record in records:
+            nats = token_nll(record)
+            if nats is None:
+                break
+            if text is None:
+                text = cut_text(len(nats), decades=None if found else decades(record))
+            sums.append(text.add_up(nats))
+        found[arm] = text.average(sums) if text is not None and len(sums) == len(records) else None
+    return text, found

@@ -4,17 +4,12 @@ The bins are those parts of one paired difference that belong to their tokens, s
 whole is (`comparison.variance`): over seeds, and over the blocks of the text in which a bin has tokens.
 """
 
-from typing import TYPE_CHECKING
-
 from pydantic import computed_field
 
-from tiebench.comparison.blocks import average_blocks, count_tokens, cut_blocks
+from tiebench.comparison.blocks import BlockMeans, CutText
 from tiebench.comparison.sources import SeedRule
 from tiebench.comparison.variance import VariationSource, estimate_from_blocks
 from tiebench.experiment.block import Block
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class FrequencyBin(Block):
@@ -53,33 +48,22 @@ def name_decade(decade: int) -> str:
 
 
 def estimate_by_frequency(
-    ours: "np.ndarray", baseline: "np.ndarray", *, decades: "np.ndarray", seed_rule: SeedRule
+    ours: BlockMeans, baseline: BlockMeans, *, text: CutText, seed_rule: SeedRule
 ) -> list[FrequencyBin]:
-    """A bin for each decade that has test tokens, rarest first.
+    """A bin for each decade that has test tokens, rarest first; none where the text was cut without decades.
 
-    `ours` and `baseline` are nats, shapes (seeds, tokens), and `decades` the decade of each token, shape (tokens,).
-    Raises ValueError for decades of another length, and as `estimate_difference` does.
+    Raises ValueError as `estimate_from_blocks` does.
     """
-    import numpy as np
-
-    num_tokens = ours.shape[1]
-    if decades.shape != (num_tokens,):
-        raise ValueError(f"{num_tokens} tokens have as many decades, found {decades.shape}")
-    starts = cut_blocks(num_tokens)
     bins = []
-    for decade in np.unique(decades):
-        (places,) = np.nonzero(decades == decade)
-        within = np.unique(np.searchsorted(places, starts))  # blocks without a token of this bin fall away
-        within = within[within < len(places)]
-        weights = count_tokens(len(places), starts=within) / len(places)
-        first, second = (average_blocks(nats, starts=within, places=places) for nats in (ours, baseline))
+    for decade, num_tokens, cells, weights in text.bins:
+        first, second = (arm.cells[:, cells] for arm in (ours, baseline))
         found = estimate_from_blocks(first, second, weights=weights, seed_rule=seed_rule)
         total = found.total
         bins.append(
             FrequencyBin(
-                decade=int(decade),
-                num_tokens=len(places),
-                share=len(places) / num_tokens,
+                decade=decade,
+                num_tokens=num_tokens,
+                share=num_tokens / text.num_tokens,
                 baseline=float(second.mean(axis=0) @ weights),
                 difference=found.difference,
                 low=total and total.low,

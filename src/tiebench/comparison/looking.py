@@ -3,7 +3,7 @@ came of it. The order counts: a decision that is valid under looking is one abou
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -16,6 +16,8 @@ from tiebench.experiment.block import Block
 from tiebench.files import write_text
 from tiebench.results.measurements import identify_run
 from tiebench.results.record import Record
+
+FindLooks = Callable[[str, tuple[str, str]], "Looks | None"]
 
 
 class Looks(Block):
@@ -56,9 +58,50 @@ def look_at_pairs(pairs: Sequence[tuple[Record, Record]], *, margin: float | Non
     )
 
 
+def recall_looks(
+    arms: Mapping[str, Sequence[Record]],
+    *,
+    find: FindLooks,
+    margin: float | None,
+    allow: Sequence[str] = (),
+    is_paired: bool = False,
+) -> tuple[Decision | None, list[str]]:
+    """What is known of looks that were taken at these runs while seeds were added, and notes for who reads their p.
+
+    `find(experiment, (baseline, arm))` gives the looks of two arms. Where two arms are compared, unpaired, over the
+    very runs that were looked at, the decision that holds under looking; otherwise None, and a note on each arm some of
+    whose runs were looked at: how many there are was decided by what they showed, which a p of looking once ignores.
+    """
+    baseline, *names = arms
+    experiments = {record.experiment for records in arms.values() for record in records}
+    notes: list[str] = []
+    for arm in names if len(experiments) == 1 else ():
+        looks = find(next(iter(experiments)), (baseline, arm))
+        if looks is None:
+            continue
+        there = [{(each.seed, identify_run(each)): each for each in arms[name]} for name in (baseline, arm)]
+        seen = zip(looks.seeds, looks.runs, strict=False)
+        pairs = [(there[0].get((seed, one)), there[1].get((seed, other))) for seed, (one, other) in seen]
+        known = [(one, other) for one, other in pairs if one is not None and other is not None]
+        if not known:
+            continue  # all were trained again, so nobody looked at them
+        if not is_paired and len(names) == 1 and len(known) == len(pairs) == len(arms[baseline]) == len(arms[arm]):
+            return look_at_pairs(known, margin=margin, allow=allow).decision, []
+        notes.append(
+            f"Seeds of {arm} were added while looking at {len(looks.runs)} pairs with {baseline}: a p of looking once "
+            "is too small. What holds is told by compare --until-decided --no-train."
+        )
+    return None, notes
+
+
 def find_looks_file(folder: Path, *, arms: tuple[str, str]) -> Path:
     """`comparison-untied-tied.json` in the folder of the experiment."""
     return folder / f"comparison-{'-'.join(arms)}.json"
+
+
+def find_looks_below(root: Path) -> FindLooks:
+    """What was looked at in the experiments of a folder of results."""
+    return lambda experiment, arms: read_looks(root / experiment, arms=arms)
 
 
 def write_looks(looks: Looks, folder: Path) -> Path:

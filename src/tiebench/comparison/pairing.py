@@ -6,7 +6,7 @@ Differences are those of nats per token, arm minus baseline, the natural logarit
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tiebench.comparison.bleu import (
     BleuCounts,
@@ -15,6 +15,7 @@ from tiebench.comparison.bleu import (
     estimate_bleu,
     summarise_translations,
 )
+from tiebench.comparison.blocks import CutText
 from tiebench.comparison.captions import (
     describe_checkpoints,
     describe_common,
@@ -24,11 +25,20 @@ from tiebench.comparison.captions import (
 )
 from tiebench.comparison.checks import check_comparable, find_common_seeds, find_split_names, has_other_vocabularies
 from tiebench.comparison.contrast import Contrast
-from tiebench.comparison.difference import ArmNLL, TokenNLL, Unit, estimate_differences, stack_token_nll
+from tiebench.comparison.difference import (
+    ArmMeans,
+    TokenDecades,
+    TokenNLL,
+    Unit,
+    estimate_differences,
+    read_block_means,
+)
 from tiebench.comparison.excess import describe_excess, measure_excess
 from tiebench.comparison.frequency import estimate_by_frequency
+from tiebench.comparison.looking import FindLooks, recall_looks
 from tiebench.comparison.planning import SeedPlan, plan_seeds
 from tiebench.comparison.prices import Price, price_arms
+from tiebench.comparison.seed_effects import describe_seeds
 from tiebench.comparison.sequential import Decision
 from tiebench.comparison.sources import SeedRule
 from tiebench.comparison.spread import Spread, measure_spread
@@ -36,13 +46,9 @@ from tiebench.comparison.tuning_notes import describe_tuning
 from tiebench.experiment import differences
 from tiebench.experiment.block import Block
 from tiebench.experiment.corpus_config import SPLITS
-from tiebench.results.record import CurvePoint, Parameters, Record
+from tiebench.results.curve import CurvePoint
+from tiebench.results.record import Parameters, Record
 from tiebench.results.selection import Arms
-
-if TYPE_CHECKING:
-    import numpy as np
-
-TokenDecades = Callable[[Record], "np.ndarray | None"]
 
 
 class ArmSummary(Block):
@@ -94,6 +100,7 @@ def compare_arms(
     allow: Sequence[str] = (),
     others: Iterable[Record] = (),
     decision: Decision | None = None,
+    looks: FindLooks = lambda experiment, arms: None,
 ) -> Comparison:
     """Compare every arm with the first, over all the seeds that each of them has.
 
@@ -103,7 +110,8 @@ def compare_arms(
     sentence (`comparison.bleu`). `seed_rule` is chosen before looking: `paired`
     takes only the seeds that all arms share. `margin`, in percent, asks for an equivalence; `allow` are paths in which
     arms may differ undeclared; `others` are records that may tell how much seeds vary where an arm has one run.
-    `decision` is what came of adding seeds to two arms while looking.
+    `decision` is what came of adding seeds to two arms while looking; where it is not given, `looks` tells whether
+    these runs came about in that way (`comparison.looking.recall_looks`).
 
     Raises UsageError, naming the field, when the runs may not be compared.
     """
@@ -113,17 +121,29 @@ def compare_arms(
         common = find_common_seeds(arms)
         arms = {arm: [record for record in records if record.seed in common] for arm, records in arms.items()}
     seeds = {arm: [record.seed for record in records] for arm, records in arms.items()}
+    looking: list[str] = []
+    if decision is None:
+        decision, looking = recall_looks(arms, find=looks, margin=margin, allow=allow, is_paired=seed_rule == "paired")
     left_out = {arm: _left_out(records, seeds[arm]) for arm, records in records_by_arm.items()}
     left_out = {arm: missing for arm, missing in left_out.items() if missing}
     everything = [record for records in arms.values() for record in records]
     unit: Unit = "byte" if has_other_vocabularies(everything) else "token"
     has_text = unit == "token" and "test" in find_split_names(everything)
-    arm_nll = {arm: stack_token_nll(records, token_nll) if has_text else None for arm, records in arms.items()}
-    contrasts = _contrast(
-        arms, unit=unit, arm_nll=arm_nll, seed_rule=seed_rule, margin=margin, others=others, decision=decision
-    )
+    text, arm_means = None, dict.fromkeys(arms)
     if has_text:
-        contrasts = _split_by_frequency(contrasts, arms, arm_nll=arm_nll, decades=decades)
+        text, arm_means = read_block_means(arms, token_nll=token_nll, decades=decades)
+    contrasts = _contrast(
+        arms,
+        unit=unit,
+        text=text,
+        arm_means=arm_means,
+        seed_rule=seed_rule,
+        margin=margin,
+        others=others,
+        decision=decision,
+    )
+    if text is not None:
+        contrasts = [_split_by_frequency(contrast, text=text, arm_means=arm_means) for contrast in contrasts]
     headlines = {contrast.arm: contrast.headline for contrast in contrasts if contrast.headline}
     notes = describe_tuning(arms)
     notes += describe_method(
@@ -132,6 +152,7 @@ def compare_arms(
         train_is_running=not has_train_pass(everything),
         while_looking=decision is not None,
     )
+    notes += describe_seeds(arms)
     return Comparison(
         experiment=" and ".join(dict.fromkeys(record.experiment for record in everything)),
         baseline=next(iter(arms)),
@@ -146,6 +167,7 @@ def compare_arms(
         notes=[
             *(describe_excess(arms) if unit == "token" else []),
             *notes,
+            *looking,
             *describe_checkpoints(arms, curve=curve),
             *describe_untying(arms),
             *describe_versions(everything),
@@ -210,7 +232,8 @@ def _contrast(
     arms: Arms,
     *,
     unit: Unit,
-    arm_nll: ArmNLL,
+    text: CutText | None,
+    arm_means: ArmMeans,
     seed_rule: SeedRule,
     margin: float | None,
     others: Iterable[Record],
@@ -220,7 +243,9 @@ def _contrast(
     others = list(others)
     splits = find_split_names(record for records in arms.values() for record in records)
     by_split = {
-        split: estimate_differences(arms, split=split, unit=unit, arm_nll=arm_nll, seed_rule=seed_rule, others=others)
+        split: estimate_differences(
+            arms, split=split, unit=unit, text=text, arm_means=arm_means, seed_rule=seed_rule, others=others
+        )
         for split in splits
         if split != "train"
     }
@@ -239,22 +264,13 @@ def _contrast(
     return contrasts
 
 
-def _split_by_frequency(
-    contrasts: list[Contrast], arms: Arms, *, arm_nll: ArmNLL, decades: TokenDecades
-) -> list[Contrast]:
-    """The contrasts with their bins, where the nats of both arms and the frequencies are known."""
-    baseline = arm_nll[contrasts[0].baseline]
-    if baseline is None or all(arm_nll[contrast.arm] is None for contrast in contrasts):
-        return contrasts
-    known = decades(arms[contrasts[0].baseline][0])
-    found = []
-    for contrast in contrasts:
-        ours, headline = arm_nll[contrast.arm], contrast.headline
-        if known is not None and ours is not None and headline is not None:
-            bins = estimate_by_frequency(ours, baseline, decades=known, seed_rule=headline.seed_rule)
-            contrast = contrast.model_copy(update={"by_frequency": bins})
-        found.append(contrast)
-    return found
+def _split_by_frequency(contrast: Contrast, *, text: CutText, arm_means: ArmMeans) -> Contrast:
+    """The contrast with its bins, where the nats of both arms and the frequencies are known."""
+    ours, baseline, headline = arm_means[contrast.arm], arm_means[contrast.baseline], contrast.headline
+    if ours is None or baseline is None or headline is None:
+        return contrast
+    bins = estimate_by_frequency(ours, baseline, text=text, seed_rule=headline.seed_rule)
+    return contrast.model_copy(update={"by_frequency": bins})
 
 
 def _plan(contrast: Contrast) -> SeedPlan | None:

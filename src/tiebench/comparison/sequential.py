@@ -26,6 +26,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from tiebench.comparison.student import find_t_quantile
 from tiebench.comparison.variance import Uncertainty
 from tiebench.experiment.block import Block
 
@@ -189,9 +190,7 @@ def decide(looks: Sequence[Look], *, margin: float | None = None, text_reach: fl
 
 def find_text_reach(text: Uncertainty, *, alpha: float = ALPHA / 2) -> float:
     """How far the text's 1 - alpha interval reaches to either side, from the `text` part of an estimate."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(text.degrees_of_freedom, 1 - alpha / 2)) * text.error
+    return find_t_quantile(1 - alpha / 2, text.degrees_of_freedom) * text.error
 
 
 def _count_effective(num_ours: int, num_baseline: int) -> float:

@@ -3,6 +3,8 @@
 import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from tiebench.comparison.student import find_t_freedom, find_t_quantile
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -36,8 +38,6 @@ def combine_sources(by_seed: SeedVariance, text: float, text_freedom: float) -> 
     show every cell). From five seeds on the bound hardly ever matters. Welch's interval of two seeds in each arm covers
     97.5 % by itself, at 1 to 2 degrees of freedom; there the bound is the one of arms that vary alike, at 2.
     """
-    from scipy.special import stdtridf, stdtrit
-
     variance = max(by_seed.variance + text - by_seed.rest, by_seed.variance, text)
     if not variance:
         return 0.0, by_seed.degrees_of_freedom
@@ -45,9 +45,9 @@ def combine_sources(by_seed: SeedVariance, text: float, text_freedom: float) -> 
     freedom = 1 / (share**2 / by_seed.degrees_of_freedom + (1 - share) ** 2 / text_freedom)
     level = (1 + CONFIDENCE) / 2
     singles = (share, by_seed.bounding_freedom), (text / variance, text_freedom)
-    least = max(math.sqrt(part) * float(stdtrit(own, level)) for part, own in singles)
-    if least > float(stdtrit(freedom, level)):
-        freedom = float(stdtridf(level, least))
+    least = max(math.sqrt(part) * find_t_quantile(level, own) for part, own in singles)
+    if least > find_t_quantile(level, freedom):
+        freedom = find_t_freedom(level, least)
     return math.sqrt(variance), freedom
 
 

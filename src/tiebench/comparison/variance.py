@@ -24,11 +24,13 @@ from tiebench.comparison.sources import (
     CONFIDENCE,
     SeedDeviation,
     SeedRule,
+    SeedVariance,
     combine_sources,
     count_free_blocks,
     sum_squares,
     vary_seeds,
 )
+from tiebench.comparison.student import find_t_chance, find_t_quantile
 from tiebench.experiment.block import Block
 
 if TYPE_CHECKING:
@@ -160,8 +162,7 @@ def estimate_from_blocks(
         freedom = count_free_blocks(weights)
         text = describe_error(difference, math.sqrt(variance), freedom, with_p=by_seed is not None)
         if by_seed:
-            error, joint_freedom = combine_sources(by_seed, variance, freedom)
-            total = describe_error(difference, error, joint_freedom)
+            total = describe_total(difference, by_seed=by_seed, text=variance, text_freedom=freedom)
     return Estimate(
         difference=difference,
         total=total or seeds or text,
@@ -173,12 +174,24 @@ def estimate_from_blocks(
     )
 
 
+def describe_total(difference: float, *, by_seed: SeedVariance, text: float, text_freedom: float) -> Uncertainty:
+    """How sure a difference is over both sources, of which `text` is the variance of the text's part.
+
+    Neither the interval nor p is more certain than one source alone would have it: the interval by its degrees of
+    freedom (`combine_sources`), p by the larger one, since far out in the tails few degrees of freedom weigh more than
+    at 95 %, and p is read there where it is adjusted over several arms.
+    """
+    error, freedom = combine_sources(by_seed, text, text_freedom)
+    total = describe_error(difference, error, freedom)
+    singles = (by_seed.variance, by_seed.bounding_freedom), (text, text_freedom)
+    found = [total, *(describe_error(difference, math.sqrt(part), own) for part, own in singles)]
+    return total.model_copy(update={"p": max(each.p or 0.0 for each in found)})
+
+
 def describe_error(difference: float, error: float, degrees_of_freedom: float, *, with_p: bool = True) -> Uncertainty:
     """Interval and two-sided p of a difference whose standard error has so many degrees of freedom (Student 1908)."""
-    from scipy.special import stdtr, stdtrit
-
-    reach = float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2)) * error
-    p = 2 * float(stdtr(degrees_of_freedom, -abs(difference) / error)) if error else float(not difference)
+    reach = find_t_quantile((1 + CONFIDENCE) / 2, degrees_of_freedom) * error
+    p = 2 * find_t_chance(-abs(difference) / error, degrees_of_freedom) if error else float(not difference)
     return Uncertainty(
         error=error,
         degrees_of_freedom=degrees_of_freedom,

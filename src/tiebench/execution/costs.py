@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from tiebench.corpora.catalogue import CATALOGUE
+from tiebench.corpora.frequencies import count_entries
 from tiebench.corpora.stream import TokenStream
 from tiebench.errors import TiebenchError
 from tiebench.execution.bench import build_trainer
@@ -163,20 +164,28 @@ def count_operations(cost: CostEstimate, *, tokens: dict[str, int], train: Token
     """
     training = cost.run.spec.training
     model = build_on_meta(cost.run.spec, vocabulary_size=cost.vocabulary_size)
+    if train is not None:
+        model.embedding.sort_by_frequency(lambda: count_entries(train, vocabulary_size=cost.vocabulary_size))
     per_token = count_flops_per_token(model, context=training.window, objective=training.objective)
     stream = train or TokenStream(np.empty(0), tokens["train"], 0, 0, 0)
     recurrent = model.architecture.recurrent
     batches = build_batches(training, stream=stream, recurrent=recurrent, seed=cost.run.seed)
-    return weigh_operations(cost, tokens=tokens, flops_per_token=per_token, steps_per_epoch=batches.steps_per_epoch)
+    num_steps = plan_steps(training, steps_per_epoch=batches.steps_per_epoch)
+    return weigh_operations(
+        cost,
+        tokens=tokens,
+        flops_per_token=per_token,
+        steps_per_epoch=batches.steps_per_epoch,
+        num_trained=batches.count_rows(num_steps),
+    )
 
 
 def weigh_operations(
-    cost: CostEstimate, *, tokens: dict[str, int], flops_per_token: int, steps_per_epoch: int
+    cost: CostEstimate, *, tokens: dict[str, int], flops_per_token: int, steps_per_epoch: int, num_trained: int
 ) -> CostEstimate:
-    """The cost with the operations of training and evaluating a model that was counted already."""
+    """The cost with the operations of training on `num_trained` tokens and evaluating a model counted already."""
     training = cost.run.spec.training
     num_steps = plan_steps(training, steps_per_epoch=steps_per_epoch)
-    num_trained = num_steps * training.batch_size * training.window
     num_evaluations = num_steps // plan_evaluations(training, num_steps=num_steps, steps_per_epoch=steps_per_epoch) + 1
     num_scored = num_evaluations * tokens["valid"] + tokens["test"]
     num_scored += tokens["train"] if cost.run.spec.evaluation.train else 0
@@ -261,7 +270,8 @@ def name_model(cost: CostEstimate) -> str:
     """What decides the speed of a step; at equal widths the tie does not."""
     spec, training = cost.run.resolved, cost.run.resolved["training"]
     shape = [training[key] for key in ("batch_size", "window", "accumulate", "precision", "compile", "objective")]
-    kind = [training["optimizer"]["type"], spec["embedding"]["width"], spec["embedding"]["output_projection"] is None]
+    ends = [spec["embedding"][key] for key in ("width", "adaptive")]
+    kind = [training["optimizer"]["type"], *ends, spec["embedding"]["output_projection"] is None]
     return json.dumps([spec["architecture"], shape, kind, cost.vocabulary_size])
 
 

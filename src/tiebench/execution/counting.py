@@ -14,7 +14,10 @@ from tiebench.training.budget import plan_steps
 
 @dataclass(frozen=True)
 class ArmCount:
-    """One arm. `memory_bytes` is what training takes at its peak, estimated (see `estimate_memory`)."""
+    """One arm. `memory_bytes` is what training takes at its peak, estimated (see `estimate_memory`); `num_tokens` are
+    those that training asks for, `num_rows` those that it computes, padding included, and `num_left_out` those of the
+    training text that an epoch does not read.
+    """
 
     arm: str
     parameters: Parameters
@@ -22,6 +25,8 @@ class ArmCount:
     memory_bytes: int
     num_steps: int
     num_tokens: int
+    num_rows: int
+    num_left_out: int
     steps_per_epoch: int
 
     def row(self) -> tuple:
@@ -42,6 +47,7 @@ def _count_arm(run: RunSpec, *, data_dir: Path | None) -> ArmCount:
     data = load_data(run, data_dir=data_dir)
     training = run.spec.training
     model = build_to_count(run.spec, vocabulary_size=data.vocabulary.size)
+    model.embedding.sort_by_frequency(data.count_training)
     stream, recurrent = data.streams["train"], model.architecture.recurrent
     batches = build_batches(training, stream=stream, recurrent=recurrent, seed=run.seed)
     num_steps = plan_steps(training, steps_per_epoch=batches.steps_per_epoch)
@@ -53,5 +59,7 @@ def _count_arm(run: RunSpec, *, data_dir: Path | None) -> ArmCount:
         memory_bytes=estimate_memory(run.spec, num_parameters=parameters.total, vocabulary_size=data.vocabulary.size),
         num_steps=num_steps,
         steps_per_epoch=batches.steps_per_epoch,
-        num_tokens=num_steps * batches.tokens_per_step,
+        num_tokens=batches.count_tokens(num_steps),
+        num_rows=batches.count_rows(num_steps),
+        num_left_out=stream.num_tokens - batches.tokens_per_epoch,
     )

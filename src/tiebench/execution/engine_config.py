@@ -1,10 +1,12 @@
-"""Where many runs are executed: `--engine`, and the block `[engine]` of `tiebench.toml` in the working directory.
+"""Where many runs are executed, and by which trackers they are followed: `--engine` and `--track`, else the block
+`[engine]` and the list `callbacks` of `tiebench.toml` in the working directory.
 
 Nothing here changes what a run is, so nothing of it stands in an experiment file or in a signature.
 """
 
 import shutil
 import tomllib
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +17,7 @@ from tiebench.errors import UsageError, did_you_mean
 from tiebench.experiment.block import Block
 
 SETTINGS_FILE = Path("tiebench.toml")
+KEYS = ("engine", "callbacks")
 
 Number = Annotated[int, Field(gt=0, le=1_000_000)]
 
@@ -56,12 +59,17 @@ ENGINES: dict[str, type[LocalEngine] | type[SlurmEngine] | type[RayEngine]] = {
 PACKAGES = {"slurm": "submitit", "ray": "ray"}  # the extra of pyproject.toml has the engine's name
 
 
-def choose_engine(asked: str | None = None, *, file: Path = SETTINGS_FILE) -> EngineConfig:
+def choose_engine(asked: str | EngineConfig | None = None, *, file: Path = SETTINGS_FILE) -> EngineConfig:
     """The engine asked for, else that of the settings file, else this machine; with the keys that the file has for it.
+
+    An engine that is given as a config is returned once its package is found.
 
     Raises UsageError, naming file and key, for an unknown engine or key and for a wrong value, and where the package of
     the engine is not installed.
     """
+    if asked is not None and not isinstance(asked, str):
+        _check_installed(asked.type)
+        return asked
     block = _read_block(file)
     kind = asked or str(block.get("type", "local"))
     if kind not in ENGINES:
@@ -73,20 +81,36 @@ def choose_engine(asked: str | None = None, *, file: Path = SETTINGS_FILE) -> En
     return chosen
 
 
+def choose_trackers(asked: Sequence[str] = (), *, file: Path = SETTINGS_FILE) -> tuple[str, ...]:
+    """The names of the trackers asked for, else those of `callbacks` in the settings file.
+
+    Raises UsageError where the file cannot be read, and for what is no list of names.
+    """
+    names = _read_content(file).get("callbacks", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{file}: callbacks is {names!r}, not a list of names", 'write callbacks = ["tensorboard"]')
+    return tuple(asked) or tuple(names)
+
+
 def _read_block(file: Path) -> dict[str, Any]:
     """What stands below `[engine]`; nothing where there is no file."""
+    block = _read_content(file).get("engine", {})
+    if not isinstance(block, dict):
+        raise UsageError(f"{file}: engine is {block!r}, not a block", 'write [engine] and, below it, type = "slurm"')
+    return block
+
+
+def _read_content(file: Path) -> dict[str, Any]:
+    """The whole file; nothing where there is none."""
     try:
         content = tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{file} cannot be read: {error}", 'write [engine] and, below it, type = "slurm"') from error
-    if unknown := sorted(set(content) - {"engine"}):
-        raise UsageError(f"{file}: unknown key '{unknown[0]}'", did_you_mean(unknown[0], ["engine"]))
-    block = content.get("engine", {})
-    if not isinstance(block, dict):
-        raise UsageError(f"{file}: engine is {block!r}, not a block", 'write [engine] and, below it, type = "slurm"')
-    return block
+    if unknown := sorted(set(content) - set(KEYS)):
+        raise UsageError(f"{file}: unknown key '{unknown[0]}'", did_you_mean(unknown[0], KEYS))
+    return content
 
 
 def _validate(block: dict[str, Any], *, file: Path) -> EngineConfig:

@@ -40,7 +40,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 @contextmanager
 def keep_torch_settings() -> Iterator[None]:
-    """Give torch its number of threads back after the block; in it, a GPU's float32 is float32 (`keep_float32`)."""
+    """Give torch its number of threads back after the block; in it float32 is float32 on a GPU too (`keep_float32`)."""
     rnn: Any = torch.backends.cudnn.rnn
     num_threads, rounding = torch.get_num_threads(), rnn.fp32_precision
     keep_float32()
@@ -76,7 +76,7 @@ def describe_hardware(device: torch.device) -> dict[str, str | int]:
     """What the figures depend on beside the code."""
     facts: dict[str, str | int] = {
         "device": str(device),
-        "cpu": _name_cpu(),
+        "cpu": name_cpu(),
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "platform": platform.platform(terse=True),
@@ -155,7 +155,8 @@ def _run_git(folder: Path, *arguments: str) -> str | None:
     return answer.stdout.strip() if answer.returncode == 0 else None
 
 
-def _name_cpu() -> str:
+def name_cpu() -> str:
+    """The processor, as it calls itself."""
     file = Path("/proc/cpuinfo")
     if file.exists():
         for line in file.read_text().splitlines():

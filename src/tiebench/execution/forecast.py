@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from tiebench.execution.devices import PlannedDevice
 from tiebench.execution.environment import keep_torch_settings
 from tiebench.execution.matching import match_runs
 from tiebench.execution.memory import find_memory
+from tiebench.execution.products import measure_products
 from tiebench.execution.run_data import RunData, load_data
 from tiebench.execution.tuning import Trial, list_trials
 from tiebench.experiment.corpus_config import SPLITS
@@ -27,7 +27,6 @@ MOST_TIMED_FLOPS = 5e10  # of a step; more would not be quick on one core
 FORECAST_SECONDS = 3.0
 GRID_FORECAST_SECONDS = 20.0
 FORECAST_STEP_SECONDS = 0.3
-PRODUCT_WIDTH, NUM_PRODUCTS = 512, 20
 
 
 def list_surprises(
@@ -63,7 +62,7 @@ def estimate_times(
 ) -> dict[str, RunTime]:
     """The time of one run of each arm on one core of this machine, measured in a few seconds.
 
-    With a `device`, nothing is timed: the operations are divided by its stated speed.
+    With a `device`, nothing is timed: the operations are divided by its stated or measured speed.
 
     A model that is too large to be timed, does not fit into memory, is compiled, or has no finite loss gets the time
     that its operations would take as one well-shaped matrix product after the other.
@@ -112,10 +111,11 @@ def _time_runs(
             tokens=tokens,
             flops_per_token=count.flops_per_token,
             steps_per_epoch=count.steps_per_epoch,
+            num_trained=count.num_rows,
         )
         flops = cost.flops or 0.0
         if device is not None:
-            speed = device.predict_speed(run.spec.training.precision)
+            speed = device.predict_speed(run.spec.training.precision, flops_per_token=count.flops_per_token)
             found.append(RunTime(flops / speed, timed=False, flops=flops))
             continue
         name = name_model(cost)
@@ -136,19 +136,6 @@ def estimate_trials(
     each = [times[firsts[trial.arm].arm] for trial in trials]
     seconds, flops = sum(time.seconds for time in each), sum(time.flops for time in each)
     return RunTime(seconds, all(time.timed for time in times.values()), flops)
-
-
-@cache
-def measure_products() -> float:
-    """Operations per second of one core, multiplying two matrices that stay in its cache."""
-    with keep_torch_settings():
-        torch.set_num_threads(1)
-        matrix = torch.ones(PRODUCT_WIDTH, PRODUCT_WIDTH)
-        torch.mm(matrix, matrix)  # the first product also loads libraries
-        started = time.process_time()
-        for _ in range(NUM_PRODUCTS):
-            torch.mm(matrix, matrix)
-        return NUM_PRODUCTS * 2 * PRODUCT_WIDTH**3 / max(time.process_time() - started, 1e-3)
 
 
 def _doubt_text(data: RunData) -> list[str]:

@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tiebench.experiment.run_spec import RunSpec
+from tiebench.results.curve import CurvePoint
 from tiebench.results.heartbeat_file import HEARTBEAT_FILE, Heartbeat, write_heartbeat
-from tiebench.results.record import CurvePoint, Parameters
+from tiebench.results.record import Parameters
 from tiebench.training.callbacks import Callback, CallbackList
 
 BEAT_SECONDS = 2.0

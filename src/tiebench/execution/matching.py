@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from tiebench.errors import UsageError
@@ -13,6 +13,7 @@ from tiebench.experiment.matching_config import Match, Quantity
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.schema import ArmSpec
 from tiebench.models.language_model import build_to_count, count_flops_per_token, count_parameters
+from tiebench.tying.token_embedding import CountTokens
 
 LARGEST = {"width": 2**17, "layers": 1_000}  # a larger value is a mistake
 UNITS = {"parameters": "parameters", "flops": "FLOPs per token", "bytes": "bytes"}
@@ -33,12 +34,16 @@ def match_runs(runs: list[RunSpec], *, data_dir: Path | None = None) -> list[Run
 
 def _match_run(run: RunSpec, match: Match, *, data_dir: Path | None) -> RunSpec:
     amount, key = match.config.amount, match.config.by
-    target = _count_run(replace(run, spec=match.reference), amount, data_dir=data_dir)
-    size = load_data(run, data_dir=data_dir).vocabulary.size
+    reference = load_data(replace(run, spec=match.reference), data_dir=data_dir)
+    target = count_amount(
+        match.reference, amount, vocabulary_size=reference.vocabulary.size, count=reference.count_training
+    )
+    data = load_data(run, data_dir=data_dir)
+    size, count = data.vocabulary.size, cache(data.count_training)
     step = choose_step(run.spec) if key == "width" else 1
 
     def measure(number: int) -> int:
-        return count_amount(resize(run.spec, key, number * step), amount, vocabulary_size=size)
+        return count_amount(resize(run.spec, key, number * step), amount, vocabulary_size=size, count=count)
 
     number = find_nearest(measure, target=target, largest=LARGEST[key] // step)
     if number is None:
@@ -54,14 +59,15 @@ def _match_run(run: RunSpec, match: Match, *, data_dir: Path | None) -> RunSpec:
     return replace(run, spec=resize(run.spec, key, number * step), match=None, remarks=(*run.remarks, remark))
 
 
-def _count_run(run: RunSpec, amount: Quantity, *, data_dir: Path | None) -> int:
-    return count_amount(run.spec, amount, vocabulary_size=load_data(run, data_dir=data_dir).vocabulary.size)
+def count_amount(spec: ArmSpec, amount: Quantity, *, vocabulary_size: int, count: CountTokens | None = None) -> int:
+    """Parameters, FLOPs of training on a token, or bytes of the parameters in the precision they are stored in.
 
-
-def count_amount(spec: ArmSpec, amount: Quantity, *, vocabulary_size: int) -> int:
-    """Parameters, FLOPs of training on a token, or bytes of the parameters in the precision they are stored in."""
+    FLOPs depend on the text where words are scored in bands; `count` says how often each token stands in it.
+    """
     model = build_to_count(spec, vocabulary_size=vocabulary_size)
     if amount == "flops":
+        if count is not None:
+            model.embedding.sort_by_frequency(count)
         return count_flops_per_token(model, context=spec.training.window)
     if amount == "bytes":
         return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())

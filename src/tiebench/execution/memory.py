@@ -7,23 +7,44 @@ from pathlib import Path
 from tiebench.experiment.architecture_config import EncoderDecoderConfig, LSTMConfig
 from tiebench.experiment.schema import ArmSpec
 from tiebench.losses.tiles import BUFFER_BYTES
+from tiebench.losses.whole_rows import SCORE_BYTES
 
-FLOAT_BYTES = 4
+FLOAT_BYTES, HALF_BYTES = 4, 2
 RUNTIME_BYTES = 300 * 2**20  # Python, torch and its libraries, before there is a model
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
-def estimate_memory(spec: ArmSpec, *, num_parameters: int, vocabulary_size: int) -> int:
+def estimate_memory(
+    spec: ArmSpec,
+    *,
+    num_parameters: int,
+    vocabulary_size: int,
+    num_devices: int = 1,
+    is_sharded: bool = False,
+    on_gpu: bool = False,
+) -> int:
     """Bytes that training takes at its peak: parameters, gradients, optimizer state, scores, activations, the runtime.
 
-    Everything is counted in float32. The records of an LSTM of width 200 on a CPU peaked 5 to 20 % higher.
+    Everything is counted in float32. The records of an LSTM of width 200 on a CPU peaked 5 to 20 % higher. Of several
+    devices, what each needs: they share out the rows of a batch and, where it `is_sharded`, the parameters' copies. A
+    GPU takes whole rows of scores at a time, and some passes over them in float32.
     """
     training = spec.training
-    num_tokens = training.batch_size * training.window // training.accumulate
+    rows = -(-training.batch_size // num_devices)
+    num_tokens = -(-rows // training.accumulate) * training.window
     num_copies = 4 if training.optimizer.type != "sgd" else 3 if training.optimizer.momentum else 2
-    scores = min(BUFFER_BYTES, FLOAT_BYTES * num_tokens * vocabulary_size)
+    num_scores = num_tokens * vocabulary_size
+    scores = _count_score_bytes(spec, num_scores) if on_gpu else min(BUFFER_BYTES, FLOAT_BYTES * num_scores)
     activations = FLOAT_BYTES * num_tokens * _count_activations(spec)
-    return RUNTIME_BYTES + FLOAT_BYTES * num_copies * num_parameters + scores + activations
+    kept = -(-num_parameters // num_devices) if is_sharded else num_parameters
+    return RUNTIME_BYTES + FLOAT_BYTES * num_copies * kept + scores + activations
+
+
+def _count_score_bytes(spec: ArmSpec, num_scores: int) -> int:
+    """What the loss over whole rows (losses/whole_rows.py) holds: the scores, and four times as many in float32."""
+    size = FLOAT_BYTES if spec.training.precision == "fp32" else HALF_BYTES
+    num_at_once = min(SCORE_BYTES // size, num_scores)
+    return num_at_once * (size + 4 * FLOAT_BYTES)
 
 
 def find_memory() -> int | None:

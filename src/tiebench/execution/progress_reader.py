@@ -5,8 +5,9 @@ from pathlib import Path
 
 from tiebench.errors import TiebenchError
 from tiebench.experiment.run_spec import RunSpec
+from tiebench.results.curve import CurvePoint, read_curve
 from tiebench.results.heartbeat_file import Heartbeat, read_heartbeat
-from tiebench.results.record import CurvePoint, Record, read_curve
+from tiebench.results.record import Record
 from tiebench.results.store import REPLACEMENT_FOLDER
 from tiebench.training.callbacks import Callback
 

@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ HANDED_ON = (
     "OMP_NUM_THREADS",
     "TIEBENCH_DATA",
     "TIEBENCH_CACHE",
+    "TIEBENCH_LOCKS",
 )  # environment variables that a task gets from here
 
 
@@ -35,15 +35,14 @@ class RayRuns(RemoteEngine):
         most: int | None,
         on_record: Callable[[Record], None],
     ) -> None:
-        super().__init__(settings, watch, most=most, on_record=on_record)
-        self.job_settings = replace(self.settings, num_threads=self.settings.num_threads or config.cpus)
+        super().__init__(settings, watch, cpus=config.cpus, most=most, on_record=on_record)
         self.ray = _join_cluster(config.address)
         remote = self.ray.remote(num_cpus=config.cpus, num_gpus=config.gpus, max_retries=0, max_calls=1)
         self.task = remote(execute_on_node)
 
-    def submit(self, run: RunSpec) -> RemoteJob:
+    def submit(self, run: RunSpec, *, settings: Settings) -> RemoteJob:
         task = self.task.options(name=run.name)
-        return _RayJob(self.ray, task.remote(run, self.job_settings, working_folder=str(Path.cwd())))
+        return _RayJob(self.ray, task.remote(run, settings, working_folder=str(Path.cwd())))
 
     def close(self) -> None:
         self.ray.shutdown()

@@ -64,16 +64,17 @@ class _Submission:
 
 
 class RemoteEngine(ABC):
-    """Submits runs, at most `most` at once, and follows them to their records."""
+    """Submits runs of `cpus` threads, at most `most` at once, and follows them to their records."""
 
     def __init__(
-        self, settings: Settings, watch: Watch, *, most: int | None, on_record: Callable[[Record], None]
+        self, settings: Settings, watch: Watch, *, cpus: int, most: int | None, on_record: Callable[[Record], None]
     ) -> None:
         self.watch, self.most, self.on_record = watch, most, on_record
         self.settings = replace(
             settings,
             store=Store(settings.store.root.absolute()),
             data_dir=settings.data_dir.absolute() if settings.data_dir else None,
+            num_threads=settings.num_threads or cpus,
             engine=LocalEngine(),
             track=(),
         )
@@ -84,7 +85,7 @@ class RemoteEngine(ABC):
         self.stopping = False
 
     @abstractmethod
-    def submit(self, run: RunSpec) -> RemoteJob:
+    def submit(self, run: RunSpec, *, settings: Settings) -> RemoteJob:
         """Hand a run to the cluster. Raises TiebenchError where the cluster refuses it."""
 
     @abstractmethod
@@ -128,7 +129,7 @@ class RemoteEngine(ABC):
         folder = self.settings.store.folder(run.experiment, run.arm, run.seed)
         reader = ProgressReader(run, folder=folder, callback=callback)
         try:
-            job = self.submit(run)
+            job = self.submit(run, settings=self.settings)
         except TiebenchError as error:
             self._fail(run, error, callback.say)
             return
@@ -172,7 +173,10 @@ class RemoteEngine(ABC):
             self._fail(run, TiebenchError(what, hint), reader.callback.say)
 
     def _take_up(self, submission: _Submission, outcome: JobOutcome) -> bool:
-        """Submit a lost run again; false after too many tries in which it wrote no new checkpoint."""
+        """Submit a lost run again; false after too many tries in which it wrote no new checkpoint.
+
+        The new job waits for the run's lock, which may stay in the name of the dead node for a while.
+        """
         run, reader = submission.run, submission.reader
         checkpointed_at = _find_checkpoint_time(reader.folder)
         tries = 1 if checkpointed_at > submission.checkpointed_at else submission.tries + 1
@@ -180,7 +184,8 @@ class RemoteEngine(ABC):
             return False
         where = "its last checkpoint" if has_checkpoint(reader.folder) else "the beginning"
         reader.callback.say(f"{run.name}: {outcome.message or 'its job is gone'}; submitted again, from {where}")
-        submission.job, submission.tries, submission.checkpointed_at = self.submit(run), tries, checkpointed_at
+        submission.job = self.submit(run, settings=replace(self.settings, wait=True))
+        submission.tries, submission.checkpointed_at = tries, checkpointed_at
         return True
 
     def _fail(self, run: RunSpec, error: TiebenchError, say: Callable[[str], None]) -> None:

@@ -19,7 +19,9 @@ from tiebench.execution.heartbeat import keep_heartbeat
 from tiebench.execution.initial_checkpoint import open_checkpoint
 from tiebench.execution.matching import match_runs
 from tiebench.execution.run_data import RunData, load_data
+from tiebench.execution.run_facts import describe_corpus, describe_usage
 from tiebench.execution.run_folder import (
+    OwnershipCallback,
     finish_replacing,
     lock_run_dir,
     prepare_folder,
@@ -31,21 +33,22 @@ from tiebench.execution.translating import check_sacrebleu, choose_search, score
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.experiment.schema import TRANSLATED
 from tiebench.files import compute_digest
+from tiebench.locks import HeldLock
 from tiebench.models.language_model import (
     LanguageModel,
     build_model,
-    count_flops_per_token,
     count_parameters,
     initialise_model,
 )
 from tiebench.models.pretrained import load_pretrained
 from tiebench.results import record as records
+from tiebench.results.curve import write_curve
 from tiebench.results.record import VOCABULARY_FILE, WEIGHTS_FILE, Record
 from tiebench.results.target_decades import write_target_decades
 from tiebench.results.token_nll import write_token_nll
 from tiebench.results.translation import Translation
 from tiebench.results.translation_files import write_bleu_counts, write_translations
-from tiebench.training.callbacks import Callback
+from tiebench.training.callbacks import Callback, CallbackList
 from tiebench.training.checkpoints import CHECKPOINT_FILE, read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
 from tiebench.training.ranks import ALONE, Ranks
@@ -54,6 +57,7 @@ from tiebench.training.train_state import TrainState
 from tiebench.training.trainer import SURPRISING_FIRST_LOSS, Trainer
 
 Begin = Callable[[RunSpec, Path, Settings], Ranks]
+BESIDE = ("valid", "test")
 
 
 def execute_run(
@@ -77,12 +81,13 @@ def execute_run(
         folder = settings.store.folder(run.experiment, run.arm, run.seed)
         with (
             explain_failures(run, data_dir=settings.data_dir),
-            lock_run_dir(folder, run=run, wait=settings.wait, say=callback.say),
+            lock_run_dir(folder, run=run, wait=settings.wait, say=callback.say) as lock,
             keep_heartbeat(folder, run=run, callback=callback) as told,
         ):
             finish_replacing(folder)
             found = find_finished(run, settings=settings)  # by another process, in the meantime
-            record = found or _make_record(run, folder=folder, settings=settings, callback=told, begin=begin)
+            options = {"settings": settings, "callback": told, "lock": lock, "begin": begin}
+            record = found or _make_record(run, folder=folder, **options)
         callback.finish_run(record, reused=found is not None)
         return record
 
@@ -94,7 +99,7 @@ def join_run(run: RunSpec, *, folder: Path, settings: Settings, ranks: Ranks) ->
     """
     with environment.keep_torch_settings(), explain_failures(run, data_dir=settings.data_dir):
         data = load_data(run, data_dir=settings.data_dir)
-        model = begin_model(run, vocabulary_size=data.vocabulary.size, data_dir=settings.data_dir)
+        model = begin_model(run, data=data, data_dir=settings.data_dir)
         device = _place_model(model, run=run, settings=settings, ranks=ranks)
         options = {"folder": folder, "settings": settings, "callback": Callback(), "ranks": ranks}
         _fit_and_score(_open_trainer(run, model, data=data, **options), data)
@@ -108,26 +113,31 @@ def open_model(run_record: Record, folder: Path) -> LanguageModel:
     return model.eval()
 
 
-def begin_model(run: RunSpec, *, vocabulary_size: int, data_dir: Path | None = None) -> LanguageModel:
+def begin_model(run: RunSpec, *, data: RunData, data_dir: Path | None = None) -> LanguageModel:
     """The model before its first step, on the CPU: filled at random, or from the checkpoint that the run goes on from.
 
     Raises TiebenchError where that checkpoint is missing or does not fit the model.
     """
-    model = build_model(run.spec, vocabulary_size=vocabulary_size)
+    model = build_model(run.spec, vocabulary_size=data.vocabulary.size)
     initialise_model(model, seed=run.seed)
+    model.embedding.sort_by_frequency(data.count_training)
     if run.spec.initialise_from is not None:
         load_pretrained(model, run.spec, open_checkpoint(run, data_dir=data_dir))
     return model
 
 
-def _make_record(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback, begin: Begin | None) -> Record:
+def _make_record(
+    run: RunSpec, *, folder: Path, settings: Settings, callback: Callback, lock: HeldLock, begin: Begin | None
+) -> Record:
     """Train in the run's folder, or aside while an old record stands there."""
+    callback = CallbackList([OwnershipCallback(run, lock=lock), callback])
     try:
         place = prepare_folder(folder, run=run, force=settings.force)
         ranks = begin(run, place, settings) if begin else ALONE
         record = _train(run, folder=place, settings=settings, callback=callback, ranks=ranks)
     except BaseException:
-        remove_failed(folder)
+        if lock.is_held():
+            remove_failed(folder)
         raise
     finish_replacing(folder)
     remove_leftovers(folder)
@@ -138,16 +148,16 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     """Train, score the weights that were kept, and write the record."""
     started = environment.utc_now()
     data = load_data(run, data_dir=settings.data_dir)
-    model = begin_model(run, vocabulary_size=data.vocabulary.size, data_dir=settings.data_dir)
+    model = begin_model(run, data=data, data_dir=settings.data_dir)
     parameters = count_parameters(model)
     device = _place_model(model, run=run, settings=settings, ranks=ranks)
     callback.start_run(run, parameters=parameters)
     save_vocabulary(data.vocabulary, folder / VOCABULARY_FILE)
     trainer = _open_trainer(run, model, data=data, folder=folder, settings=settings, callback=callback, ranks=ranks)
-    scores = _fit_and_score(trainer, data)
+    scores, at_last = _fit_and_score(trainer, data)
     peak_memory = ranks.find_highest(environment.measure_peak_memory(device))
     state, scored = trainer.state, count_parameters(model)
-    files = [records.write_curve(state.curve, folder)]
+    files = [write_curve(state.curve, folder)]
     if not run.is_trial:
         decades = find_target_decades(data.streams, vocabulary_size=data.vocabulary.size)
         files += [write_token_nll(scores["test"].token_nll, folder), write_target_decades(decades, folder)]
@@ -169,21 +179,20 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         spec=run.spec,
         declared=list(run.declared),
         tuned=run.tuned,
-        corpus=_describe_corpus(data),
+        corpus=describe_corpus(data),
         vocabulary=records.VocabularyFacts(
             type=data.vocabulary.describe()["type"], size=data.vocabulary.size, identity=data.vocabulary.identity
         ),
         parameters=scored,
         parameters_before=parameters if parameters != scored else None,
-        evaluations={
-            split: describe_score(score, split=split, stream=data.streams[split]) for split, score in scores.items()
-        },
+        evaluations=_describe_scores(scores, data),
+        at_last=_describe_scores(at_last, data),
         training_perplexity=state.kept_training_perplexity,
         translation=translation,
         checkpoint=records.ScoredCheckpoint(
             step=state.kept_step, epoch=state.kept_step / trainer.batches.steps_per_epoch
         ),
-        usage=_describe_usage(state, model, run=run, peak_memory=peak_memory),
+        usage=describe_usage(state, model, run=run, peak_memory=peak_memory),
         warnings=[
             *run.remarks,
             *list_warnings(state, vocabulary_size=data.vocabulary.size),
@@ -210,18 +219,33 @@ def _place_model(model: LanguageModel, *, run: RunSpec, settings: Settings, rank
     return device
 
 
-def _fit_and_score(trainer: Trainer, data: RunData) -> dict[str, Score]:
-    """Train, and score the kept weights on each split; on none for a trial whose loss became NaN or infinite."""
+def _fit_and_score(trainer: Trainer, data: RunData) -> tuple[dict[str, Score], dict[str, Score]]:
+    """Train, and score the kept weights on each split (on none for a trial whose loss became NaN or infinite), and the
+    last ones where the experiment declares both: they are in memory when training ends, and after any interruption."""
     run, folder = trainer.run, trainer.folder
     try:
         state = trainer.fit()
     except Diverged:
         if not run.is_trial:
             raise
-        return {}
+        return {}, {}
+    declares_both = run.spec.evaluation.checkpoint == "both" and not run.is_trial
+    at_last = {}
+    if declares_both and state.kept_step < state.step:
+        at_last = _score_splits(trainer, data, splits=BESIDE)
     hint = f"remove {folder / CHECKPOINT_FILE} to begin the run again"
     read_weights(trainer.model, folder, digest=state.kept_digest, signature=run.signature, hint=hint)
-    return _score_splits(trainer, data)
+    scores = _score_splits(trainer, data, splits=_list_splits(run))
+    if declares_both and not at_last:
+        at_last = {split: scores[split] for split in BESIDE}
+    return scores, at_last
+
+
+def _list_splits(run: RunSpec) -> tuple[str, ...]:
+    """The test split is scored at the end of a run and nowhere else, and by no trial."""
+    if run.is_trial:
+        return ("valid",)
+    return ("train", *BESIDE) if run.spec.evaluation.train else BESIDE
 
 
 def _open_trainer(
@@ -255,16 +279,15 @@ def _open_trainer(
     return Trainer(run, model, **options)
 
 
-def _score_splits(trainer: Trainer, data: RunData) -> dict[str, Score]:
-    """A full pass over each split; the test split is scored here and nowhere else, and by no trial."""
+def _score_splits(trainer: Trainer, data: RunData, *, splits: tuple[str, ...]) -> dict[str, Score]:
+    """A full pass over each of these splits."""
     run, callback, scores = trainer.run, trainer.callback, {}
 
     def advance(num_tokens: int) -> None:
         callback.advance(num_tokens)
         trainer.stop_if_interrupted()
 
-    splits = ("train", "valid", "test") if run.spec.evaluation.train else ("valid", "test")
-    for split in ("valid",) if run.is_trial else splits:
+    for split in splits:
         stream = data.streams[split]
         callback.start_stage(split, total_tokens=stream.num_tokens)
         spec = run.spec.for_split(split)
@@ -301,33 +324,5 @@ def list_warnings(state: TrainState, *, vocabulary_size: int) -> list[str]:
     ]
 
 
-def _describe_corpus(data: RunData) -> records.CorpusFacts:
-    return records.CorpusFacts(
-        name=data.corpus.name,
-        checksum=data.corpus.checksum,
-        facts=data.corpus.facts,
-        source_nats=data.corpus.source_nats,
-        splits={
-            split: records.SplitFacts(
-                tokens=stream.num_tokens, words=stream.num_words, bytes=stream.num_bytes, unknown=stream.num_unknown
-            )
-            for split, stream in data.streams.items()
-        },
-    )
-
-
-def _describe_usage(
-    state: TrainState, model: LanguageModel, *, run: RunSpec, peak_memory: int
-) -> records.ResourceUsage:
-    return records.ResourceUsage(
-        steps=state.step,
-        tokens=state.tokens,
-        train_seconds=state.train_seconds,
-        evaluation_seconds=state.evaluation_seconds,
-        tokens_per_second=state.tokens / state.train_seconds if state.train_seconds else None,
-        peak_memory_bytes=peak_memory,
-        flops_per_token=count_flops_per_token(
-            model, context=run.spec.training.window, objective=run.spec.training.objective
-        ),
-        first_loss_nats=state.first_loss_nats,
-    )
+def _describe_scores(scores: dict[str, Score], data: RunData) -> dict[str, records.Evaluation]:
+    return {split: describe_score(score, split=split, stream=data.streams[split]) for split, score in scores.items()}

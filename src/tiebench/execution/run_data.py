@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tiebench.corpora.checkpoint_tokenizer import read_tokenizer
 from tiebench.corpora.corpus import Corpus
-from tiebench.corpora.frequencies import find_target_decades
+from tiebench.corpora.frequencies import count_entries, find_target_decades
 from tiebench.corpora.opening import open_corpus
 from tiebench.corpora.stream import TokenStream, open_streams
 from tiebench.corpora.vocabulary import Vocabulary, fit_vocabulary, load_vocabulary
@@ -30,6 +30,10 @@ class RunData:
     corpus: Corpus
     vocabulary: Vocabulary
     streams: dict[str, TokenStream] = field(repr=False)
+
+    def count_training(self) -> "np.ndarray":
+        """How often each entry of the vocabulary stands in the training split, int64 `(vocabulary,)`."""
+        return count_entries(self.streams["train"], vocabulary_size=self.vocabulary.size)
 
 
 def load_data(run: RunSpec, *, data_dir: Path | None = None) -> RunData:

@@ -14,9 +14,10 @@ from tiebench.experiment.bundled import SPEC_FILE
 from tiebench.experiment.run_file import describe_run
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.files import WRITTEN_ASIDE, make_folder, sweep_folder, sync, write_text
-from tiebench.locks import hold_lock
+from tiebench.locks import HeldLock, hold_lock, is_lock
+from tiebench.results.curve import CURVE_FILE, CurvePoint
 from tiebench.results.heartbeat_file import HEARTBEAT_FILE, read_heartbeat, write_heartbeat
-from tiebench.results.record import CURVE_FILE, RECORD_FILE, VOCABULARY_FILE, WEIGHTS_FILE
+from tiebench.results.record import RECORD_FILE, VOCABULARY_FILE, WEIGHTS_FILE
 from tiebench.results.store import (
     CHECKPOINT_PATTERN,
     LOCK_FILE,
@@ -25,6 +26,7 @@ from tiebench.results.store import (
 from tiebench.results.target_decades import TARGET_DECADES_FILE
 from tiebench.results.token_nll import TOKEN_NLL_FILE
 from tiebench.results.translation_files import BLEU_COUNTS_FILE, TRANSLATIONS_FILE
+from tiebench.training.callbacks import Callback
 
 OF_A_FAILED_RUN = (SPEC_FILE, VOCABULARY_FILE, CURVE_FILE, TOKEN_NLL_FILE, TARGET_DECADES_FILE, WEIGHTS_FILE)
 OF_A_FAILED_RUN += (TRANSLATIONS_FILE, BLEU_COUNTS_FILE)
@@ -33,7 +35,7 @@ OF_A_FAILED_RUN += (TRANSLATIONS_FILE, BLEU_COUNTS_FILE)
 @contextmanager
 def lock_run_dir(
     folder: Path, *, run: RunSpec, wait: bool = False, say: Callable[[str], None] = lambda message: None
-) -> Iterator[None]:
+) -> Iterator[HeldLock]:
     """Hold the run's lock, so that two processes never write one run.
 
     Raises TiebenchError that says who holds it, or with `wait` waits for it. Temporary files of killed processes are
@@ -44,19 +46,39 @@ def lock_run_dir(
     lock = folder / LOCK_FILE
     with ExitStack() as held:
         try:
-            held.enter_context(hold_lock(lock))
+            owned = held.enter_context(hold_lock(lock))
         except Timeout:
             who = _name_owner(folder)
             if not wait:
                 hint = "wait for it with --wait, or use --results DIR"
                 raise TiebenchError(f"{run.name} is being trained by {who}", hint) from None
             say(f"{run.name} is being trained by {who}: waiting")
-            held.enter_context(hold_lock(lock, timeout_s=-1))
-        held.callback(_remove_empty, folder)
-        held.callback((folder / HEARTBEAT_FILE).unlink, missing_ok=True)
+            owned = held.enter_context(hold_lock(lock, timeout_s=-1))
+        held.callback(_leave, folder, owned)
         sweep_folder(folder)
         write_heartbeat(begin_heartbeat(run), folder=folder)
-        yield
+        yield owned
+
+
+class OwnershipCallback(Callback):
+    """Raises TiebenchError at the next step of a run whose folder is another process's now."""
+
+    def __init__(self, run: RunSpec, *, lock: HeldLock) -> None:
+        self.run, self.lock = run, lock
+
+    def start_stage(self, name: str, *, total_tokens: int, done_tokens: int = 0) -> None:
+        self._check()
+
+    def advance(self, num_tokens: int, *, nll_per_token: float | None = None) -> None:
+        self._check()
+
+    def report_evaluation(self, point: CurvePoint) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        if not self.lock.is_held():
+            what = f"{self.run.name} was taken over by another process, since this one gave no sign of life"
+            raise TiebenchError(what, "nothing is to be done: it goes on there from its last checkpoint")
 
 
 def prepare_folder(folder: Path, *, run: RunSpec, force: bool) -> Path:
@@ -150,11 +172,14 @@ def _read_signature(folder: Path) -> str | None:
     return signature if isinstance(signature, str) else None
 
 
-def _remove_empty(folder: Path) -> None:
-    """To be called while the lock is held: a process that waits for it finds the file gone and makes a new one."""
-    if [file.name for file in folder.iterdir()] != [LOCK_FILE]:
+def _leave(folder: Path, lock: HeldLock) -> None:
+    """To be called while the lock is held: remove the heartbeat, and a folder that holds nothing else."""
+    if not lock.is_held():
         return
-    (folder / LOCK_FILE).unlink()
+    (folder / HEARTBEAT_FILE).unlink(missing_ok=True)
+    if not all(is_lock(file) for file in folder.iterdir()):
+        return
+    lock.remove()
     with suppress(OSError):  # other runs are there, or another process came first
         for place in (folder, folder.parent, folder.parent.parent):
             place.rmdir()

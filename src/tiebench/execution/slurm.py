@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,19 +58,18 @@ class SlurmRuns(RemoteEngine):
         most: int | None,
         on_record: Callable[[Record], None],
     ) -> None:
-        super().__init__(settings, watch, most=most, on_record=on_record)
+        super().__init__(settings, watch, cpus=config.cpus, most=most, on_record=on_record)
         from submitit import SlurmExecutor  # pyright: ignore[reportMissingImports]  (an extra)
 
-        self.job_settings = replace(self.settings, num_threads=self.settings.num_threads or config.cpus)
         self.logs = self.settings.store.root / LOG_FOLDER
         self.executor = SlurmExecutor(folder=self.logs, python=sys.executable)
         self.executor.update_parameters(**_list_parameters(config))
         self.queue = SlurmQueue()
 
-    def submit(self, run: RunSpec) -> RemoteJob:
+    def submit(self, run: RunSpec, *, settings: Settings) -> RemoteJob:
         self.executor.update_parameters(job_name=run.name)
         try:
-            job = self.executor.submit(execute_on_node, run, self.job_settings, working_folder=str(Path.cwd()))
+            job = self.executor.submit(execute_on_node, run, settings, working_folder=str(Path.cwd()))
         except Exception as error:  # submitit raises errors of its own, with the output of sbatch
             hint = "see what the cluster admits (sinfo), and engine.* in tiebench.toml"
             raise TiebenchError(f"Slurm refuses {run.name}: {error}", hint) from error

@@ -23,7 +23,8 @@ from tiebench.errors import TiebenchError
 from tiebench.execution.run import execute_run
 from tiebench.execution.settings import Settings
 from tiebench.experiment.run_spec import RunSpec
-from tiebench.results.record import CurvePoint, Parameters, Record
+from tiebench.results.curve import CurvePoint
+from tiebench.results.record import Parameters, Record
 from tiebench.results.store import has_checkpoint
 from tiebench.training.callbacks import Callback
 from tiebench.training.signals import Interrupted, catch_signals, handle_stopping, raise_interrupted

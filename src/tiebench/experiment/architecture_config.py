@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from tiebench.experiment.block import (
-    LARGEST_FLOAT,
     Block,
     InitConfig,
     Layers,
@@ -14,6 +13,7 @@ from tiebench.experiment.block import (
     Probability,
     Width,
 )
+from tiebench.experiment.limits import LARGEST_FLOAT
 
 Order = Literal["sequence", "cycle", "cycle_reverse"]
 # `none` means the same as null. It is stored as null, so that the signatures of older records stay the same.
@@ -206,6 +206,8 @@ class EncoderDecoderConfig(Block):
     `dropout_attention` asks for it. `norm: pre` normalises what goes into a sub-layer, and the last sum of each stack.
     Weights start as U(-a, a) with a = sqrt(6 / (inputs + outputs)) of each map (Glorot & Bengio 2010), biases at 0. The
     factor sqrt(width) of section 3.4 is `embedding.input_scale: sqrt_width`.
+    `share`, `groups`, `order` and `share_norms` are those of gpt2, for each of the two stacks by itself; a decoder's
+    attention to the source is an attention of its own.
     """
 
     type: Literal["encoder_decoder"] = Field(description="Names the architecture.")
@@ -223,6 +225,19 @@ class EncoderDecoderConfig(Block):
         default=0.0, description="Probability that a number is dropped, except for attention weights."
     )
     dropout_attention: Probability = Field(default=0.0, description="The same for attention weights.")
+    share: Share = Field(default=None, description="What the blocks of a stack share: all, attention or feed_forward.")
+    groups: Layers | None = Field(
+        default=None, description="How many sets of weights the blocks of a stack share; 1 unless given."
+    )
+    order: Order | None = Field(
+        default=None, description="Which block uses which set of weights; sequence unless given."
+    )
+    share_norms: bool = Field(default=False, description="Share the norms of what is shared, too.")
+
+    @model_validator(mode="after")
+    def _sharing_has_a_meaning(self) -> "EncoderDecoderConfig":
+        _check_sharing(self)
+        return self
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "EncoderDecoderConfig":
@@ -237,7 +252,7 @@ class EncoderDecoderConfig(Block):
         return self
 
 
-def _check_sharing(config: LSTMConfig | GPT2Config | LlamaConfig) -> None:
+def _check_sharing(config: LSTMConfig | GPT2Config | LlamaConfig | EncoderDecoderConfig) -> None:
     """Raises ValueError for options of sharing that would change nothing."""
     asked = [key for key in ("groups", "order", "share_norms") if getattr(config, key, None)]
     if asked and config.share is None:

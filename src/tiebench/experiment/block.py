@@ -4,9 +4,11 @@ Every number has an upper bound. It lies far above what anyone has trained, and 
 the value before it runs out of memory.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from tiebench.experiment.limits import LARGEST_FLOAT
 
 
 class Block(BaseModel):
@@ -15,9 +17,6 @@ class Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-LARGEST_SEED = 2**63 - 1
-LARGEST_FLOAT = 3e38  # what a float32 can hold
-
 Positive = Annotated[int, Field(gt=0, le=10**12)]
 Layers = Annotated[int, Field(gt=0, le=1_000)]
 Width = Annotated[int, Field(gt=0, le=1_000_000)]
@@ -25,6 +24,13 @@ Length = Annotated[int, Field(gt=0, le=10_000_000)]
 PositiveFloat = Annotated[float, Field(gt=0, le=LARGEST_FLOAT)]
 NonNegative = Annotated[float, Field(ge=0, le=LARGEST_FLOAT)]
 Probability = Annotated[float, Field(ge=0, le=0.999_999)]  # at 1 - 1e-16 nothing is left to be scaled up
+
+
+def _make_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+FromList = BeforeValidator(_make_tuple)  # YAML has lists only
 
 
 class InitConfig(Block):

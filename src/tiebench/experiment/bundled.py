@@ -54,4 +54,6 @@ def find_config(name: str) -> Path:
         raise UsageError(f"{name} is a folder, and an experiment is a file", hint)
     if file.suffix in (".yaml", ".yml") or len(file.parts) > 1:
         raise UsageError(f"no such file: {name}", f"bundled experiments go by name: {', '.join(bundled)}")
+    if name in list_claim_files():
+        raise UsageError(f"{name} is a paper, not an experiment", f"`tiebench reproduce {name}` checks its claims")
     raise UsageError(f"no file and no bundled experiment is called '{name}'", did_you_mean(name, bundled))

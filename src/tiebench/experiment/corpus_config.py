@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tiebench.experiment.block import LARGEST_SEED, Block, Positive
+from tiebench.experiment.block import Block, Positive
+from tiebench.experiment.limits import LARGEST_SEED
 
 SPLITS = ("train", "valid", "test")
 

@@ -1,10 +1,20 @@
 """Both ends of the model: how tokens become vectors and vectors become scores, and whether the two share a matrix."""
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tiebench.experiment.block import Block, InitConfig, NonNegative, PositiveFloat, Probability, Width
+from tiebench.experiment.block import (
+    Block,
+    FromList,
+    InitConfig,
+    NonNegative,
+    Positive,
+    PositiveFloat,
+    Probability,
+    Width,
+)
 
 
 class ProjectionConfig(Block):
@@ -27,6 +37,38 @@ class ProjectionConfig(Block):
     def _bias_is_there(self) -> "ProjectionConfig":
         if self.bias_init is not None and not self.bias:
             raise ValueError("bias_init fills the projection's bias; write bias: true too")
+        return self
+
+
+class AdaptiveConfig(Block):
+    """Wide vectors for frequent words, narrow ones for rare words (Baevski & Auli 2019; Grave et al. 2017).
+
+    The vocabulary, sorted by how often its entries stand in the training text, is cut into bands. Band i has vectors of
+    width d / factor^i (at least 1), where d is the embedding's width. From the second band on, a map of its own leads
+    to d, and in the output another one back. The output is the adaptive softmax: a word of the first band competes
+    with its band and a class for each of the others, a word of another band also within that band. The probabilities
+    are exact. With `tie: true` the vectors of each band are shared by both ends, the maps only if `share_projections`
+    says so. The maps start as in Glorot & Bengio 2010, the vectors as `init` says. In the paper the first band has a
+    map of the input too; here it has one only where `embedding.width` asks for it.
+    """
+
+    cutoffs: Annotated[tuple[Positive, ...], FromList] = Field(
+        description="Where one band ends and the next begins, in words by descending frequency; the last has the rest."
+    )
+    factor: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=4, description="How many times narrower each band is than the one before."
+    )
+    share_projections: bool = Field(
+        default=False, description="Whether a tied band's map out is its map in, transposed."
+    )
+
+    @model_validator(mode="after")
+    def _cutoffs_increase(self) -> "AdaptiveConfig":
+        if not self.cutoffs:
+            raise ValueError("cutoffs is empty; write where bands begin, such as [2000, 10000]")
+        for before, after in pairwise(self.cutoffs):
+            if before >= after:
+                raise ValueError(f"cutoffs must increase, and {after} stands after {before}")
         return self
 
 
@@ -64,6 +106,9 @@ class EmbeddingConfig(Block):
     )
     word_dropout: Probability | None = Field(
         default=None, description="Probability that a word is dropped at all its places in a row's window."
+    )
+    adaptive: AdaptiveConfig | None = Field(
+        default=None, description="Bands of words by frequency, with narrower vectors for rarer words."
     )
 
     @model_validator(mode="after")

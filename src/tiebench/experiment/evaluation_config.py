@@ -14,10 +14,11 @@ class EvaluationConfig(Block):
     unbroken text). A transformer sees windows of at most `context` tokens (default: the training window), moved by
     `stride` (default: the context), and scores only what no earlier window has scored. `train: true` also makes a full
     pass over the training split. `valid_batch_size` gives the validation split a number of rows of its own. The best
-    checkpoint by validation is scored, or with `checkpoint: last` the one at the end of the budget. Scores are float32
-    whatever the precision of training, so that a perplexity measures the weights alone; `precision: bf16` is another
-    protocol, and the record says so. Translations are found by beam search with `beam` hypotheses; the log probability
-    of each is divided by its number of tokens to the power of `length_penalty`.
+    checkpoint by validation is scored, or with `checkpoint: last` the one at the end of the budget; `checkpoint: both`
+    declares both, so that the test split is scored twice: comparisons are then of the best, and say beside it what the
+    last gives. Scores are float32 whatever the precision of training, so that a perplexity measures the weights alone;
+    `precision: bf16` is another protocol, and the record says so. Translations are found by beam search with `beam`
+    hypotheses; the log probability of each is divided by its number of tokens to the power of `length_penalty`.
     """
 
     batch_size: Length | None = Field(
@@ -31,8 +32,8 @@ class EvaluationConfig(Block):
         default=None, description="Tokens from one window to the next; the context unless given."
     )
     train: bool = Field(default=False, description="Score the training split too, at the end.")
-    checkpoint: Literal["best", "last"] = Field(
-        default="best", description="Which weights are scored: the best by validation, or the last."
+    checkpoint: Literal["best", "last", "both"] = Field(
+        default="best", description="Which weights are scored: the best by validation, the last, or both of them."
     )
     precision: Literal["bf16"] | None = Field(
         default=None, description="bf16: matrix products in bfloat16; float32 unless given."

@@ -2,8 +2,8 @@
 
 from typing import Any, get_args
 
-from tiebench.experiment.block import LARGEST_SEED
 from tiebench.experiment.conflicts import list_members
+from tiebench.experiment.limits import LARGEST_SEED
 from tiebench.experiment.matching_config import MatchConfig
 from tiebench.experiment.schema import NAME, ArmSpec
 from tiebench.experiment.top_level import LONGEST_NAME, MOST_SEEDS

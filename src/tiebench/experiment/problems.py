@@ -81,11 +81,12 @@ def raise_problems(problems: list[Problem], document: Document, *, hint: str = C
 
 def _format(problem: Problem, document: Document) -> str:
     path = problem.path
-    if path[0] == "arms" and len(path) > 2 and not _stands_in_arm(path, document):
+    if path[:1] == ("arms",) and len(path) > 2 and not _stands_in_arm(path, document):
         path = path[2:]
     dotted = shorten(".".join(map(str, path)))
     found = "" if problem.found is None or isinstance(problem.found, dict) else f"found {show_found(problem.found)}; "
-    return f"{document.locate(path)}: {dotted}: {found}{problem.allowed}"
+    place = f"{document.locate(path)}: {dotted}" if path else document.source  # two blocks do not go together
+    return f"{place}: {found}{problem.allowed}"
 
 
 def show_found(value: Any) -> str:
@@ -112,6 +113,8 @@ def _explain(item: ErrorDetails, path: tuple, model: type[BaseModel]) -> str:
         known = _fields_at(model, path[:-1], item["loc"])
         return f"unknown key; {did_you_mean(shorten(str(path[-1])), known)}" if known else "unknown key"
     if kind == "missing":
+        if path and isinstance(path[-1], int):
+            return f"entry {path[-1] + 1} of this list is missing"
         types = _types_at(model, path)
         return f"this key is needed; {did_you_mean('', types)}" if types else "this key is needed"
     if kind in ("union_tag_invalid", "literal_error"):

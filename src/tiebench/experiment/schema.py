@@ -20,11 +20,12 @@ from tiebench.experiment.embedding_config import (
     EmbeddingConfig,
     ThreeWayConfig,
     TieConfig,
+    TiedConfig,
     UntiedConfig,
     UntiedLateConfig,
 )
 from tiebench.experiment.evaluation_config import EvaluationConfig
-from tiebench.experiment.training_config import TrainingConfig
+from tiebench.experiment.training_config import AugmentedConfig, TrainingConfig
 
 TRANSLATED = (Multi30kConfig, ParallelConfig)
 OF_UNBROKEN_TEXT = ("batch_size", "valid_batch_size", "context", "stride")
@@ -102,6 +103,31 @@ class ArmSpec(Block):
             raise ValueError("training.sharding: a tie that is undone while training cannot be cut; remove one of them")
         if self.training.sharding and isinstance(self.corpus, TRANSLATED):
             raise ValueError("training.sharding: a model that translates cannot be cut; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _bands_go_together(self) -> "ArmSpec":
+        """What an adaptive embedding cannot be combined with: what needs one matrix, or all scores at once."""
+        if self.embedding.adaptive is None:
+            return self
+        objective, optimizer = self.training.objective, self.training.optimizer
+        if self.embedding.adaptive.share_projections and isinstance(self.tie, UntiedConfig):
+            raise ValueError("embedding.adaptive.share_projections is for tie: true; an untied arm leaves it out")
+        given = {
+            "architecture encoder_decoder": isinstance(self.architecture, EncoderDecoderConfig),
+            f"tie {self.tie.type}": not isinstance(self.tie, TiedConfig | UntiedConfig),
+            "training.objective augmented": isinstance(objective, AugmentedConfig),
+            "training.objective.label_smoothing": getattr(objective, "label_smoothing", None) is not None,
+            "training.optimizer.clip_lookups": bool(optimizer.clip_lookups),
+            "training.sharding": self.training.sharding,
+            "training.measure_gradients": self.training.measure_gradients,
+            "initialise_from": self.initialise_from is not None,
+        }
+        for name in (name for name, is_given in given.items() if is_given):
+            raise ValueError(
+                f"{name} does not go with embedding.adaptive, which has vectors of several widths and scores words "
+                "band by band: remove one of the two"
+            )
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tiebench.errors import did_you_mean
-from tiebench.experiment.block import LARGEST_SEED
+from tiebench.experiment.limits import LARGEST_SEED
 from tiebench.experiment.problems import Problem, shorten
 from tiebench.experiment.schema import NAME, ArmSpec
 

@@ -1,18 +1,12 @@
 """How the parameters are found: optimizer, schedule, objective, and the budget."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from tiebench.experiment.block import Block, Length, NonNegative, Positive, PositiveFloat, Probability
+from tiebench.experiment.block import Block, FromList, Length, NonNegative, Positive, PositiveFloat, Probability
 
-
-def _from_list(value: Any) -> Any:
-    """YAML has lists only."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-Betas = Annotated[tuple[Probability, Probability], BeforeValidator(_from_list)]
+Betas = Annotated[tuple[Probability, Probability], FromList]
 
 
 class RoleConfig(Block):

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from tiebench.experiment.block import LARGEST_SEED, Block, Positive
+from tiebench.experiment.block import Block, Positive
+from tiebench.experiment.limits import LARGEST_SEED
 
 BUDGETS = ("epochs", "steps", "tokens")
 Point = dict[str, Any]

@@ -8,7 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from tiebench.experiment.architecture_config import GPT2Config, LlamaConfig, LSTMConfig
+from tiebench.experiment.architecture_config import EncoderDecoderConfig, GPT2Config, LlamaConfig, LSTMConfig
+
+TransformerConfig = GPT2Config | LlamaConfig | EncoderDecoderConfig
+COVERED = {"attention": ("attention", "source_attention"), "feed_forward": ("mlp",)}
+COVERED["all"] = (*COVERED["attention"], *COVERED["feed_forward"])
 
 
 class Lent(nn.Module):
@@ -30,7 +34,7 @@ class Lent(nn.Module):
         return self._owner[0](*arguments)
 
 
-def choose_groups(config: GPT2Config | LlamaConfig | LSTMConfig) -> list[int]:
+def choose_groups(config: TransformerConfig | LSTMConfig) -> list[int]:
     """Which set of weights each pass uses, from 0; as many sets as passes where nothing is shared.
 
     Six passes and three groups: `sequence` is 0 0 1 1 2 2, `cycle` 0 1 2 0 1 2, and `cycle_reverse` 0 1 2 2 1 0: the
@@ -58,13 +62,14 @@ def lend_repeats(modules: Sequence[nn.Module], *, groups: list[int]) -> list[nn.
     return found
 
 
-def share_parts(blocks: Sequence[nn.Module], *, config: GPT2Config | LlamaConfig) -> None:
-    """Let the transformer's blocks use the shared parts of the first block of their group."""
+def share_parts(blocks: Sequence[nn.Module], *, config: TransformerConfig) -> None:
+    """Let the blocks of a stack use the shared parts of the first block of their group."""
     groups = choose_groups(config)
-    for name in _list_shared_parts(config):
-        parts = lend_repeats([block.get_submodule(name) for block in blocks], groups=groups)
+    for path in _list_shared_parts(blocks[0], config=config):
+        owner, _, name = path.rpartition(".")
+        parts = lend_repeats([block.get_submodule(path) for block in blocks], groups=groups)
         for block, part in zip(blocks, parts, strict=True):
-            setattr(block, name, part)
+            setattr(block.get_submodule(owner), name, part)
 
 
 def walk_passes(root: nn.Module, *, name: str = "", lent: bool = False) -> Iterator[tuple[str, nn.Module, bool]]:
@@ -79,8 +84,17 @@ def walk_passes(root: nn.Module, *, name: str = "", lent: bool = False) -> Itera
         yield from walk_passes(child, name=f"{name}.{child_name}" if name else child_name, lent=lent)
 
 
-def _list_shared_parts(config: GPT2Config | LlamaConfig) -> list[str]:
-    """The names of a block's parts that `share` covers; norms only where `share_norms` asks for them."""
-    parts = {"attention": ["attention"], "feed_forward": ["mlp"], "all": ["attention", "mlp"]}
-    shared = [] if config.share is None else parts[config.share]
-    return shared + ([f"norm_{part}" for part in shared] if config.share_norms else [])
+def _list_shared_parts(block: nn.Module, *, config: TransformerConfig) -> list[str]:
+    """The paths of a block's parts that `share` covers; norms only where `share_norms` asks for them.
+
+    A part stands beside its norm (`mlp`, `norm_mlp`), or both in a sub-layer (`mlp.part`, `mlp.norm`).
+    """
+    covered = COVERED[config.share] if config.share else ()
+    found: list[str] = []
+    for name, child in block.named_children():
+        if name in covered:
+            in_sub_layer = "part" in dict(child.named_children())
+            found.append(f"{name}.part" if in_sub_layer else name)
+            if config.share_norms:
+                found.append(f"{name}.norm" if in_sub_layer else f"norm_{name}")
+    return found

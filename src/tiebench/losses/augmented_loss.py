@@ -8,7 +8,7 @@ gradients go straight to where they are needed, as in `linear_cross_entropy`.
 import torch
 from torch import Tensor
 
-from tiebench.losses.linear_cross_entropy import refuse_factor, with_leaf_weight
+from tiebench.losses.linear_cross_entropy import refuse_factor, with_leaf
 from tiebench.losses.targets import IGNORED
 from tiebench.losses.tiles import split_rows
 from tiebench.losses.workspace import Workspace
@@ -45,7 +45,7 @@ def augmented_cross_entropy(
             hidden, leaf, bias, targets, similar, temperature, gamma, scale, workspace, nll
         )
 
-    return with_leaf_weight(weight, compute), nll
+    return with_leaf(weight, compute), nll
 
 
 class _AugmentedCrossEntropy(torch.autograd.Function):

@@ -69,16 +69,20 @@ def linear_cross_entropy(
     hidden `(tokens, width)`, weight `(vocabulary, width)`, bias `(vocabulary,)`, targets `(tokens,)`; a target of -100
     is left out. The gradients of weight and bias are added to their `.grad` by this call itself, with the factor
     `scale`; `.backward()` on the result carries the gradient of `hidden` on. Raises RuntimeError when the result is
-    scaled afterwards, because the parameters' gradients would not follow: put the factor into `scale`. A weight that is
-    computed from parameters gets its gradient through autograd, one copy later. The memory of a gradient is used
-    again after the next `zero_grad`: copy one that is to be kept. A weight that needs no gradient gets none, and under
-    `no_grad` nothing does.
+    scaled afterwards, because the parameters' gradients would not follow: put the factor into `scale`. A weight or bias
+    that is computed from parameters gets its gradient through autograd, one copy later. The memory of a gradient is
+    used again after the next `zero_grad`: copy one that is to be kept. A weight that needs no gradient gets none, and
+    under `no_grad` nothing does.
     """
     if not torch.is_grad_enabled():
         return token_nll(hidden, weight, bias, targets, workspace=workspace).sum() * scale
-    return with_leaf_weight(
-        weight, lambda leaf: _LinearCrossEntropy.apply(hidden, leaf, bias, targets, scale, workspace)
-    )
+
+    def compute(leaf: Tensor, leaf_bias: Tensor | None) -> Tensor:
+        return _LinearCrossEntropy.apply(hidden, leaf, leaf_bias, targets, scale, workspace)
+
+    if bias is None:
+        return with_leaf(weight, lambda leaf: compute(leaf, None))
+    return with_leaf(bias, lambda leaf_bias: with_leaf(weight, lambda leaf: compute(leaf, leaf_bias)))
 
 
 def has_tiles(hidden: Tensor) -> bool:
@@ -86,21 +90,21 @@ def has_tiles(hidden: Tensor) -> bool:
     return hidden.device.type == "cpu"
 
 
-def with_leaf_weight(weight: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-    """`compute(weight)`, a loss that writes the weight's `.grad` itself; a computed weight gets it through autograd."""
-    if weight.is_leaf:
-        return compute(weight)
-    stand_in = weight.detach().float().requires_grad_()
+def with_leaf(parameter: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """`compute(parameter)`, a loss that writes the `.grad` itself; a computed parameter gets it through autograd."""
+    if parameter.is_leaf:
+        return compute(parameter)
+    stand_in = parameter.detach().float().requires_grad_()
     stand_in.grad = torch.zeros_like(stand_in)
-    return _PassOn.apply(compute(stand_in), weight, stand_in)
+    return _PassOn.apply(compute(stand_in), parameter, stand_in)
 
 
 class _PassOn(torch.autograd.Function):
-    """The loss itself; on the way back, a stand-in's gradient goes to the computed weight that it stands for."""
+    """The loss itself; on the way back, a stand-in's gradient goes to the computed parameter that it stands for."""
 
     @staticmethod
-    def forward(ctx, loss, weight, stand_in):
-        ctx.stand_in, ctx.dtype = stand_in, weight.dtype
+    def forward(ctx, loss, parameter, stand_in):
+        ctx.stand_in, ctx.dtype = stand_in, parameter.dtype
         return loss.clone()
 
     @staticmethod

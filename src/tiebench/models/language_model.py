@@ -86,7 +86,8 @@ def build_embedding(
 ) -> TokenEmbedding:
     """An uninitialised token embedding. Raises UsageError for options that mean nothing under this tie."""
     sizes = {"vocabulary_size": vocabulary_size, "width": width, "has_source": has_source}
-    return _import_type("tying", tie.type).build(tie, config, **sizes)
+    file = tie.type if config.adaptive is None else "adaptive"
+    return _import_type("tying", file).build(tie, config, **sizes)
 
 
 def _import_type(room: str, name: str) -> ModuleType:

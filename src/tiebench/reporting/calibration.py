@@ -6,18 +6,15 @@ deviation between seeds is known from other runs of the recipe.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
 
-from tiebench.comparison.difference import SIGNIFICANCE, Difference, estimate_differences, stack_token_nll
+from tiebench.comparison.difference import SIGNIFICANCE, Difference, TokenNLL, estimate_differences, read_block_means
 from tiebench.comparison.pairing import group_by_arm
+from tiebench.comparison.student import find_t_chance
 from tiebench.reporting.tables import Column, Table
 from tiebench.results.record import Record
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -30,25 +27,22 @@ class SamePair:
     p: float | None
 
 
-def compare_same_arms(
-    records: Sequence[Record], *, token_nll: "Callable[[Record], np.ndarray | None]"
-) -> list[SamePair]:
+def compare_same_arms(records: Sequence[Record], *, token_nll: TokenNLL) -> list[SamePair]:
     """Every pair of seeds of every arm whose per-token nats were kept; other arms tell how much seeds vary."""
     pairs = []
     for experiment in dict.fromkeys(record.experiment for record in records):
         arms = group_by_arm(record for record in records if record.experiment == experiment)
-        kept = {id(record): token_nll(record) for runs in arms.values() if len(runs) > 1 for record in runs}
-
-        def read(record: Record, kept: "dict[int, np.ndarray | None]" = kept) -> "np.ndarray | None":
-            return kept[id(record)]
-
         for arm, runs in arms.items():
+            if len(runs) < 2:
+                continue
+            text, means = read_block_means({run.seed: [run] for run in runs}, token_nll=token_nll)
             for one, other in combinations(runs, 2):
                 found = estimate_differences(
                     {"one": [one], "other": [other]},
                     split="test",
                     unit="token",
-                    arm_nll={name: stack_token_nll([run], read) for name, run in (("one", one), ("other", other))},
+                    text=text,
+                    arm_means={"one": means[one.seed], "other": means[other.seed]},
                     seed_rule="welch",
                     others=records,
                 )["other"]
@@ -97,9 +91,7 @@ def _count_pairs(pairs: Sequence[SamePair]) -> tuple[int, int, float | None, int
 
 def _find_text_p(difference: Difference) -> float:
     """The two-sided p that the error of the text alone would give (Student 1908)."""
-    from scipy.special import stdtr
-
     text = difference.text
     if text is None or not text.error:
         return float(not difference.ln_ratio)
-    return 2 * float(stdtr(text.degrees_of_freedom, -math.fabs(difference.ln_ratio) / text.error))
+    return 2 * find_t_chance(-math.fabs(difference.ln_ratio) / text.error, text.degrees_of_freedom)

@@ -53,8 +53,23 @@ def claims_table(outcomes: list[ClaimResult], *, papers: list[PaperClaims], widt
         columns=tuple(map(Column, columns[:shown])),
         rows=tuple(row[:shown] for row in rows),
         caption=hidden,
-        notes=(*list_not_run(outcomes), METHOD, *sources) if run else tuple(list_not_run(outcomes)),
+        notes=(*list_not_run(outcomes), METHOD, *_describe_versions(run), *sources)
+        if run
+        else tuple(list_not_run(outcomes)),
     )
+
+
+def _describe_versions(run: list[ClaimResult]) -> list[str]:
+    """A note where claims rest on runs by several versions of the program; nothing where no claim does."""
+    mixed = [outcome for outcome in run if len(outcome.commits) > 1]
+    if not mixed:
+        return []
+    commits = sorted({commit for outcome in mixed for commit in outcome.commits})
+    rest = "rests" if len(mixed) == 1 else "rest"
+    return [
+        f"{_count_claims(len(mixed))} {rest} on runs by several versions of the program that compute alike: "
+        f"commits {', '.join(commits)}."
+    ]
 
 
 def figures_table(outcomes: list[ClaimResult]) -> Table:

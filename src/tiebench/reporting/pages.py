@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tiebench.comparison.bleu import BleuCounts
+from tiebench.comparison.looking import FindLooks
 from tiebench.comparison.pairing import Comparison, TokenDecades, compare_arms, group_by_arm
 from tiebench.errors import UsageError
 from tiebench.experiment.corpus_config import SPLITS
@@ -19,7 +20,8 @@ from tiebench.reporting.frequency_table import frequency_table
 from tiebench.reporting.render import render_table
 from tiebench.reporting.tables import ROLES, Table, comparison_table, runs_table
 from tiebench.reporting.translation_table import translation_table
-from tiebench.results.record import CurvePoint, Record
+from tiebench.results.curve import CurvePoint
+from tiebench.results.record import Record
 from tiebench.results.store import LOCK_FILE, Store
 
 if TYPE_CHECKING:
@@ -42,11 +44,11 @@ def refresh_tables(store: Store) -> None:
     """
     if not store.root.exists() or _are_current(store):
         return
-    with hold_lock(store.root / LOCK_FILE, timeout_s=LONG_SECONDS):
+    with hold_lock(store.root / LOCK_FILE, timeout_s=LONG_SECONDS) as lock:
         sweep_folder(store.root)
         for name, text in _render_tables(store).items():
             write_text(text, file=store.root / name)
-        (store.root / LOCK_FILE).unlink()  # a process that waits for it makes a new one
+        lock.remove()
 
 
 def _are_current(store: Store) -> bool:
@@ -77,6 +79,7 @@ def render_results_readme(
     curve: Callable[[Record], Sequence[CurvePoint]] = lambda record: (),
     decades: TokenDecades = lambda record: None,
     bleu_counts: BleuCounts = lambda record: None,
+    looks: FindLooks = lambda experiment, arms: None,
     opening: str = "",
 ) -> str:
     """The page on published records: per experiment what was found, what it means, and how to make it again.
@@ -84,7 +87,7 @@ def render_results_readme(
     `opening` is Markdown to stand before the experiments, such as the claims table (`claims_table.render_claims`).
     """
     records = list(records)
-    read = {"token_nll": token_nll, "curve": curve, "decades": decades, "bleu_counts": bleu_counts}
+    read = {"token_nll": token_nll, "curve": curve, "decades": decades, "bleu_counts": bleu_counts, "looks": looks}
     compare = partial(compare_arms, **read, others=records)
     sections = [_render_experiment(found, compare) for found in group_by_experiment(records).values()]
     parts = [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tiebench.errors import UsageError, did_you_mean
 from tiebench.files import open_atomic
 from tiebench.reporting.render import format_number
-from tiebench.results.record import CurvePoint
+from tiebench.results.curve import CurvePoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

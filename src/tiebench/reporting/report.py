@@ -16,6 +16,7 @@ from typing import Any
 import tiebench
 from tiebench.claims.papers import PaperClaims
 from tiebench.claims.verdicts import ClaimResult
+from tiebench.comparison.looking import find_looks_below
 from tiebench.comparison.pairing import Comparison, compare_arms, difference_table, group_by_arm
 from tiebench.errors import UsageError
 from tiebench.experiment.candidates import shorten_paths
@@ -50,6 +51,8 @@ from tiebench.results.trials import read_tuning
 
 PAGE = Path(__file__).with_name("page")
 TITLE = "Tie the embeddings, or not?"
+CURVE_COLUMNS = ("mean over seeds", "lowest seed", "highest seed")
+MOST_CURVE_ROWS = 300
 
 
 @dataclass
@@ -116,7 +119,7 @@ def load_bundle() -> str:
 
 def _add_experiment(page: _Page, name: str, records: Sequence[Record], *, store: Store) -> None:
     arms = group_by_arm(records)
-    charts = [_draw_curves(arms, store=store)]
+    charts = _draw_curves(page, arms, store=store)
     try:
         if len(arms) < 2:
             raise UsageError(f"there is one arm alone, {next(iter(arms))}: nothing to compare with", "")
@@ -127,6 +130,7 @@ def _add_experiment(page: _Page, name: str, records: Sequence[Record], *, store:
             decades=store.target_decades,
             bleu_counts=store.bleu_counts,
             others=store.records(),
+            looks=find_looks_below(store.root),
         )
     except UsageError as reason:
         page.answers.append((name, [f"Not compared: {reason.message}."]))
@@ -189,10 +193,21 @@ def _chart_trials(folder: Path) -> list[str]:
     ]
 
 
-def _draw_curves(arms: Arms, *, store: Store) -> str:
+def _draw_curves(page: _Page, arms: Arms, *, store: Store) -> list[str]:
+    """The chart, and its figures as a table, for who cannot see, hover or zoom it."""
     chart = chart_curves({arm: [store.curve(record) for record in found] for arm, found in arms.items()})
+    if chart is None:
+        return []
     caption = "Mean over seeds; the band reaches from the lowest to the highest seed. Lower is better."
-    return build_figure(chart, title="Learning curves", caption=caption, has_zoom=True) if chart else ""
+    points = chart["data"]["values"]
+    points = points[:: -(-len(points) // MOST_CURVE_ROWS)]
+    columns = (Column("arm"), Column("training tokens", "count"), *(Column(name, "number") for name in CURVE_COLUMNS))
+    rows = tuple((each["arm"], int(each["tokens"]), each["mean"], each["low"], each["high"]) for each in points)
+    figures = page.table(Table("Learning curves: validation perplexity", columns, rows))
+    return [
+        build_figure(chart, title="Learning curves", caption=caption, has_zoom=True),
+        build_details("The figures of the learning curves", figures),
+    ]
 
 
 def _draw_parameters(comparison: Comparison) -> str:

@@ -1,12 +1,15 @@
 """What a run found: the border between the half that trains and the half that compares.
 
 A run is finished when its `record.json` exists. Beside it lie `test-nll.npy`, the nats of every token of the test
-split, and `curve.jsonl`, the evaluations made while training.
+split, and `curve.jsonl`, the evaluations made while training (`curve.py`).
 """
 
 import json
 import math
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -25,8 +28,8 @@ before. Runs of different versions are never pooled or compared. Other random dr
 RECORD_FILE = "record.json"
 VOCABULARY_FILE = "vocabulary.json"
 WEIGHTS_FILE = "weights.safetensors"
-CURVE_FILE = "curve.jsonl"
 DIGEST_KEY = "sha256"
+PLAIN = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 Precision = Literal["fp32", "bf16"]
 Count = Annotated[int, Field(ge=0)]
@@ -169,8 +172,9 @@ class Record(Block):
 
     `parameters` are those of the scored model; where training untied it, `parameters_before` are those until then.
     `training_perplexity` is the running one, over the epoch that ended at the scored checkpoint. `tuned` says what
-    trials chose for the arm (None: its values were written). A trial has no test split among its `evaluations`, and
-    none at all where its loss became NaN or infinite. `translation` is there where the run translates.
+    trials chose for the arm (None: its values were written). `at_last` are the evaluations of the last checkpoint where
+    it was declared beside the best. A trial has no test split among its `evaluations`, and none at all where its loss
+    became NaN or infinite. `translation` is there where the run translates.
     """
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -187,6 +191,7 @@ class Record(Block):
     parameters: Parameters
     parameters_before: Parameters | None = None
     evaluations: dict[str, Evaluation]
+    at_last: dict[str, Evaluation] = {}
     training_perplexity: Amount | None = None
     translation: Translation | None = None
     checkpoint: ScoredCheckpoint
@@ -196,38 +201,19 @@ class Record(Block):
 
     @model_validator(mode="after")
     def _evaluations_under_their_split(self) -> "Record":
-        for split, evaluation in self.evaluations.items():
+        for split, evaluation in (*self.evaluations.items(), *self.at_last.items()):
             if evaluation.split != split:
                 raise ValueError(f"evaluations.{split} is of the split '{evaluation.split}'")
         return self
 
 
-class GradientShare(Block):
-    """The gradients of the two ends of the embedding, as matrices, in the mean over some training steps."""
-
-    input_norm: Amount
-    output_norm: Amount
-    cosine: Finite
-    num_steps: Count
-
-    @property
-    def of_output(self) -> float:
-        """The output's part of both norms together."""
-        both = self.input_norm + self.output_norm
-        return self.output_norm / both if both else 0.0
-
-
-class CurvePoint(Block):
-    """One evaluation while training; `train_nll_per_token` and `gradient` are means since the one before."""
-
-    step: Count
-    epoch: Amount
-    tokens: Count
-    seconds: Amount
-    learning_rate: Amount
-    train_nll_per_token: Finite | None = None
-    valid_perplexity: Amount
-    gradient: GradientShare | None = None
+SHARED_BLOCKS: dict[str, type[Block]] = {
+    "spec": ArmSpec,
+    "corpus": CorpusFacts,
+    "vocabulary": VocabularyFacts,
+    "parameters": Parameters,
+}
+"""What the records of an arm have in common: it is validated once, and is one object for all of them."""
 
 
 def write_record(record: Record, folder: Path) -> Path:
@@ -245,8 +231,17 @@ def write_record(record: Record, folder: Path) -> Path:
 
 def compute_record_digest(content: dict[str, Any]) -> str:
     """The SHA-256 over a record's values, however they are laid out in the file. Raises ValueError for NaN."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return compute_digest(text.encode("utf-8", "surrogatepass"))
+    return _digest_texts(_write_plainly(content))
+
+
+def _write_plainly(content: dict[str, Any]) -> dict[str, str]:
+    """By key, in order, the values as JSON without white space. Raises ValueError for NaN."""
+    return {key: PLAIN.encode(content[key]) for key in sorted(content)}
+
+
+def _digest_texts(texts: dict[str, str]) -> str:
+    text = ",".join(f"{PLAIN.encode(key)}:{value}" for key, value in texts.items())
+    return compute_digest(f"{{{text}}}".encode("utf-8", "surrogatepass"))
 
 
 def read_record(folder: Path) -> Record:
@@ -268,70 +263,44 @@ def read_record(folder: Path) -> Record:
         raise TiebenchError(f"{file} has the unknown schema version {version!r}", hint)
     provenance = content.get("provenance") if isinstance(content, dict) else None
     digest = provenance.pop(DIGEST_KEY, None) if isinstance(provenance, dict) else None
-    record = _validated(Record, content, file=file)  # first, since it says what is wrong
-    if digest is not None:
-        _check_digest(digest, content, file=file)
+    try:
+        texts = _write_plainly(content) if isinstance(content, dict) else {}
+    except (ValueError, RecursionError) as error:
+        _validate(content, file=file)  # first, since it says what is wrong
+        raise explain_damage(file, str(error)) from error
+    record = _validate(content, texts, file=file)
+    if digest is not None and _digest_texts(texts) != digest:
+        raise explain_damage(file, "its content does not have the SHA-256 that stands in it")
     return record
 
 
-def write_curve(points: list[CurvePoint], folder: Path) -> Path:
-    """Write the whole learning curve, one JSON object per line. Returns the file."""
-    file = folder / CURVE_FILE
-    write_text("".join(_render_point(point) for point in points), file=file)
-    return file
-
-
-def _render_point(point: CurvePoint) -> str:
-    return point.model_dump_json(exclude=None if point.gradient else {"gradient"}) + "\n"
-
-
-def read_curve(folder: Path, *, record: Record | None = None) -> list[CurvePoint]:
-    """The learning curve, in order; empty when nothing was evaluated yet.
-
-    Raises TiebenchError when it is damaged, or not the one of `record`.
-    """
-    file = folder / CURVE_FILE
-    if not file.exists():
-        return []
-    if record is not None:
-        check_file(record, file)
-    try:
-        lines = file.read_text("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise explain_damage(file, str(error)) from error
-    points = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            points.append(CurvePoint.model_validate_json(line))
-        except ValidationError as error:
-            raise explain_damage(file, f"line {number}: {_first_problem(error)}") from error
-    return points
-
-
-def check_file(record: Record, file: Path) -> None:
-    """Raises TiebenchError when a file beside a record is not the one that its run wrote."""
+def read_beside(record: Record, file: Path) -> bytes:
+    """The content of a file beside a record. Raises TiebenchError when it is not what the run wrote."""
+    content = file.read_bytes()
     digest = record.provenance.files.get(file.name)
-    if digest is not None and compute_digest(file) != digest:
+    if digest is not None and compute_digest(content) != digest:
         raise explain_damage(file, "its SHA-256 is not the one in the record")
+    return content
 
 
-def _check_digest(digest: Any, content: dict[str, Any], *, file: Path) -> None:
+def _validate(content: Any, texts: Mapping[str, str] = MappingProxyType({}), *, file: Path) -> Record:
+    """The record; blocks that another one had in the same words are that one's own, since nothing can change them."""
     try:
-        found = compute_record_digest(content)
-    except (ValueError, RecursionError) as error:
-        raise explain_damage(file, str(error)) from error
-    if found != digest:
-        raise explain_damage(file, "its content does not have the SHA-256 that stands in it")
-
-
-def _validated(model: type[Record], content: Any, *, file: Path) -> Record:
+        shared = {key: _validate_block(key, texts[key]) for key in SHARED_BLOCKS if key in texts}
+    except ValidationError:
+        shared = {}  # and the whole says where
     try:
-        return model.model_validate(content)
+        return Record.model_validate({**content, **shared} if shared else content)
     except ValidationError as error:
-        raise explain_damage(file, _first_problem(error)) from error
+        raise explain_damage(file, find_first_problem(error)) from error
 
 
-def _first_problem(error: ValidationError) -> str:
+@lru_cache(maxsize=1000)
+def _validate_block(key: str, text: str) -> Block:
+    return SHARED_BLOCKS[key].model_validate(json.loads(text))
+
+
+def find_first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     path = ".".join(map(str, problem["loc"]))
     return f"{path}: {problem['msg']}" if path else problem["msg"]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from tiebench.errors import TiebenchError, UsageError
 from tiebench.experiment.schema import NAME
 from tiebench.locks import is_locked
-from tiebench.results.record import RECORD_FILE, CurvePoint, Record, read_curve, read_record
+from tiebench.results.curve import CurvePoint, read_curve
+from tiebench.results.record import RECORD_FILE, Record, read_record
 from tiebench.results.target_decades import read_target_decades
 from tiebench.results.token_nll import read_token_nll
 from tiebench.results.translation_files import read_bleu_counts
@@ -43,7 +44,7 @@ class Store:
             if not NAME.fullmatch(name):
                 hint = "use lower case letters, digits, '.', '_', '+' and '-', and begin with a letter or a digit"
                 raise UsageError(f"'{name}' cannot name an {kind}", hint)
-        return self.root / experiment / arm / f"seed-{seed}"
+        return Path(self.root, experiment, arm, f"seed-{seed}")
 
     def folder_of(self, record: Record) -> Path:
         """Where this record's run lies."""
@@ -51,8 +52,9 @@ class Store:
 
     def folders(self) -> list[Path]:
         """Every run folder, finished or not: by experiment, arm and seed."""
-        found = (folder for folder in self.root.glob("*/*/seed-*") if _seed(folder) is not None)
-        return sorted(found, key=lambda folder: (folder.parts[-3], folder.parts[-2], _seed(folder)))
+        found = ((folder, _seed(folder)) for folder in self.root.glob("*/*/seed-*"))
+        runs = [(*folder.parts[-3:-1], seed, folder) for folder, seed in found if seed is not None]
+        return [folder for *_, folder in sorted(runs)]
 
     def records(self) -> list[Record]:
         """All finished runs, by experiment, arm and seed; without those whose record cannot be read (see `read`)."""
@@ -60,7 +62,8 @@ class Store:
 
     def has_records(self) -> bool:
         """Whether there is a finished run; it reads no more than the first."""
-        return any(self.read(folder) is not None for folder in self.folders())
+        folders = (file.parent for file in self.root.glob(f"*/*/seed-*/{RECORD_FILE}"))
+        return any(self.read(folder) is not None for folder in folders if _seed(folder) is not None)
 
     def read_all(self, folders: Iterable[Path]) -> list[Record]:
         """The records in these folders; a folder without a good one is left out (see `read`)."""

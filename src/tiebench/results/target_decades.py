@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from tiebench.errors import TiebenchError
 from tiebench.files import open_atomic
-from tiebench.results.record import Record, check_file
+from tiebench.results.arrays import decode_array
+from tiebench.results.record import Record, read_beside
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,7 @@ def write_target_decades(decades: "np.ndarray", folder: Path) -> Path:
 
 
 def read_target_decades(record: Record, folder: Path) -> "np.ndarray | None":
-    """The decade of each test token, uint8 `(tokens,)`; None in runs that are older than the file.
+    """The decade of each test token, uint8 `(tokens,)`, read-only; None in runs that are older than the file.
 
     Raises TiebenchError when they do not belong to the record: another digest, length, or values that are no decades.
     """
@@ -40,13 +41,11 @@ def read_target_decades(record: Record, folder: Path) -> "np.ndarray | None":
     file, evaluation = folder / TARGET_DECADES_FILE, record.evaluations.get("test")
     if evaluation is None or not file.exists():
         return None
-    check_file(record, file)
+    content = read_beside(record, file)
     try:
-        decades = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        decades = decode_array(content, dtype="|u1", shape=(evaluation.tokens,))
+    except ValueError as error:
         raise _explain_damaged_decades(file, str(error)) from error
-    if not isinstance(decades, np.ndarray):  # an archive of arrays
-        raise _explain_damaged_decades(file, "it is no array")
     if decades.shape != (evaluation.tokens,) or decades.dtype != np.uint8:
         reason = f"{decades.dtype} of shape {decades.shape}, but the record counts {evaluation.tokens} test tokens"
         raise _explain_damaged_decades(file, reason)

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiebench.files import open_atomic, write_text
-from tiebench.results.record import Record, check_file, explain_damage
+from tiebench.results.arrays import decode_array
+from tiebench.results.record import Record, explain_damage, read_beside
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,12 +44,12 @@ def read_bleu_counts(record: Record, folder: Path) -> "np.ndarray | None":
     file = folder / BLEU_COUNTS_FILE
     if record.translation is None or not file.exists():
         return None
-    check_file(record, file)
-    try:
-        counts = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise explain_damage(file, str(error)) from error
     expected = (record.translation.sentences, NUM_COUNTS)
-    if not isinstance(counts, np.ndarray) or counts.dtype != np.int32 or counts.shape != expected or counts.min() < 0:
+    content = read_beside(record, file)
+    try:
+        counts = decode_array(content, dtype="<i4", shape=expected)
+    except ValueError as error:
+        raise explain_damage(file, str(error)) from error
+    if counts.dtype != np.int32 or counts.shape != expected or counts.min() < 0:
         raise explain_damage(file, f"it holds no counts of {expected[0]} sentences")
     return counts

@@ -33,7 +33,7 @@ def check_trackers(names: Sequence[str]) -> None:
         if name not in TRACKERS:
             raise UsageError(f"there is no tracker '{name}'", did_you_mean(name, TRACKERS))
         if find_spec(TRACKERS[name].package) is None:
-            hint = f"pip install 'tiebench[{name}]', or leave --track {name} out"
+            hint = f"pip install 'tiebench[{name}]', or leave {name} out (--track, or callbacks in tiebench.toml)"
             raise UsageError(f"the tracker '{name}' needs the package {TRACKERS[name].package}", hint)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tiebench.experiment.run_spec import RunSpec
-from tiebench.results.record import CurvePoint, Parameters, Record
+from tiebench.results.curve import CurvePoint
+from tiebench.results.record import Parameters, Record
 from tiebench.training.callbacks import Callback
 
 TRIAL_TAG = "trial"

@@ -53,6 +53,21 @@ class Batches:
     def tokens_per_step(self) -> int:
         return self.batch_size * self.window
 
+    @property
+    def tokens_per_epoch(self) -> int:
+        """What an epoch reads: of contiguous rows, also the last window, which may be shorter than the others."""
+        columns = min(self.columns, self.steps_per_epoch * self.window) if self.contiguous else self.window
+        return self.batch_size * columns * (1 if self.contiguous else self.steps_per_epoch)
+
+    def count_tokens(self, num_steps: int) -> int:
+        """How many tokens the first `num_steps` of training ask for."""
+        epochs, rest = divmod(num_steps, self.steps_per_epoch)
+        return epochs * self.tokens_per_epoch + rest * self.tokens_per_step
+
+    def count_rows(self, num_steps: int) -> int:
+        """How many tokens these steps compute: here nothing is filled up."""
+        return self.count_tokens(num_steps)
+
     def count_targets(self, targets: Tensor) -> int:
         """How many tokens a batch asks for."""
         return targets.numel()

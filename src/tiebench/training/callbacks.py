@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from tiebench.experiment.run_spec import RunSpec
-from tiebench.results.record import CurvePoint, Parameters, Record
+from tiebench.results.curve import CurvePoint
+from tiebench.results.record import Parameters, Record
 
 
 class Callback:

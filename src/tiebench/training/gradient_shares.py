@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tiebench.results.record import GradientShare
+from tiebench.results.curve import GradientShare
 from tiebench.training.clipping import measure_norm
 from tiebench.training.train_state import TrainState
 from tiebench.tying.token_embedding import TokenEmbedding

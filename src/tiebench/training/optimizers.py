@@ -42,14 +42,14 @@ def build_optimizer(model: LanguageModel, options: schema.OptimizerConfig) -> "O
     """
     classes = {"sgd": SGD, "adamw": AdamW, "muon": Muon}
     optimizer = classes[options.type](model, options)
-    is_shared = model.embedding.input_embedding is model.embedding.output_embedding
-    matrix = model.embedding.input_embedding  # where it is computed, autograd has no use for a sparse gradient
+    matrix, *others = model.embedding.input_matrices
     moves_rows_only = isinstance(optimizer, SGD) and optimizer.moves_rows_only(matrix)
-    whole_on_cpu = matrix.is_leaf and matrix.device.type != "cuda" and not is_sharded(matrix)
-    model.embedding.sparse_lookup = (moves_rows_only or is_shared) and whole_on_cpu
-    if options.clip_lookups and not matrix.is_leaf:
+    sums_rows = moves_rows_only or model.embedding.has_one_matrix
+    whole_on_cpu = matrix.device.type != "cuda" and not is_sharded(matrix)
+    model.embedding.sparse_lookup = sums_rows and whole_on_cpu and not others
+    if options.clip_lookups and others:
         raise UsageError(
-            "training.optimizer.clip_lookups: the input embedding of this tie is computed, so no rows of it are summed",
+            "training.optimizer.clip_lookups: the input embedding is several matrices, so no rows of one are summed",
             "remove training.optimizer.clip_lookups",
         )
     if options.clip_lookups and model.embedding.has_source:
@@ -106,8 +106,10 @@ class Optimizer(ABC):
 
     def measure_gradient(self, grads: list[Tensor]) -> Tensor:
         """The norm of the gradients, as `clip_lookups` asks for it; a scalar."""
+        if not self.options.clip_lookups or not self.embedding.lookups:
+            return measure_norm(grads)
         matrix = self.embedding.input_embedding.grad
-        if not self.options.clip_lookups or not self.embedding.lookups or matrix is None:
+        if matrix is None:
             return measure_norm(grads)
         tokens, rows = (torch.cat(parts) for parts in zip(*self.embedding.lookups, strict=True))
         others = [parameter.grad for parameter in self.parameters if parameter is not self.embedding.input_embedding]

@@ -101,10 +101,11 @@ class SeveralRanks(Ranks):
 
     def add_gradients(self, parameters: Sequence[Tensor]) -> None:
         small: list[Tensor] = []
-        for parameter in parameters:
+        has_gradient = self.agree(*(parameter.grad is not None for parameter in parameters))
+        for parameter in (each for each, has_one in zip(parameters, has_gradient, strict=True) if has_one):
             grad = parameter.grad
-            if grad is None:
-                continue
+            if grad is None:  # no row of this rank asks for it, as for a band of rare words
+                grad = parameter.grad = torch.zeros_like(parameter)
             if grad.is_sparse:
                 parameter.grad = self._add_sparse(grad)
             elif grad.numel() < BUCKET_ELEMENTS or not grad.is_contiguous():

@@ -67,6 +67,20 @@ class SentenceBatches:
         """Those of the target, on average."""
         return round(self.stream.num_tokens / self.steps_per_epoch)
 
+    @property
+    def tokens_per_epoch(self) -> int:
+        """Of the target: all."""
+        return self.stream.num_tokens
+
+    def count_tokens(self, num_steps: int) -> int:
+        """How many target tokens the first `num_steps` of training ask for; of a part of an epoch, the average."""
+        epochs, rest = divmod(num_steps, self.steps_per_epoch)
+        return epochs * self.stream.num_tokens + rest * self.tokens_per_step
+
+    def count_rows(self, num_steps: int) -> int:
+        """How many tokens these steps compute at most: a batch that is full, padding included."""
+        return num_steps * self.batch_size * self.window
+
     def starts_epoch(self, step: int) -> bool:
         return step % self.steps_per_epoch == 0
 

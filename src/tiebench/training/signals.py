@@ -1,6 +1,6 @@
 """Ctrl-C, SIGTERM and SIGHUP ask for a checkpoint; they do not break a step in the middle.
 
-Time in which the process was stopped (Ctrl-Z) is not counted.
+Time in which the process was stopped (Ctrl-Z, or SIGSTOP as `scontrol suspend` sends it) is not counted.
 """
 
 import os
@@ -14,6 +14,7 @@ STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, 
 
 _last_number = int(signal.SIGINT)
 _stopped_seconds = 0.0
+_last_seen = 0.0  # when the clock was last read, or the process was about to stop
 
 
 class Interrupted(KeyboardInterrupt):
@@ -42,7 +43,9 @@ def catch_signals(notice: Callable[[], None]) -> Iterator[None]:
     numbers = [number for number in STOPPING if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
     previous = {number: signal.signal(number, handle) for number in numbers}
     if hasattr(signal, "SIGTSTP"):
-        previous[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, _stop_the_clock)
+        read_clock()
+        previous[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, _stop)
+        previous[signal.SIGCONT] = signal.signal(signal.SIGCONT, _leave_out_the_stop)
     try:
         yield
     finally:
@@ -63,13 +66,23 @@ def handle_stopping(handler: Callable[[int, FrameType | None], None]) -> None:
 
 
 def read_clock() -> float:
-    """Seconds since some moment, without those in which the process was stopped (Ctrl-Z) in `catch_signals`."""
-    return time.perf_counter() - _stopped_seconds
+    """Seconds since some moment, without those in which the process was stopped in `catch_signals`.
+
+    Nobody hears SIGSTOP; what is left out then begins where the clock was last read, so it should be read often.
+    """
+    global _last_seen
+    _last_seen = time.perf_counter()
+    return _last_seen - _stopped_seconds
 
 
-def _stop_the_clock(number: int, frame: FrameType | None) -> None:
+def _stop(number: int, frame: FrameType | None) -> None:
     """Stop as asked; whoever is in the terminal continues the process."""
-    global _stopped_seconds
-    stopped_at = time.perf_counter()
+    read_clock()
     os.kill(os.getpid(), signal.SIGSTOP)
-    _stopped_seconds += time.perf_counter() - stopped_at
+
+
+def _leave_out_the_stop(number: int, frame: FrameType | None) -> None:
+    global _stopped_seconds, _last_seen
+    now = time.perf_counter()
+    _stopped_seconds += now - _last_seen
+    _last_seen = now

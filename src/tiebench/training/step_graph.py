@@ -40,7 +40,8 @@ def choose_update(
     `generator` draws the dropout; `say` hears where there can be no graph though there should be. Ranks that are not
     alone talk to each other within an update, which is no part of a graph.
     """
-    captures = is_alone and isinstance(optimizer, SGD) and not (training.compile or training.measure_gradients)
+    captures = isinstance(optimizer, SGD) and not (training.compile or training.measure_gradients)
+    captures = captures and is_alone and model.embedding.has_fixed_shapes
     if generator.device.type != "cuda" or not model.architecture.recurrent or not captures:
         return update
     shape = training.batch_size, training.window

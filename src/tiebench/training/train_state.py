@@ -5,7 +5,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tiebench.results.record import Amount, Count, CurvePoint, Finite, Precision
+from tiebench.results.curve import CurvePoint
+from tiebench.results.record import Amount, Count, Finite, Precision
 
 
 class TrainState(BaseModel):

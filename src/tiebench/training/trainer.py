@@ -13,7 +13,7 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.generators import open_generator
 from tiebench.models.language_model import LanguageModel, compile_encode
 from tiebench.models.sentence_pairs import SentencePairs
-from tiebench.results.record import CurvePoint, write_curve
+from tiebench.results.curve import CurvePoint, write_curve
 from tiebench.training.batches import build_batches
 from tiebench.training.budget import plan_evaluations, plan_steps
 from tiebench.training.callbacks import Callback
@@ -292,6 +292,7 @@ class Trainer:
 
     def _advance_evaluation(self, num_tokens: int) -> None:
         """An evaluation changes nothing, so an interrupted one is simply made again: save what was before it."""
+        read_clock()
         self.callback.advance(num_tokens)
         (self.interrupted,) = self.ranks.agree(self.interrupted)
         if self.interrupted:
@@ -299,7 +300,8 @@ class Trainer:
             self.stop_if_interrupted()
 
     def _announce(self) -> None:
-        total = self.state.tokens + (self.num_steps - self.state.step) * self.batches.tokens_per_step
+        left = self.batches.count_tokens(self.num_steps) - self.batches.count_tokens(self.state.step)
+        total = self.state.tokens + left
         self.callback.start_stage("train", total_tokens=total, done_tokens=self.state.tokens)
 
     def save(self) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,6 +28,7 @@ from tiebench.losses.linear_cross_entropy import linear_cross_entropy, token_nll
 from tiebench.losses.workspace import Workspace
 
 OpenGenerator = Callable[[str], torch.Generator]
+CountTokens = Callable[[], np.ndarray]
 
 
 class TokenEmbedding(nn.Module, ABC):
@@ -35,6 +37,7 @@ class TokenEmbedding(nn.Module, ABC):
     `vocabulary_size` ids; `width` is that of the architecture's vectors. The matrices have the width `config.width`,
     by default the same; where they differ, a linear map without bias leads in, and a projection leads out.
     With `has_source`, the source of a translation is embedded too, by a matrix of its own unless the tie shares one.
+    It `has_fixed_shapes` where those of all that it computes follow from the batch's alone, whatever its tokens are.
     `sparse_lookup` makes the gradient of the input lookup a sparse tensor; the optimizer must be able to read it.
     Where `lookups` is a list, each training step appends (tokens, gradients of their looked-up vectors) to it.
     Dropped words are drawn from `dropout_generator`, or from torch's default generator where that is None, for whole
@@ -44,6 +47,7 @@ class TokenEmbedding(nn.Module, ABC):
     roles: dict[str, str]
     later_roles: ClassVar[tuple[str, ...]] = ()
     shares_source: ClassVar[bool] = False
+    has_fixed_shapes: ClassVar[bool] = True
 
     def __init__(self, config: EmbeddingConfig, *, vocabulary_size: int, width: int, has_source: bool = False) -> None:
         super().__init__()
@@ -61,7 +65,7 @@ class TokenEmbedding(nn.Module, ABC):
         self.source = self.new_embedding() if has_source and not self.shares_source else None
         if self.source is not None:
             self.roles = {**self.roles, "source": "input"}
-        self.output_bias = nn.Parameter(torch.empty(vocabulary_size)) if config.output_bias else None
+        self.output_bias = nn.Parameter(torch.empty(self.num_scores)) if config.output_bias else None
         resized = self.embedding_width != width
         self.input_projection = nn.Linear(self.embedding_width, width, bias=False) if resized else None
         asked = config.output_projection or (ProjectionConfig() if resized else None)
@@ -85,6 +89,29 @@ class TokenEmbedding(nn.Module, ABC):
     def source_embedding(self) -> Tensor:
         """`(vocabulary, embedding width)`: row i is the vector of token i in the source of a translation."""
         return self.input_embedding if self.source is None else self.source
+
+    @property
+    def input_matrices(self) -> list[Tensor]:
+        """The parameters whose rows are the tokens' vectors: one, unless the embedding has bands of several widths."""
+        return [self.input_embedding]
+
+    @property
+    def output_matrices(self) -> list[Tensor]:
+        """The parameters whose rows score the tokens."""
+        return [self.output_embedding]
+
+    @property
+    def has_one_matrix(self) -> bool:
+        """Whether the row that embeds a token is also the one that scores it."""
+        return self.input_embedding is self.output_embedding
+
+    @property
+    def num_scores(self) -> int:
+        """How many scores there are, and may have a bias."""
+        return self.vocabulary_size
+
+    def sort_by_frequency(self, count: CountTokens) -> None:
+        """Learn how often each token stands in the training text, before training; most ties have no use for it."""
 
     @abstractmethod
     def initialise_embeddings(self, open_generator: OpenGenerator) -> None:
@@ -135,18 +162,24 @@ class TokenEmbedding(nn.Module, ABC):
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Token ids `(batch, time)` to vectors `(batch, time, width)`; in training, some words may be dropped."""
-        return self._look_up(tokens, self.input_embedding, sparse=self.sparse_lookup)
+        return self._finish_lookup(self.look_up(tokens), tokens, noted=self.lookups is not None)
 
     def embed_source(self, tokens: Tensor) -> Tensor:
         """The same for the source of a translation."""
-        return self._look_up(tokens, self.source_embedding, sparse=self.sparse_lookup and self.source is None)
+        is_shared = self.source is None
+        vectors = F.embedding(tokens, self.source_embedding, sparse=self.sparse_lookup and is_shared)
+        return self._finish_lookup(vectors, tokens, noted=self.lookups is not None and is_shared)
 
-    def _look_up(self, tokens: Tensor, matrix: Tensor, *, sparse: bool) -> Tensor:
-        vectors = F.embedding(tokens, matrix, sparse=sparse)
+    def look_up(self, tokens: Tensor) -> Tensor:
+        """Token ids `(batch, time)` to their rows of the input embedding `(batch, time, embedding width)`."""
+        return F.embedding(tokens, self.input_embedding, sparse=self.sparse_lookup)
+
+    def _finish_lookup(self, vectors: Tensor, tokens: Tensor, *, noted: bool) -> Tensor:
+        """What every switch does to vectors that were looked up; `noted` keeps their gradients."""
         factor = self.config.input_gradient_scale
         if factor is not None and vectors.requires_grad:
             vectors.register_hook(lambda gradients: gradients * factor)
-        if self.lookups is not None and matrix is self.input_embedding and vectors.requires_grad:
+        if noted and vectors.requires_grad:
             vectors.register_hook(partial(self._note_lookup, tokens))
         probability = self.config.word_dropout
         if self.training and probability:
@@ -247,4 +280,8 @@ class TokenEmbedding(nn.Module, ABC):
         """Forward floating point operations per token: two per multiply-add of the matrix products."""
         sides = [self.input_projection] * (2 if self.has_source else 1)
         maps = [module for module in (*sides, self.output_projection) if module is not None]
-        return 2 * (self.vocabulary_size * self.embedding_width + sum(module.weight.numel() for module in maps))
+        return self.count_score_flops() + 2 * sum(module.weight.numel() for module in maps)
+
+    def count_score_flops(self) -> int:
+        """Those of the embeddings themselves, without the maps around them."""
+        return 2 * self.vocabulary_size * self.embedding_width
