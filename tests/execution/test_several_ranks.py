@@ -50,6 +50,7 @@ ARMS = {
     "gpt2-tied": {"architecture": GPT2, "tie": True, "training": MEASURED},
     "gpt2-tied-sharded": {"architecture": GPT2, "tie": True, "training": SHARDED},
     "llama-tied": {"architecture": LLAMA, "tie": True},
+    "llama-bands": {"architecture": LLAMA, "embedding": {"adaptive": {"cutoffs": [20, 300], "factor": 2}}},
     "llama-untied-sharded": {"architecture": LLAMA, "training": {**MOMENTUM, **SHARDED}},
     "llama-shared-sharded": {"architecture": {**LLAMA, "share": "all"}, "training": SHARDED},
 }
