@@ -57,7 +57,7 @@ TORCH_FREE = [
 ]
 TORCH_FREE_FILES = ["execution.settings", "execution.finished", "execution.plan", "training.callbacks", "cli.app"]
 TORCH_FREE_FILES += ["execution.initial_checkpoint", "models.checkpoint_files", "models.tie_audit"]
-TORCH_FREE_FILES += ["execution.engine_config"]
+TORCH_FREE_FILES += ["execution.engine_config", "execution.launch"]
 PRINTING = {"cli"}
 MOST_LINES = 350
 

@@ -38,7 +38,7 @@ def test_equal_specs_have_equal_signatures_in_any_order_of_writing():
         {"corpus": {"type": "text", "train": "/elsewhere/a.txt", "valid": "b.txt", "test": "c.txt"}},
         {"vocabulary": {"type": "words"}},
         {"embedding": {"init": {"uniform": 0.1}, "output_projection": None, "output_bias": False, "width": None}},
-        {"training": {**TRAINING, "compile": False, "early_stopping": None, "steps": None}},
+        {"training": {**TRAINING, "compile": False, "sharding": False, "early_stopping": None, "steps": None}},
         {"evaluation": {"train": False, "checkpoint": "best"}},
         {"embedding": {"init": {"uniform": 0.1}, "word_dropout": None}},
         {"architecture": {"type": "lstm", "layers": 1, "width": 16, "masks": None, "dropout_hidden": None}},

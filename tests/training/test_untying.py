@@ -118,7 +118,7 @@ def test_weights_that_were_kept_before_the_moment_are_scored_as_a_tied_model(ope
     tokens = torch.arange(20).view(2, 10)
     take_steps(trainer, MOMENT)
     kept = trainer.model(tokens)
-    digest = write_weights(trainer.model, tmp_path, signature=trainer.run.signature)
+    digest = write_weights(trainer.model.state_dict(), tmp_path, signature=trainer.run.signature)
     take_steps(trainer, NUM_STEPS - MOMENT)
     read_weights(trainer.model, tmp_path, digest=digest)
     assert torch.equal(trainer.model(tokens), kept) and count_parameters(trainer.model).shared

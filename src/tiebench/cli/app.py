@@ -26,6 +26,7 @@ from tiebench.cli.show import show
 from tiebench.cli.train import train
 from tiebench.cli.translate import translate
 from tiebench.cli.watch import watch
+from tiebench.execution.launch import find_launch
 
 app = typer.Typer(
     help="Should I tie my embeddings? Controlled experiments on weight tying in language models.",
@@ -80,4 +81,16 @@ def main() -> None:
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # so that started processes import no module of the working directory
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is imported
     tune_allocator()
-    app()
+    launch = find_launch()
+    if launch is None:
+        app()
+        return
+    from tiebench.execution.parallel_runs import follow, release
+
+    if launch.rank:
+        follow()
+    else:
+        try:
+            app()
+        finally:
+            release()

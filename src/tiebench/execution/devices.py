@@ -163,7 +163,7 @@ def _suggest_fit(run: RunSpec, count: ArmCount, *, device: PlannedDevice, data_d
             f"it would be {split / GIBIBYTE:,.1f} GiB): "
         )
     else:
-        words += "and a run is not split over several: "
+        words += "and this plan is for one: "
     return f"{words}take a smaller architecture (layers, width), a smaller window or vocabulary."
 
 

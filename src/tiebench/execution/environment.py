@@ -18,6 +18,7 @@ import torch
 
 import tiebench
 from tiebench.errors import UsageError
+from tiebench.execution.launch import find_launch
 from tiebench.results.record import Precision, Provenance
 from tiebench.training.precision import keep_float32
 
@@ -117,11 +118,15 @@ def find_commit() -> tuple[str | None, bool | None]:
 
 def describe_command() -> str:
     """The command line as it could be typed again."""
-    return shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "tiebench"), *sys.argv[1:]])
+    command = shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "tiebench"), *sys.argv[1:]])
+    launch = find_launch()
+    return f"{launch.command} {command}" if launch else command
 
 
-def describe_provenance(*, started: str, device: torch.device, precision: Precision | None = None) -> Provenance:
-    """The provenance of what was measured from `started` until now."""
+def describe_provenance(
+    *, started: str, device: torch.device, precision: Precision | None = None, num_ranks: int = 1
+) -> Provenance:
+    """The provenance of what was measured from `started` until now; the hardware is that of the first rank."""
     commit, dirty = find_commit()
     return Provenance(
         command=describe_command(),
@@ -130,7 +135,7 @@ def describe_provenance(*, started: str, device: torch.device, precision: Precis
         commit=commit,
         dirty=dirty,
         versions=list_versions(),
-        hardware=describe_hardware(device),
+        hardware=describe_hardware(device) | ({"ranks": num_ranks} if num_ranks > 1 else {}),
         precision=precision,
     )
 

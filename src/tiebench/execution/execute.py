@@ -1,4 +1,5 @@
-"""A plan becomes records, by the engine that the settings name: this process, a pool of processes, or a cluster."""
+"""A plan becomes records, by the engine that the settings name: this process, a pool of processes, the
+ranks of torchrun, or a cluster."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -6,6 +7,7 @@ from typing import Protocol
 from tiebench.errors import TiebenchError
 from tiebench.execution.engine_config import RayEngine, SlurmEngine
 from tiebench.execution.environment import choose_device
+from tiebench.execution.launch import find_launch
 from tiebench.execution.plan import Plan
 from tiebench.execution.run import execute_run
 from tiebench.execution.settings import Settings
@@ -54,6 +56,10 @@ def execute(
 
 def open_engine(settings: Settings, *, watch: Watch, jobs: str, num_runs: int, on_record: OnRecord) -> Engine:
     """Raises TiebenchError where a cluster does not answer."""
+    if find_launch() is not None:
+        from tiebench.execution.parallel_runs import RunsOverRanks
+
+        return RunsOverRanks(settings, watch, on_record=on_record, jobs=jobs)
     config, most = settings.engine, None if jobs == "auto" else int(jobs)
     if isinstance(config, SlurmEngine):
         from tiebench.execution.slurm import SlurmRuns

@@ -1,6 +1,7 @@
 """One run from its spec to its record: prepared, trained, scored once on the test split, written down last."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tiebench.execution.heartbeat import keep_heartbeat
 from tiebench.execution.initial_checkpoint import open_checkpoint
 from tiebench.execution.matching import match_runs
 from tiebench.execution.run_data import RunData, load_data
+from tiebench.execution.run_facts import describe_corpus, describe_usage
 from tiebench.execution.run_folder import (
     OwnershipCallback,
     finish_replacing,
@@ -35,7 +37,6 @@ from tiebench.locks import HeldLock
 from tiebench.models.language_model import (
     LanguageModel,
     build_model,
-    count_flops_per_token,
     count_parameters,
     initialise_model,
 )
@@ -50,15 +51,21 @@ from tiebench.results.translation_files import write_bleu_counts, write_translat
 from tiebench.training.callbacks import Callback, CallbackList
 from tiebench.training.checkpoints import CHECKPOINT_FILE, read_weights, remove_checkpoint
 from tiebench.training.evaluation import Score, describe_score, score_stream
+from tiebench.training.ranks import ALONE, Ranks
+from tiebench.training.sharding import shard_model
 from tiebench.training.train_state import TrainState
 from tiebench.training.trainer import SURPRISING_FIRST_LOSS, Trainer
 
+Begin = Callable[[RunSpec, Path, Settings], Ranks]
 BESIDE = ("valid", "test")
 
 
-def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None = None) -> Record:
+def execute_run(
+    run: RunSpec, *, settings: Settings, callback: Callback | None = None, begin: Begin | None = None
+) -> Record:
     """Train and score one run, or return the record that is there already.
 
+    With several ranks this is for the first, and `begin(run, folder, settings)` lets the others join it.
     Raises TiebenchError when another process trains this run, the corpus is missing or has changed, or the loss becomes
     NaN or infinite; Interrupted after a checkpoint on Ctrl-C, SIGTERM or SIGHUP.
     """
@@ -79,9 +86,24 @@ def execute_run(run: RunSpec, *, settings: Settings, callback: Callback | None =
         ):
             finish_replacing(folder)
             found = find_finished(run, settings=settings)  # by another process, in the meantime
-            record = found or _make_record(run, folder=folder, settings=settings, callback=told, lock=lock)
+            options = {"settings": settings, "callback": told, "lock": lock, "begin": begin}
+            record = found or _make_record(run, folder=folder, **options)
         callback.finish_run(record, reused=found is not None)
         return record
+
+
+def join_run(run: RunSpec, *, folder: Path, settings: Settings, ranks: Ranks) -> None:
+    """What a rank that is not the first does of a run in `folder`: its share of training and scoring. Writes nothing.
+
+    Raises what `execute_run` does.
+    """
+    with environment.keep_torch_settings(), explain_failures(run, data_dir=settings.data_dir):
+        data = load_data(run, data_dir=settings.data_dir)
+        model = begin_model(run, data=data, data_dir=settings.data_dir)
+        device = _place_model(model, run=run, settings=settings, ranks=ranks)
+        options = {"folder": folder, "settings": settings, "callback": Callback(), "ranks": ranks}
+        _fit_and_score(_open_trainer(run, model, data=data, **options), data)
+        ranks.find_highest(environment.measure_peak_memory(device))
 
 
 def open_model(run_record: Record, folder: Path) -> LanguageModel:
@@ -104,12 +126,15 @@ def begin_model(run: RunSpec, *, data: RunData, data_dir: Path | None = None) ->
     return model
 
 
-def _make_record(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback, lock: HeldLock) -> Record:
+def _make_record(
+    run: RunSpec, *, folder: Path, settings: Settings, callback: Callback, lock: HeldLock, begin: Begin | None
+) -> Record:
     """Train in the run's folder, or aside while an old record stands there."""
     callback = CallbackList([OwnershipCallback(run, lock=lock), callback])
     try:
         place = prepare_folder(folder, run=run, force=settings.force)
-        record = _train(run, folder=place, settings=settings, callback=callback)
+        ranks = begin(run, place, settings) if begin else ALONE
+        record = _train(run, folder=place, settings=settings, callback=callback, ranks=ranks)
     except BaseException:
         if lock.is_held():
             remove_failed(folder)
@@ -119,20 +144,18 @@ def _make_record(run: RunSpec, *, folder: Path, settings: Settings, callback: Ca
     return record
 
 
-def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback) -> Record:
+def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback, ranks: Ranks) -> Record:
     """Train, score the weights that were kept, and write the record."""
     started = environment.utc_now()
-    if settings.num_threads:
-        torch.set_num_threads(settings.num_threads)
-    device = environment.choose_device(settings.device)
     data = load_data(run, data_dir=settings.data_dir)
-    environment.restart_peak_memory(device)
-    model = begin_model(run, data=data, data_dir=settings.data_dir).to(device)
+    model = begin_model(run, data=data, data_dir=settings.data_dir)
     parameters = count_parameters(model)
+    device = _place_model(model, run=run, settings=settings, ranks=ranks)
     callback.start_run(run, parameters=parameters)
     save_vocabulary(data.vocabulary, folder / VOCABULARY_FILE)
-    trainer = _open_trainer(run, model, data=data, folder=folder, settings=settings, callback=callback)
+    trainer = _open_trainer(run, model, data=data, folder=folder, settings=settings, callback=callback, ranks=ranks)
     scores, at_last = _fit_and_score(trainer, data)
+    peak_memory = ranks.find_highest(environment.measure_peak_memory(device))
     state, scored = trainer.state, count_parameters(model)
     files = [write_curve(state.curve, folder)]
     if not run.is_trial:
@@ -143,7 +166,9 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     if isinstance(run.spec.corpus, TRANSLATED) and not run.is_trial:
         translation, lines, counts = _translate_test(trainer, data)
         files += [write_translations(lines, folder), write_bleu_counts(counts, folder)]
-    provenance = environment.describe_provenance(started=started, device=device, precision=state.precision)
+    provenance = environment.describe_provenance(
+        started=started, device=device, precision=state.precision, num_ranks=ranks.number
+    )
     digests = {file.name: compute_digest(file) for file in files}
     record = Record(
         experiment=run.experiment,
@@ -154,7 +179,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         spec=run.spec,
         declared=list(run.declared),
         tuned=run.tuned,
-        corpus=_describe_corpus(data),
+        corpus=describe_corpus(data),
         vocabulary=records.VocabularyFacts(
             type=data.vocabulary.describe()["type"], size=data.vocabulary.size, identity=data.vocabulary.identity
         ),
@@ -167,7 +192,7 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
         checkpoint=records.ScoredCheckpoint(
             step=state.kept_step, epoch=state.kept_step / trainer.batches.steps_per_epoch
         ),
-        usage=_describe_usage(state, model, run=run, device=device),
+        usage=describe_usage(state, model, run=run, peak_memory=peak_memory),
         warnings=[
             *run.remarks,
             *list_warnings(state, vocabulary_size=data.vocabulary.size),
@@ -179,6 +204,19 @@ def _train(run: RunSpec, *, folder: Path, settings: Settings, callback: Callback
     if run.is_trial:  # its score is all that was wanted
         (folder / WEIGHTS_FILE).unlink(missing_ok=True)
     return record
+
+
+def _place_model(model: LanguageModel, *, run: RunSpec, settings: Settings, ranks: Ranks) -> torch.device:
+    """Move a model to this process's device; with `training.sharding` and several ranks, this rank's part of it."""
+    if settings.num_threads:
+        torch.set_num_threads(settings.num_threads)
+    device = ranks.device or environment.choose_device(settings.device)
+    environment.restart_peak_memory(device)
+    if run.spec.training.sharding and ranks.device is not None:
+        shard_model(model, device=device)
+    else:
+        model.to(device)
+    return device
 
 
 def _fit_and_score(trainer: Trainer, data: RunData) -> tuple[dict[str, Score], dict[str, Score]]:
@@ -211,19 +249,34 @@ def _list_splits(run: RunSpec) -> tuple[str, ...]:
 
 
 def _open_trainer(
-    run: RunSpec, model: LanguageModel, *, data: RunData, folder: Path, settings: Settings, callback: Callback
+    run: RunSpec,
+    model: LanguageModel,
+    *,
+    data: RunData,
+    folder: Path,
+    settings: Settings,
+    callback: Callback,
+    ranks: Ranks,
 ) -> Trainer:
-    """The trainer, at its checkpoint where there is one; with `force`, a checkpoint that cannot be used is removed."""
+    """The trainer, at its checkpoint where there is one; with `force`, one that a rank cannot use is removed."""
     text = {"corpus": data.corpus.checksum, "vocabulary": data.vocabulary.identity}
-    options = {"streams": data.streams, "folder": folder, "callback": callback, "text": text}
+    options = {"streams": data.streams, "folder": folder, "callback": callback, "text": text, "ranks": ranks}
+    is_there = (folder / CHECKPOINT_FILE).exists()
+    trainer, failure = None, TiebenchError(f"{run.name}: another rank cannot go on from the checkpoint in {folder}")
     try:
-        return Trainer(run, model, **options)
+        trainer = Trainer(run, model, **options)
     except TiebenchError as error:
-        if not settings.force or not (folder / CHECKPOINT_FILE).exists():
-            raise
-        callback.say(f"{error.message}: beginning again")
+        failure = error
+    (is_refused,) = ranks.agree(trainer is None)
+    if trainer is not None and not is_refused:
+        return trainer
+    if not settings.force or not is_there:
+        raise failure
+    callback.say(f"{failure.message}: beginning again")
+    if ranks.is_first:
         remove_checkpoint(folder)
-        return Trainer(run, model, **options)
+    ranks.wait()
+    return Trainer(run, model, **options)
 
 
 def _score_splits(trainer: Trainer, data: RunData, *, splits: tuple[str, ...]) -> dict[str, Score]:
@@ -237,7 +290,8 @@ def _score_splits(trainer: Trainer, data: RunData, *, splits: tuple[str, ...]) -
     for split in splits:
         stream = data.streams[split]
         callback.start_stage(split, total_tokens=stream.num_tokens)
-        scores[split] = score_stream(trainer.model, stream, spec=run.spec.for_split(split), advance=advance)
+        spec = run.spec.for_split(split)
+        scores[split] = score_stream(trainer.model, stream, spec=spec, advance=advance, ranks=trainer.ranks)
     return scores
 
 
@@ -272,35 +326,3 @@ def list_warnings(state: TrainState, *, vocabulary_size: int) -> list[str]:
 
 def _describe_scores(scores: dict[str, Score], data: RunData) -> dict[str, records.Evaluation]:
     return {split: describe_score(score, split=split, stream=data.streams[split]) for split, score in scores.items()}
-
-
-def _describe_corpus(data: RunData) -> records.CorpusFacts:
-    return records.CorpusFacts(
-        name=data.corpus.name,
-        checksum=data.corpus.checksum,
-        facts=data.corpus.facts,
-        source_nats=data.corpus.source_nats,
-        splits={
-            split: records.SplitFacts(
-                tokens=stream.num_tokens, words=stream.num_words, bytes=stream.num_bytes, unknown=stream.num_unknown
-            )
-            for split, stream in data.streams.items()
-        },
-    )
-
-
-def _describe_usage(
-    state: TrainState, model: LanguageModel, *, run: RunSpec, device: torch.device
-) -> records.ResourceUsage:
-    return records.ResourceUsage(
-        steps=state.step,
-        tokens=state.tokens,
-        train_seconds=state.train_seconds,
-        evaluation_seconds=state.evaluation_seconds,
-        tokens_per_second=state.tokens / state.train_seconds if state.train_seconds else None,
-        peak_memory_bytes=environment.measure_peak_memory(device),
-        flops_per_token=count_flops_per_token(
-            model, context=run.spec.training.window, objective=run.spec.training.objective
-        ),
-        first_loss_nats=state.first_loss_nats,
-    )

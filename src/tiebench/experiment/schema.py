@@ -16,7 +16,14 @@ from tiebench.experiment.corpus_config import (
     VocabularyConfig,
     WordsConfig,
 )
-from tiebench.experiment.embedding_config import EmbeddingConfig, ThreeWayConfig, TieConfig, TiedConfig, UntiedConfig
+from tiebench.experiment.embedding_config import (
+    EmbeddingConfig,
+    ThreeWayConfig,
+    TieConfig,
+    TiedConfig,
+    UntiedConfig,
+    UntiedLateConfig,
+)
 from tiebench.experiment.evaluation_config import EvaluationConfig
 from tiebench.experiment.training_config import AugmentedConfig, TrainingConfig
 
@@ -91,6 +98,14 @@ class ArmSpec(Block):
         return self
 
     @model_validator(mode="after")
+    def _model_can_be_cut(self) -> "ArmSpec":
+        if self.training.sharding and isinstance(self.tie, UntiedLateConfig):
+            raise ValueError("training.sharding: a tie that is undone while training cannot be cut; remove one of them")
+        if self.training.sharding and isinstance(self.corpus, TRANSLATED):
+            raise ValueError("training.sharding: a model that translates cannot be cut; remove it")
+        return self
+
+    @model_validator(mode="after")
     def _bands_go_together(self) -> "ArmSpec":
         """What an adaptive embedding cannot be combined with: what needs one matrix, or all scores at once."""
         if self.embedding.adaptive is None:
@@ -104,6 +119,7 @@ class ArmSpec(Block):
             "training.objective augmented": isinstance(objective, AugmentedConfig),
             "training.objective.label_smoothing": getattr(objective, "label_smoothing", None) is not None,
             "training.optimizer.clip_lookups": bool(optimizer.clip_lookups),
+            "training.sharding": self.training.sharding,
             "training.measure_gradients": self.training.measure_gradients,
             "initialise_from": self.initialise_from is not None,
         }

@@ -245,9 +245,11 @@ class TrainingConfig(Block):
     seed begin the training text of a recurrent model at a place of its own; it is on unless a file says otherwise, and
     the papers had it off. `drop_partial_window` leaves out a recurrent model's last window where it is shorter.
     `precision: bf16` makes the matrix products in bfloat16, with sums and parameters in float32; `auto` does so where
-    the processor has units for it, and the record says which it was. In translation a batch is as many pairs of
-    sentences of about one length as fit into `batch_size` rows of `window` tokens, padding included; `window` is also
-    the longest sentence that there may be, and an epoch reads every pair once.
+    the processor has units for it, and the record says which it was. `sharding` cuts the model over the ranks of
+    torchrun (FSDP2; training/sharding.py says what is whole all the same); one process trains as without. In
+    translation a batch is as many pairs of sentences of about one length as fit into `batch_size` rows of `window`
+    tokens, padding included; `window` is also the longest sentence that there may be, and an epoch reads every pair
+    once.
     """
 
     epochs: Positive | None = Field(default=None, description="Budget: passes over the training text.")
@@ -272,6 +274,9 @@ class TrainingConfig(Block):
         default="fp32", description="Of the matrix products: fp32, bf16, or auto by the processor."
     )
     compile: bool = Field(default=False, description="Let torch compile the model.")
+    sharding: bool = Field(
+        default=False, description="Cut parameters, gradients and optimizer memory over the ranks of torchrun."
+    )
     evaluate_every: Positive | None = Field(
         default=None, description="Steps between evaluations; an epoch unless given."
     )
@@ -294,6 +299,22 @@ class TrainingConfig(Block):
     def _micro_batches_fit(self) -> "TrainingConfig":
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate ({self.accumulate}) must divide batch_size ({self.batch_size})")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_enough(self) -> "TrainingConfig":
+        if not self.sharding:
+            return self
+        asked = {
+            "optimizer: muon": self.optimizer.type == "muon",
+            "optimizer.clip_lookups": self.optimizer.clip_lookups is not None,
+            "measure_gradients": self.measure_gradients,
+            "compile": self.compile,
+        }
+        for name in (name for name, is_asked in asked.items() if is_asked):
+            raise ValueError(
+                f"{name} needs whole parameters, and sharding gives each rank a part: leave one of them out"
+            )
         return self
 
     @model_validator(mode="after")

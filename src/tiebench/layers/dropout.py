@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from tiebench.layers.row_share import RowShare
+
 NUM_DRAWS = 2**31
 
 
@@ -11,7 +13,8 @@ class Dropout(nn.Module):
 
     Srivastava et al. 2014; with `shared_over_time`, one mask serves every step of a window (Gal & Ghahramani 2016).
     The probability is rounded to a multiple of 2^-31. The mask is drawn from `generator`, or from torch's default
-    one where that is None; the generator must live on the vectors' device.
+    one where that is None; the generator must live on the vectors' device. Where the vectors are a share of a batch
+    (`rows`), it is drawn for the whole batch.
     """
 
     def __init__(self, probability: float, *, shared_over_time: bool = False) -> None:
@@ -19,6 +22,7 @@ class Dropout(nn.Module):
         self.probability = probability
         self.shared_over_time = shared_over_time
         self.generator: torch.Generator | None = None
+        self.rows: RowShare | None = None
 
     @property
     def active(self) -> bool:
@@ -39,7 +43,10 @@ class Dropout(nn.Module):
         Whole numbers are drawn because that costs a quarter of `torch.nn.functional.dropout` on a CPU.
         """
         shape = (vectors.shape[0], 1, vectors.shape[2]) if self.shared_over_time else vectors.shape
-        draws = torch.empty(shape, dtype=torch.int32, device=vectors.device).random_(generator=self.generator)
+        whole = shape if self.rows is None else self.rows.widen(shape)
+        draws = torch.empty(whole, dtype=torch.int32, device=vectors.device).random_(generator=self.generator)
+        if self.rows is not None:
+            draws = draws[self.rows.place]
         num_dropped = round(self.probability * NUM_DRAWS)
         return (draws >= num_dropped).to(vectors.dtype).mul_(NUM_DRAWS / (NUM_DRAWS - num_dropped))
 
@@ -47,11 +54,11 @@ class Dropout(nn.Module):
         return f"{self.probability}, shared_over_time={self.shared_over_time}"
 
 
-def set_generator(module: nn.Module, generator: torch.Generator | None) -> None:
-    """Let every Dropout in `module` draw from `generator` from now on."""
+def set_generator(module: nn.Module, generator: torch.Generator | None, *, rows: RowShare | None = None) -> None:
+    """Let every Dropout in `module` draw from `generator` from now on, for batches of which it sees `rows`."""
     for part in module.modules():
         if isinstance(part, Dropout):
-            part.generator = generator
+            part.generator, part.rows = generator, rows
 
 
 def choose_probability(override: float | None, *, default: float) -> float:

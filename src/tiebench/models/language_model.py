@@ -16,6 +16,7 @@ from tiebench.experiment.schema import ArmSpec
 from tiebench.experiment.training_config import AugmentedConfig, CrossEntropyConfig
 from tiebench.layers.architecture import Architecture, SourceVectors
 from tiebench.layers.dropout import set_generator
+from tiebench.layers.row_share import RowShare
 from tiebench.models.generators import open_generator
 from tiebench.models.sentence_pairs import PADDING, SentencePairs
 from tiebench.results.record import Parameters
@@ -34,10 +35,13 @@ class LanguageModel(nn.Module):
         self.embedding = embedding
         self.architecture = architecture
 
-    def set_dropout_generator(self, generator: torch.Generator | None) -> None:
-        """Let all dropout draw from `generator` from now on: that of words, then the architecture's own."""
-        self.embedding.dropout_generator = generator
-        set_generator(self.architecture, generator)
+    def set_dropout_generator(self, generator: torch.Generator | None, *, rows: RowShare | None = None) -> None:
+        """Let all dropout draw from `generator` from now on: that of words, then the architecture's own.
+
+        `rows` are those of each batch that the model sees (None: all).
+        """
+        self.embedding.dropout_generator, self.embedding.dropout_rows = generator, rows
+        set_generator(self.architecture, generator, rows=rows)
 
     def encode(self, tokens: Tensor | SentencePairs, state: Any = None) -> tuple[Tensor, Any]:
         """Tokens `(batch, time)` to hidden vectors `(batch, time, width)` and the state after them.

@@ -26,6 +26,9 @@ class SentencePairs:
         """The same on another device; a GPU copies from pinned memory, for which the host does not wait."""
         return SentencePairs(*(part.to(device, non_blocking=True) for part in (self.source, self.target)))
 
+    def __getitem__(self, rows: slice) -> "SentencePairs":
+        return SentencePairs(self.source[rows], self.target[rows])
+
     def chunk(self, num_parts: int) -> Sequence["SentencePairs"]:
         """The rows in that many parts, as `Tensor.chunk` cuts them."""
         parts = zip(self.source.chunk(num_parts), self.target.chunk(num_parts), strict=True)

@@ -133,7 +133,9 @@ class ScoredCheckpoint(Block):
 
 
 class ResourceUsage(Block):
-    """What the run took. What could not be measured is None."""
+    """What the run took. What could not be measured is None. Over several ranks, the memory is that of the rank
+    that took most.
+    """
 
     steps: Count
     tokens: Count

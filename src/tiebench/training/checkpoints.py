@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map_only
 from tiebench.errors import TiebenchError
 from tiebench.files import compute_digest, open_atomic
 from tiebench.results.record import WEIGHTS_FILE
+from tiebench.training.sharding import load_tensors
 from tiebench.tying.untied_late import UntiedLate
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -58,9 +59,9 @@ def remove_checkpoint(folder: Path) -> None:
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
 
 
-def write_weights(model: nn.Module, folder: Path, *, signature: str) -> str:
-    """The parameters as safetensors, with the run's signature in the header. Returns the file's SHA-256."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+def write_weights(tensors: dict[str, torch.Tensor], folder: Path, *, signature: str) -> str:
+    """Whole parameters as safetensors, with the run's signature in the header. Returns the file's SHA-256."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content = save(tensors, metadata={"signature": signature})
     with open_atomic(folder / WEIGHTS_FILE) as aside:
         aside.write_bytes(content)
@@ -98,7 +99,7 @@ def read_weights(
             f"{file} belongs to another model: {', '.join(odd[:4])} differ",
             "a checkpoint of one tie cannot be read into another; train this run with --force",
         )
-    model.load_state_dict(tensors)
+    load_tensors(model, tensors)
 
 
 def take_form_of(model: nn.Module, names: Iterable[str]) -> None:

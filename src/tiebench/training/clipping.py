@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from tiebench.training.sharding import is_sharded, read_local
+
 NORM_BLOCK = 1024  # elements; longer blocks are no faster
 
 
@@ -14,7 +16,13 @@ def measure_norm(grads: list[Tensor]) -> Tensor:
     whatever the order within a block, the relative error is at most (`NORM_BLOCK` / 2 + 1) * 2**-24, or 3.1e-5
     (a rounding for each element, which the root halves, and one for the root; Higham 2002, "Accuracy and Stability of
     Numerical Algorithms", section 3.1).
+
+    Of gradients that are cut over the ranks, each rank measures its part; all ranks must call this.
     """
+    if is_sharded(grads[0]):
+        square = measure_norm([read_local(grad) for grad in grads]).square()
+        torch.distributed.all_reduce(square)
+        return square.sqrt()
     values = [grad.values() if grad.is_sparse else grad for grad in grads]
     if values[0].device.type != "cpu":
         return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))

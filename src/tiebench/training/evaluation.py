@@ -20,6 +20,8 @@ from tiebench.losses.targets import IGNORED
 from tiebench.models.language_model import LanguageModel
 from tiebench.results import record
 from tiebench.training.pair_scoring import PAIRS_PROTOCOL, score_pairs
+from tiebench.training.ranks import ALONE, Ranks
+from tiebench.training.sharding import only_score
 
 TOKENS_AT_ONCE = 2048
 WINDOWS_AT_ONCE = 8
@@ -58,13 +60,18 @@ def describe_score(score: Score, *, split: str, stream: TokenStream) -> record.E
     )
 
 
-@torch.inference_mode()
 def score_stream(
-    model: LanguageModel, stream: TokenStream, *, spec: ArmSpec, advance: Advance = lambda num_tokens: None
+    model: LanguageModel,
+    stream: TokenStream,
+    *,
+    spec: ArmSpec,
+    advance: Advance = lambda num_tokens: None,
+    ranks: Ranks = ALONE,
 ) -> Score:
     """Score every token of a split, in the precision of `spec.evaluation`, whatever that of training.
 
-    `advance` is told how many tokens were scored since the last call.
+    `advance` is told how many tokens were scored since the last call. Several `ranks` share windows out, and otherwise
+    do each the whole, all in step; the score is the same.
     """
     device = next(model.parameters()).device
     was_training = model.training
@@ -73,15 +80,15 @@ def score_stream(
     read = _read_rows if model.architecture.recurrent else read
     half = spec.evaluation.precision == "bf16"
     try:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-            score = read(model, stream, spec, device, advance)
+        with only_score(model), torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            score = read(model, stream, spec, device, advance, ranks)
         return Score(score.token_nll, score.protocol | {"precision": "bf16"}) if half else score
     finally:
         model.train(was_training)
 
 
 def _read_pairs(
-    model: LanguageModel, stream: TokenStream, spec: ArmSpec, device: torch.device, advance: Advance
+    model: LanguageModel, stream: TokenStream, spec: ArmSpec, device: torch.device, advance: Advance, ranks: Ranks
 ) -> Score:
     """Each sentence by itself."""
     assert isinstance(stream, ParallelStream)
@@ -90,7 +97,7 @@ def _read_pairs(
 
 
 def _read_rows(
-    model: LanguageModel, stream: TokenStream, spec: ArmSpec, device: torch.device, advance: Advance
+    model: LanguageModel, stream: TokenStream, spec: ArmSpec, device: torch.device, advance: Advance, ranks: Ranks
 ) -> Score:
     """`batch_size` contiguous rows, state carried; the last row may be shorter and is padded with ignored targets."""
     num_rows = spec.evaluation.batch_size or 1
@@ -120,22 +127,27 @@ def _cut_rows(stream: TokenStream, num_rows: int, columns: int, span: slice) -> 
 
 
 def _read_windows(
-    model: LanguageModel, stream: TokenStream, spec: ArmSpec, device: torch.device, advance: Advance
+    model: LanguageModel, stream: TokenStream, spec: ArmSpec, device: torch.device, advance: Advance, ranks: Ranks
 ) -> Score:
     """Overlapping windows of at most `context` tokens, moved by `stride`."""
     context = min(spec.evaluation.context or spec.training.window, stream.num_tokens)
     stride = min(spec.evaluation.stride or context, context)
     at_once = spec.evaluation.batch_size or WINDOWS_AT_ONCE
     nats = np.zeros(stream.num_tokens, dtype=np.float32)
-    for group in _split_spans(plan_windows(stream.num_tokens, context=context, stride=stride), at_once):
+    groups = list(_split_spans(plan_windows(stream.num_tokens, context=context, stride=stride), at_once))
+    for first in range(0, len(groups), ranks.number):
+        ours = first + ranks.rank
+        group = groups[min(ours, len(groups) - 1)]  # a rank that has none left keeps step with the others
         ids = np.stack([stream.ids[end - context : end + 1] for _, end in group]).astype(np.int64)
         rows = torch.from_numpy(ids).to(device)
         hidden, _ = model.encode(rows[:, :-1])
-        first = min(context - (end - start) for start, end in group)
-        scored = model.embedding.nll(hidden[:, first:], rows[:, first + 1 :]).float().cpu().numpy()
-        for (start, end), row in zip(group, scored, strict=True):
-            nats[start:end] = row[len(row) - (end - start) :]
-        advance(sum(end - start for start, end in group))
+        begin = min(context - (end - start) for start, end in group)
+        scored = model.embedding.nll(hidden[:, begin:], rows[:, begin + 1 :]).float().cpu().numpy()
+        if ours < len(groups):
+            for (start, end), row in zip(group, scored, strict=True):
+                nats[start:end] = row[len(row) - (end - start) :]
+        advance(sum(end - start for group in groups[first : first + ranks.number] for start, end in group))
+    ranks.add(torch.from_numpy(nats))
     return Score(nats, {"context": context, "stride": stride})
 
 

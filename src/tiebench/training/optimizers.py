@@ -21,6 +21,7 @@ from tiebench.errors import UsageError
 from tiebench.experiment import training_config as schema
 from tiebench.models.language_model import LanguageModel
 from tiebench.training.clipping import clip_factor, measure_norm
+from tiebench.training.sharding import cut_like, cut_memory, is_sharded
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def build_optimizer(model: LanguageModel, options: schema.OptimizerConfig) -> "O
     matrix, *others = model.embedding.input_matrices
     moves_rows_only = isinstance(optimizer, SGD) and optimizer.moves_rows_only(matrix)
     sums_rows = moves_rows_only or model.embedding.has_one_matrix
-    model.embedding.sparse_lookup = sums_rows and matrix.device.type != "cuda" and not others
+    whole_on_cpu = matrix.device.type != "cuda" and not is_sharded(matrix)
+    model.embedding.sparse_lookup = sums_rows and whole_on_cpu and not others
     if options.clip_lookups and others:
         raise UsageError(
             "training.optimizer.clip_lookups: the input embedding is several matrices, so no rows of one are summed",
@@ -179,7 +181,7 @@ class SGD(Optimizer):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.momenta = [
-            None if momentum is None else momentum.to(parameter.device)
+            None if momentum is None else cut_like(momentum, parameter)
             for momentum, parameter in zip(state["momenta"], self.parameters, strict=True)
         ]
 
@@ -211,6 +213,7 @@ class AdamW(Optimizer):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.inner.optimizer.load_state_dict(state)
+        cut_memory(self.inner.optimizer)
 
 
 class Muon(Optimizer):

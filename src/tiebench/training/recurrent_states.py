@@ -1,23 +1,27 @@
 """What a recurrent architecture carries from window to window: tensors in lists of lists, or None before the first."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
+def map_states(change: Callable[[Tensor], Tensor], state: Any) -> Any:
+    """The same with every tensor changed."""
+    if isinstance(state, Tensor):
+        return change(state)
+    return [map_states(change, part) for part in state] if isinstance(state, list | tuple) else state
+
+
 def detach_states(state: Any) -> Any:
     """The same tensors without their graph, at the end of a window: truncated backpropagation through time."""
-    if isinstance(state, Tensor):
-        return state.detach()
-    return [detach_states(part) for part in state] if isinstance(state, list | tuple) else state
+    return map_states(Tensor.detach, state)
 
 
 def move_states(state: Any, device: torch.device) -> Any:
     """The same on another device."""
-    if isinstance(state, Tensor):
-        return state.to(device)
-    return [move_states(part, device) for part in state] if isinstance(state, list | tuple) else state
+    return map_states(lambda tensor: tensor.to(device), state)
 
 
 def list_tensors(state: Any) -> list[Tensor]:

@@ -1,14 +1,16 @@
-"""Whether a run may go on from a checkpoint: that of another run, of other text or a damaged one is refused."""
+"""Going on from a checkpoint: that of another run, of other text or a damaged one is refused."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
 from tiebench.errors import TiebenchError
 from tiebench.experiment.run_spec import RunSpec
+from tiebench.training.checkpoints import read_checkpoint
 
 MOST_THREADS = 4096
 PARTS = {"signature", "model", "optimizer", "recurrent_states", "dropout", "num_threads", "train_state"}
@@ -50,6 +52,27 @@ def refuse_damage(folder: Path) -> Iterator[None]:
     except (RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _damaged_checkpoint(folder, reason) from error
+
+
+def share_threads(run: RunSpec, *, before: int, say: Callable[[str], None]) -> None:
+    """Use as many threads as before, since another number rounds differently; say so where there are only fewer."""
+    share = torch.get_num_threads()
+    if before <= share:
+        torch.set_num_threads(before)
+    else:
+        say(
+            f"{run.name}: going on with {share} of the {before} threads that it began with, "
+            "so the figures may differ by rounding from those of an uninterrupted run"
+        )
+
+
+def describe_last(folder: Path) -> str:
+    """Up to which step a folder has a checkpoint."""
+    kept = read_checkpoint(folder)
+    step = (
+        f"the last good checkpoint is of step {kept['train_state']['step']}" if kept else "there is no checkpoint yet"
+    )
+    return f"{step} in {folder}"
 
 
 def _damaged_checkpoint(folder: Path, what: str) -> TiebenchError:

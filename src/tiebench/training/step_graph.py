@@ -32,14 +32,16 @@ def choose_update(
     optimizer: Optimizer,
     training: TrainingConfig,
     generator: torch.Generator,
+    is_alone: bool,
     say: Callable[[str], None],
 ) -> Update:
     """What makes the updates: `update` itself, or graphs of it where these can be captured and the host is slower.
 
-    `generator` draws the dropout; `say` hears where there can be no graph though there should be.
+    `generator` draws the dropout; `say` hears where there can be no graph though there should be. Ranks that are not
+    alone talk to each other within an update, which is no part of a graph.
     """
     captures = isinstance(optimizer, SGD) and not (training.compile or training.measure_gradients)
-    captures = captures and model.embedding.has_fixed_shapes
+    captures = captures and is_alone and model.embedding.has_fixed_shapes
     if generator.device.type != "cuda" or not model.architecture.recurrent or not captures:
         return update
     shape = training.batch_size, training.window

@@ -23,9 +23,11 @@ from tiebench.training.gradient_shares import EVERY_STEPS, add_gradients, measur
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
 from tiebench.training.optimizers import Optimizer, build_optimizer
 from tiebench.training.precision import choose_precision
+from tiebench.training.ranks import ALONE, Ranks
 from tiebench.training.recurrent_states import detach_states, move_states
-from tiebench.training.resuming import check_checkpoint, refuse_damage
+from tiebench.training.resuming import check_checkpoint, describe_last, refuse_damage, share_threads
 from tiebench.training.schedules import scale_learning_rate
+from tiebench.training.sharding import is_sharded, load_tensors, put_together
 from tiebench.training.signals import Interrupted, catch_signals, read_clock
 from tiebench.training.step_graph import choose_update
 from tiebench.training.train_state import TrainState
@@ -52,10 +54,14 @@ class Trainer:
         folder: Path,
         callback: Callback,
         text: dict[str, str] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        """`text` says which corpus and vocabulary the streams were made from; a checkpoint of others is refused."""
+        """`text` says which corpus and vocabulary the streams were made from; a checkpoint of others is refused.
+
+        With several `ranks`, each has a trainer, and all do the same; the first alone writes.
+        """
         self.run, self.model, self.folder, self.callback = run, model, folder, callback
-        self.text = text or {}
+        self.text, self.ranks = text or {}, ranks
         self.training = run.spec.training
         self.streams = streams
         self.device = next(model.parameters()).device
@@ -69,7 +75,7 @@ class Trainer:
         self.num_steps = plan_steps(self.training, steps_per_epoch=self.batches.steps_per_epoch)
         self.untie_step = plan_untying(run.spec.tie, num_steps=self.num_steps)
         self.dropout_generator = open_generator(run.seed, "dropout", device=self.device)
-        model.set_dropout_generator(self.dropout_generator)
+        model.set_dropout_generator(self.dropout_generator, rows=ranks.rows)
         self._use_optimizer(build_optimizer(model, self.training.optimizer))
         self.state = TrainState()
         self.recurrent_states: list[Any] = [None] * self.training.accumulate
@@ -102,7 +108,9 @@ class Trainer:
                 started = read_clock()
                 self.train_step()
                 self.state.train_seconds += read_clock() - started
-                if self.interrupted or read_clock() - saved_at > CHECKPOINT_SECONDS:
+                is_due = self.ranks.is_first and read_clock() - saved_at > CHECKPOINT_SECONDS
+                self.interrupted, is_due = self.ranks.agree(self.interrupted, is_due)
+                if self.interrupted or is_due:
                     self.save()
                     saved_at = read_clock()
                 self.stop_if_interrupted()
@@ -141,6 +149,7 @@ class Trainer:
             optimizer=optimizer,
             training=self.training,
             generator=self.dropout_generator,
+            is_alone=self.ranks is ALONE,
             say=lambda what: self.callback.say(f"{self.run.name}: {what}"),
         )
 
@@ -158,21 +167,25 @@ class Trainer:
     def _accumulate_gradients(
         self, inputs: Tensor | SentencePairs, targets: Tensor, states: list[Any]
     ) -> tuple[Tensor, list[Any]]:
-        """Leave the batch's gradient in the parameters; returns its summed nats and the recurrent states after it."""
+        """Leave the whole batch's gradient in the parameters; returns its summed nats, and the states of this rank."""
         scale = choose_scale(self.training, num_tokens=self.batches.count_targets(targets))
         parts = zip(inputs.chunk(self.training.accumulate), targets.chunk(self.training.accumulate), strict=True)
         total, after = torch.zeros((), device=self.device), []
         for (part, wanted), before in zip(parts, states, strict=True):
+            part, wanted = self.ranks.take_rows(part, wanted)
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.state.precision == "bf16"):
                 hidden, state = self.encode(part, before)
                 loss, nats = compute_loss(self.model, hidden, wanted, objective=self.training.objective, scale=scale)
             loss.backward()
             after.append(detach_states(state))
             total += nats
+        if not is_sharded(self.optimizer.parameters[0]):  # else the backward pass did it
+            self.ranks.add_gradients(self.optimizer.parameters)
+        self.ranks.gather_lookups(self.model.embedding.lookups)
         penalty = compute_penalty(self.model, self.training)
         if penalty is not None:
             penalty.backward()
-        return total, after
+        return self.ranks.add(total), after
 
     def _choose_learning_rate(self, step: int) -> float:
         factor = scale_learning_rate(
@@ -212,14 +225,8 @@ class Trainer:
 
     def _give_up(self, step: int, what: str) -> None:
         epoch = step / self.batches.steps_per_epoch
-        kept = read_checkpoint(self.folder)
-        last = (
-            f"the last good checkpoint is of step {kept['train_state']['step']}"
-            if kept
-            else "there is no checkpoint yet"
-        )
         raise Diverged(
-            f"{self.run.name}: {what} at step {step} (epoch {epoch:.2f}); {last} in {self.folder}",
+            f"{self.run.name}: {what} at step {step} (epoch {epoch:.2f}); {describe_last(self.folder)}",
             "lower training.optimizer.learning_rate or set training.optimizer.clip_norm, then train with --force",
         )
 
@@ -240,25 +247,28 @@ class Trainer:
         started = read_clock()
         stream = self.streams["valid"]
         self.callback.start_stage("valid", total_tokens=stream.num_tokens)
-        score = score_stream(
-            self.model, stream, spec=self.run.spec.for_split("valid"), advance=self._advance_evaluation
-        )
-        if not math.isfinite(score.perplexity):
-            self._give_up(state.step, f"the validation perplexity became {score.perplexity}")
+        options = {"advance": self._advance_evaluation, "ranks": self.ranks}
+        score = score_stream(self.model, stream, spec=self.run.spec.for_split("valid"), **options)
+        perplexity = self.ranks.announce(score.perplexity)
+        if not math.isfinite(perplexity):
+            self._give_up(state.step, f"the validation perplexity became {perplexity}")
         train_nll = state.nll_since_evaluation / state.tokens_since_evaluation
         learning_rate = self._choose_learning_rate(state.step - 1)  # before a plateau is counted
-        gained = state.kept_step == 0 or score.perplexity < state.best_perplexity
+        gained = state.kept_step == 0 or perplexity < state.best_perplexity
         if gained:
-            state.best_perplexity, state.evaluations_without_gain = score.perplexity, 0
+            state.best_perplexity, state.evaluations_without_gain = perplexity, 0
         else:
             state.num_plateaus += 1
             state.evaluations_without_gain += 1
         if gained or self.run.spec.evaluation.checkpoint == "last":
             state.kept_step = state.step
             state.kept_training_perplexity = math.exp(train_nll) if train_nll <= MAX_NLL else None
-            state.kept_digest = write_weights(self.model, self.folder, signature=self.run.signature)
+            tensors = put_together(self.model.state_dict())
+            state.kept_digest = None  # others do not know it
+            if self.ranks.is_first:
+                state.kept_digest = write_weights(tensors, self.folder, signature=self.run.signature)
         state.evaluation_seconds += read_clock() - started
-        self._extend_curve(score.perplexity, train_nll, learning_rate)
+        self._extend_curve(perplexity, train_nll, learning_rate)
 
     def _extend_curve(self, perplexity: float, train_nll: float, learning_rate: float) -> None:
         state = self.state
@@ -275,7 +285,8 @@ class Trainer:
         state.curve.append(point)
         state.evaluated_step = state.step
         state.nll_since_evaluation, state.tokens_since_evaluation = 0.0, 0
-        write_curve(state.curve, self.folder)
+        if self.ranks.is_first:
+            write_curve(state.curve, self.folder)
         self.callback.report_evaluation(point)
         self._announce()
 
@@ -283,6 +294,7 @@ class Trainer:
         """An evaluation changes nothing, so an interrupted one is simply made again: save what was before it."""
         read_clock()
         self.callback.advance(num_tokens)
+        (self.interrupted,) = self.ranks.agree(self.interrupted)
         if self.interrupted:
             self.save()
             self.stop_if_interrupted()
@@ -293,19 +305,24 @@ class Trainer:
         self.callback.start_stage("train", total_tokens=total, done_tokens=self.state.tokens)
 
     def save(self) -> None:
-        """Write a checkpoint. Raises Diverged when the loss is NaN or infinite."""
+        """Write a checkpoint, from which any number of ranks may go on.
+
+        Raises Diverged when the loss is NaN or infinite.
+        """
         self._read_nll()
         state = {
             "signature": self.run.signature,
             "text": self.text,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "recurrent_states": self.recurrent_states,
+            "model": put_together(self.model.state_dict()),
+            "optimizer": put_together(self.optimizer.state_dict()),
+            "recurrent_states": self.ranks.gather_states(self.recurrent_states),
             "dropout": self.dropout_generator.get_state(),
             "num_threads": torch.get_num_threads(),
             "train_state": self.state.model_dump(),
         }
-        write_checkpoint(state, self.folder)
+        if self.ranks.is_first:
+            write_checkpoint(state, self.folder)
+        self.ranks.wait()  # it is there before any rank ends
 
     def _resume(self) -> None:
         state = read_checkpoint(self.folder)
@@ -315,24 +332,13 @@ class Trainer:
         with refuse_damage(self.folder):
             take_form_of(self.model, state["model"])
             self._use_optimizer(build_optimizer(self.model, self.training.optimizer))
-            self.model.load_state_dict(state["model"])
+            load_tensors(self.model, state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.recurrent_states = move_states(state["recurrent_states"], self.device)
+            self.recurrent_states = move_states(self.ranks.take_states(state["recurrent_states"]), self.device)
             self.dropout_generator.set_state(state["dropout"])
             self.state = TrainState.model_validate(state["train_state"])
         self.callback.say(f"{self.run.name}: going on from step {self.state.step:,} of {self.num_steps:,}")
-        self._share_threads(state["num_threads"])
-
-    def _share_threads(self, before: int) -> None:
-        """Use as many threads as before, since another number rounds differently; say so where there are only fewer."""
-        share = torch.get_num_threads()
-        if before <= share:
-            torch.set_num_threads(before)
-        else:
-            self.callback.say(
-                f"{self.run.name}: going on with {share} of the {before} threads that it began with, "
-                "so the figures may differ by rounding from those of an uninterrupted run"
-            )
+        share_threads(self.run, before=state["num_threads"], say=self.callback.say)
 
     def interrupt(self) -> None:
         """Ask for a checkpoint and the end of training, as soon as possible."""

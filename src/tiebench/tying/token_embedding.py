@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from tiebench.experiment.block import InitConfig
 from tiebench.experiment.embedding_config import EmbeddingConfig, ProjectionConfig
 from tiebench.layers.initialisation import fill_from
+from tiebench.layers.row_share import RowShare
 from tiebench.layers.word_dropout import draw_word_mask
 from tiebench.losses.augmented_loss import augmented_cross_entropy
 from tiebench.losses.label_smoothing import spread_labels
@@ -39,7 +40,8 @@ class TokenEmbedding(nn.Module, ABC):
     It `has_fixed_shapes` where those of all that it computes follow from the batch's alone, whatever its tokens are.
     `sparse_lookup` makes the gradient of the input lookup a sparse tensor; the optimizer must be able to read it.
     Where `lookups` is a list, each training step appends (tokens, gradients of their looked-up vectors) to it.
-    Dropped words are drawn from `dropout_generator`, or from torch's default generator where that is None.
+    Dropped words are drawn from `dropout_generator`, or from torch's default generator where that is None, for whole
+    batches, of which it sees `dropout_rows` (None: all).
     """
 
     roles: dict[str, str]
@@ -56,6 +58,7 @@ class TokenEmbedding(nn.Module, ABC):
         self.sparse_lookup = False
         self.lookups: list[tuple[Tensor, Tensor]] | None = None
         self.dropout_generator: torch.Generator | None = None
+        self.dropout_rows: RowShare | None = None
         self.workspace = Workspace()
         self.has_source = has_source
         self.make_embeddings()
@@ -180,7 +183,8 @@ class TokenEmbedding(nn.Module, ABC):
             vectors.register_hook(partial(self._note_lookup, tokens))
         probability = self.config.word_dropout
         if self.training and probability:
-            mask = draw_word_mask(tokens, probability=probability, generator=self.dropout_generator)
+            draws = {"generator": self.dropout_generator, "rows": self.dropout_rows}
+            mask = draw_word_mask(tokens, probability=probability, **draws)
             vectors = vectors * mask.to(vectors.dtype)
         if self.input_scale != 1.0:
             vectors = vectors * self.input_scale
