@@ -1,8 +1,10 @@
 import json
 from collections import Counter
+from random import Random
 
 import pytest
 from blocks import open_block
+from tokenizers import Tokenizer
 
 from tiebench.corpora.vocabulary import fit_vocabulary, load_vocabulary, save_vocabulary
 from tiebench.errors import TiebenchError
@@ -38,6 +40,21 @@ def test_saved_vocabulary_is_the_same(options, write_corpus, tmp_path):
     assert ids == vocabulary.encode("a cat sat\n") and ids[-1] == loaded.boundary and max(ids) < loaded.size
     assert loaded.decode(ids * 2) == "a cat sat\na cat sat\n"
     assert len({loaded.token(id) for id in range(loaded.size)}) == loaded.size
+
+
+def test_bpe_of_chunks_is_that_of_whole_lines(write_corpus, monkeypatch):
+    """Whatever white space stands where, and whether or not a chunk's tokens are still known."""
+    vocabulary = fit_vocabulary(SMALL_BPE, corpus=open_block(write_corpus()))
+    tokenizer = Tokenizer.from_str(vocabulary.describe()["tokenizer"])
+    monkeypatch.setattr("tiebench.corpora.vocabulary.MOST_KNOWN", 2_000)
+    draw = Random(5)
+    for number in range(300):
+        line_length = draw.randrange(12)
+        text = "".join(draw.choices("    \t\n'aes1!\r\x1c\x85\xa0\u180e\u200b\u3000é北", k=4 * line_length))
+        text += TRICKY[number % len(TRICKY)]
+        *lines, rest = text.split("\n")
+        expected = [id for line in lines for id in [*tokenizer.encode(line).ids, vocabulary.boundary]]
+        assert vocabulary.encode_piece(text)[0].tolist() == expected + tokenizer.encode(rest).ids
 
 
 @pytest.mark.parametrize("options", [SMALL_BPE, BYTES], ids=lambda options: options.type)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 UNKNOWN = "<unk>"
+MOST_KNOWN = 20_000_000
+"""Characters of text whose tokens are kept in memory: most text consists of words that were there before."""
+CHUNK = re.compile(r" *[^ \n]+| +|\n")
+OTHER_SPACE = re.compile(r"[^\S \n]")
 FITTING_VERSION = 1  # of fitting: raise it when the same text and options would give another vocabulary
 
 
@@ -100,6 +105,20 @@ class _WordTable(dict[str, int]):
         return self[UNKNOWN]
 
 
+def _cut_chunks(piece: str) -> list[str]:
+    """Spaces with what stands behind them, and the ends of lines: no token reaches over the end of a chunk.
+
+    For GPT-2's pattern cuts before every space that stands behind something else, whatever follows. Other white space
+    is joined with spaces there, so a line that has some is one chunk.
+    """
+    if not OTHER_SPACE.search(piece):
+        return CHUNK.findall(piece)
+    chunks: list[str] = []
+    for line in piece.split("\n"):
+        chunks += [line, "\n"] if OTHER_SPACE.search(line) else [*CHUNK.findall(line), "\n"]
+    return chunks[:-1]
+
+
 class BPEVocabulary(Vocabulary):
     """Byte-level byte pair encoding: any text comes back as it was, newlines included (Sennrich et al. 2016)."""
 
@@ -109,15 +128,19 @@ class BPEVocabulary(Vocabulary):
         self._tokenizer = Tokenizer.from_str(serialized)
         self.size = self._tokenizer.get_vocab_size()
         self.boundary = self._tokenizer.encode("\n").ids[0]
+        self._known: dict[str, list[int]] = {}
+        self._num_known = 0
 
     def encode_piece(self, piece: str) -> tuple[np.ndarray, int]:
-        *lines, rest = piece.split("\n")
-        ids: list[int] = []
-        for encoding in self._tokenizer.encode_batch_fast(lines):
-            ids += encoding.ids
-            ids.append(self.boundary)
-        ids += self._tokenizer.encode(rest).ids
-        return np.array(ids, dtype=np.uint32), 0
+        chunks = _cut_chunks(piece)
+        if self._num_known > MOST_KNOWN:
+            self._known, self._num_known = {}, 0
+        unknown = [chunk for chunk in set(chunks) if chunk not in self._known]
+        encodings = self._tokenizer.encode_batch_fast(unknown)
+        self._known.update(zip(unknown, (encoding.ids for encoding in encodings), strict=True))
+        self._num_known += sum(map(len, unknown))
+        ids = chain.from_iterable(map(self._known.__getitem__, chunks))
+        return np.fromiter(ids, dtype=np.uint32), 0
 
     def decode(self, ids: Iterable[int]) -> str:
         return self._tokenizer.decode([int(id) for id in ids], skip_special_tokens=False)

@@ -19,6 +19,7 @@ from tiebench.experiment.block import Block
 from tiebench.experiment.schema import ArmSpec
 from tiebench.experiment.tuning_config import TunedValues
 from tiebench.files import compute_digest, write_text
+from tiebench.results.record_digest import compute_record_digest, digest_texts, write_plainly
 from tiebench.results.translation import Translation
 
 SCHEMA_VERSION = 2
@@ -29,7 +30,6 @@ RECORD_FILE = "record.json"
 VOCABULARY_FILE = "vocabulary.json"
 WEIGHTS_FILE = "weights.safetensors"
 DIGEST_KEY = "sha256"
-PLAIN = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 Precision = Literal["fp32", "bf16"]
 Count = Annotated[int, Field(ge=0)]
@@ -207,12 +207,7 @@ class Record(Block):
         return self
 
 
-SHARED_BLOCKS: dict[str, type[Block]] = {
-    "spec": ArmSpec,
-    "corpus": CorpusFacts,
-    "vocabulary": VocabularyFacts,
-    "parameters": Parameters,
-}
+SHARED_BLOCKS: dict[str, type[Block]] = {"spec": ArmSpec, "corpus": CorpusFacts, "parameters": Parameters}
 """What the records of an arm have in common: it is validated once, and is one object for all of them."""
 
 
@@ -227,21 +222,6 @@ def write_record(record: Record, folder: Path) -> Path:
     text = json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(text + "\n", file=file)
     return file
-
-
-def compute_record_digest(content: dict[str, Any]) -> str:
-    """The SHA-256 over a record's values, however they are laid out in the file. Raises ValueError for NaN."""
-    return _digest_texts(_write_plainly(content))
-
-
-def _write_plainly(content: dict[str, Any]) -> dict[str, str]:
-    """By key, in order, the values as JSON without white space. Raises ValueError for NaN."""
-    return {key: PLAIN.encode(content[key]) for key in sorted(content)}
-
-
-def _digest_texts(texts: dict[str, str]) -> str:
-    text = ",".join(f"{PLAIN.encode(key)}:{value}" for key, value in texts.items())
-    return compute_digest(f"{{{text}}}".encode("utf-8", "surrogatepass"))
 
 
 def read_record(folder: Path) -> Record:
@@ -264,12 +244,12 @@ def read_record(folder: Path) -> Record:
     provenance = content.get("provenance") if isinstance(content, dict) else None
     digest = provenance.pop(DIGEST_KEY, None) if isinstance(provenance, dict) else None
     try:
-        texts = _write_plainly(content) if isinstance(content, dict) else {}
+        texts = write_plainly(content) if isinstance(content, dict) else {}
     except (ValueError, RecursionError) as error:
         _validate(content, file=file)  # first, since it says what is wrong
         raise explain_damage(file, str(error)) from error
     record = _validate(content, texts, file=file)
-    if digest is not None and _digest_texts(texts) != digest:
+    if digest is not None and digest_texts(texts) != digest:
         raise explain_damage(file, "its content does not have the SHA-256 that stands in it")
     return record
 
