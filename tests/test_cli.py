@@ -524,6 +524,13 @@ def test_what_is_missing_is_trained_first(run, write_experiment, tmp_path):
     assert (tmp_path / "results" / "tiny" / "tied" / "seed-1" / "record.json").stat().st_mtime_ns == kept
 
 
+def test_folders_are_compared_where_there_are_no_results(run, trained_once):
+    """The quickstart is for who has nothing to compare yet."""
+    folders = [trained_once / "results" / "tiny" / arm for arm in ("untied", "tied")]
+    (found,) = json.loads(run("compare", *folders, "--json").stdout)
+    assert found["experiment"] == "tiny" and not Path("results").exists()
+
+
 def test_two_files_with_one_flag_each_are_compared(run, write_experiment, tmp_path):
     """The everyday use: two separate trainings that differ in `tie`, then one comparison, by arms or by folders."""
     run("train", write_experiment("with.yaml", arms=None, tie=True), "-q")

@@ -70,7 +70,7 @@ class Shell:
 
     def __exit__(self, *error: Any) -> None:
         self.server.stdin.close()
-        self.server.wait(timeout=60)
+        self.server.wait()  # on a busy machine torch takes minutes to end
         self.server.stdout.close()
         self.folder.cleanup()
 

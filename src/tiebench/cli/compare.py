@@ -98,7 +98,8 @@ def compare(
     settings = gather_settings(
         results, device=device, data_dir=data_dir, force=force, wait=wait, track=track, engine=engine
     )
-    is_first = config is None and not no_train and not settings.store.has_records()
+    are_folders = any(len(Path(name).parts) > 1 for name in names)  # no arm has such a name
+    is_first = config is None and not (no_train or are_folders or settings.store.has_records())
     if len(names) < 2 and (names or (config is None and not is_first)):
         named = f"only '{names[0]}' was named" if names else "no arm was named"
         raise UsageError(named, "name at least two arms (tiebench compare tied untied), or --config CONFIG")
