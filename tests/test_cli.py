@@ -581,7 +581,9 @@ def test_check_foretells_time_memory_and_what_will_surprise(run, write_experimen
     )
     same = ("--set", f"corpus.valid={tiny_corpus['train']}")
     answer = run("check", config, *same)
-    assert re.search(r"on one core of this machine: words about \d+ seconds?, pieces about \d+", answer.stdout)
+    assert re.search(
+        r"on one core of this machine: words about \d+ (second|minute|hour)s?, pieces about \d+", answer.stdout
+    )
     assert "memory MiB" in answer.stdout and "2 arms x 1 seed." in answer.stdout
     warnings = [line for line in answer.stdout.splitlines() if line.startswith("warning: ")]
     for fragment in (

@@ -99,7 +99,10 @@ def test_several_devices_share_out_the_rows_and_the_hours(check):
 
 def test_a_model_of_which_no_device_holds_a_copy_is_refused_with_what_splitting_it_would_take(check):
     said = " ".join(check(SEVEN_BILLION, "--on", "h100", "--devices", "8", exit_code=2).output.split())
-    assert "since each holds the whole model (with weights, gradients and optimizer split over the 8" in said
+    assert "since each holds the whole model (with --set training.sharding=true" in said
+    cut = ("--set", "training.sharding=true", "--set", "training.accumulate=2")
+    sharded = check(SEVEN_BILLION, "--on", "h100", "--devices", "8", *cut).output
+    assert "A run on 8 x H100 SXM 80 GB" in " ".join(sharded.split())
 
 
 def test_more_devices_than_rows_are_refused_and_devices_need_a_name(check):
@@ -109,10 +112,11 @@ def test_more_devices_than_rows_are_refused_and_devices_need_a_name(check):
 
 def test_memory_split_over_devices_is_that_of_one_without_what_the_others_hold(make_arm):
     training = {"epochs": 1, "batch_size": 8, "window": 10, "optimizer": {"type": "adamw", "learning_rate": 0.1}}
-    spec = make_arm("tied", training=training)
-    sizes = {"num_parameters": 10**9, "vocabulary_size": 100}
-    whole, split = (estimate_memory(spec, **sizes, num_devices=4, is_sharded=shards) for shards in (False, True))
-    assert whole - split == 4 * 4 * (10**9 - 10**9 // 4)
+    sizes = {"num_parameters": 10**9, "vocabulary_size": 100, "num_devices": 4, "num_whole": 10**6}
+    whole, split = (
+        estimate_memory(make_arm("tied", training=training | {"sharding": shards}), **sizes) for shards in (False, True)
+    )
+    assert whole - split == 4 * 4 * (10**9 - 10**9 // 4) - 2 * 4 * 10**6
 
 
 def test_a_gpu_holds_whole_rows_of_scores(make_arm):

@@ -2,7 +2,7 @@
 
 The speed is what `tiebench bench` measured on such a device, where it was run there (execution/kept_speeds.py), else a
 stated share of the peak of its data sheet. Several devices share out the rows of a batch, and each holds the whole
-model; what they send to one another is not counted.
+model unless `training.sharding` cuts it; what they send to one another is not counted.
 """
 
 import math
@@ -18,6 +18,7 @@ from tiebench.execution.kept_speeds import KeptSpeed, read_speeds
 from tiebench.execution.memory import estimate_memory, find_memory
 from tiebench.execution.products import measure_products
 from tiebench.execution.run_data import load_data
+from tiebench.experiment.architecture_config import LSTMConfig
 from tiebench.experiment.run_spec import RunSpec
 
 UTILISATION = 0.4  # of the peak in bf16: 38 to 43 % on H100s (Grattafiori et al. 2024, The Llama 3 Herd, Table 4)
@@ -156,25 +157,25 @@ def _suggest_fit(run: RunSpec, count: ArmCount, *, device: PlannedDevice, data_d
             if needed <= device.memory_bytes:
                 return f"It fits with --set training.accumulate={pieces}: about {needed / GIBIBYTE:,.1f} GiB."
     words = f"Even a batch cut into single rows needs about {needed / GIBIBYTE:,.1f} GiB on one device, "
-    if device.number > 1:
-        split = _estimate(run, count, device=device, data_dir=data_dir, is_sharded=True)
-        words += (
-            f"since each holds the whole model (with weights, gradients and optimizer split over the {device.number} "
-            f"it would be {split / GIBIBYTE:,.1f} GiB): "
-        )
+    if device.number > 1 and not training.sharding:
+        cut = run.spec.model_copy(update={"training": training.model_copy(update={"sharding": True})})
+        split = _estimate(replace(run, spec=cut), count, device=device, data_dir=data_dir)
+        words += f"since each holds the whole model (with --set training.sharding=true {split / GIBIBYTE:,.1f} GiB): "
+    elif device.number > 1:
+        words += f"though the model is cut over the {device.number}: "
     else:
         words += "and this plan is for one: "
     return f"{words}take a smaller architecture (layers, width), a smaller window or vocabulary."
 
 
-def _estimate(
-    run: RunSpec, count: ArmCount, *, device: PlannedDevice, data_dir: Path | None, is_sharded: bool = False
-) -> int:
+def _estimate(run: RunSpec, count: ArmCount, *, device: PlannedDevice, data_dir: Path | None) -> int:
+    body, parameters = run.spec.architecture, count.parameters
+    in_groups = not isinstance(body, LSTMConfig) and body.share is None  # each block by itself (training/sharding.py)
     return estimate_memory(
         run.spec,
         num_parameters=count.parameters.total,
         vocabulary_size=load_data(run, data_dir=data_dir).vocabulary.size,
         num_devices=device.number,
-        is_sharded=is_sharded,
+        num_whole=parameters.total - parameters.architecture if in_groups else parameters.total,
         on_gpu=device.is_gpu,
     )
