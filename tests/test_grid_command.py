@@ -102,7 +102,7 @@ def test_what_is_finished_is_not_trained_again(run, folder):
 def test_without_training_what_is_missing_is_said(run, folder):
     shutil.rmtree(folder / "results" / "tiny-width16" / "tied")
     answer = run("grid", folder / "tiny.yaml", "--results", folder / "results", "--no-train")
-    assert "2 of 4 runs" in answer.stdout and "1 is not run" in answer.stdout.replace("\n", " ")
+    assert "2 of 4 runs" in answer.stdout and "1 more is not run" in answer.stdout.replace("\n", " ")
     assert "not run" in (folder / "results" / "tiny.svg").read_text("utf-8")
     assert not (folder / "results" / "tiny-width16" / "tied").exists()
 

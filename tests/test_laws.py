@@ -335,7 +335,7 @@ def test_the_weights_file_brings_back_the_same_model(tie, body, make_arm_of, tmp
     spec = make_arm_of(tie, body)
     model, twin = perturb(build(spec)), build(spec, seed=2)
     twin.embedding.sort_by_frequency(lambda: np.ones(VOCABULARY))
-    write_weights(model, tmp_path, signature="00000000")
+    write_weights(model.state_dict(), tmp_path, signature="00000000")
     read_weights(twin, tmp_path)
     assert torch.equal(twin(give(twin, draw_batch()[0])), model(give(model, draw_batch()[0])))
 
@@ -349,7 +349,7 @@ OTHERS = [names for names in OTHERS if "untied-late" not in names[:2] or "three-
 
 @pytest.mark.parametrize(("ours", "theirs", "body"), OTHERS)
 def test_weights_of_another_tie_are_refused(ours, theirs, body, make_arm_of, tmp_path: Path):
-    write_weights(build(make_arm_of(theirs, body)), tmp_path, signature="00000000")
+    write_weights(build(make_arm_of(theirs, body)).state_dict(), tmp_path, signature="00000000")
     reader = build(make_arm_of(ours, body))
     before = copy.deepcopy(reader.state_dict())
     with pytest.raises(TiebenchError, match="another model.*embedding"):

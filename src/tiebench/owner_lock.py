@@ -171,7 +171,7 @@ def _is_dead(owner: str) -> bool:
 def _find_kernel() -> str:
     """The same for processes that see each other's numbers, on this machine since it was started; else random."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8")
         numbers = os.readlink("/proc/self/ns/pid")
     except OSError:
         return secrets.token_hex(4)
