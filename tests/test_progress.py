@@ -47,7 +47,7 @@ def test_on_80_columns_no_bar_and_no_line_is_cut_or_broken(config, tmp_path):
 
     reader = threading.Thread(target=read)
     reader.start()
-    command = [sys.executable, "-m", "tiebench", "compare", "--config", config, "--jobs", "2"]
+    command = [sys.executable, "-m", "tiebench", "compare", "--config", config.name, "--jobs", "2"]
     streams = {"stdout": terminal, "stderr": terminal}
     subprocess.run(command, cwd=tmp_path, env=os.environ | {"COLUMNS": str(WIDTH)}, check=True, **streams)
     os.close(terminal)
