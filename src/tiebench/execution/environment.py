@@ -117,7 +117,7 @@ def find_commit() -> tuple[str | None, bool | None]:
 
 
 def describe_command() -> str:
-    """The command line as it could be typed again; of absolute paths the last part alone, since records are published."""
+    """The command line as it could be typed again; absolute paths by their last part, since records are published."""
     arguments = [Path(each).name if os.path.isabs(each) else each for each in sys.argv[1:]]
     command = shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "tiebench"), *arguments])
     launch = find_launch()
