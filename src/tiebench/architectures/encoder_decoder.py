@@ -13,8 +13,7 @@ from tiebench.experiment.architecture_config import EncoderDecoderConfig
 from tiebench.experiment.block import InitConfig
 from tiebench.layers.architecture import Architecture, SourceVectors
 from tiebench.layers.dropout import Dropout
-from tiebench.layers.initialisation import fill_from
-from tiebench.layers.sharing import share_parts, walk_passes
+from tiebench.layers.sharing import fill_passes, share_parts, walk_passes
 from tiebench.layers.transformer import attend
 
 LONGEST_WAVE = 10_000.0
@@ -146,23 +145,15 @@ class EncoderDecoder(Architecture):
             vectors = block(vectors, source.vectors, visible)
         return self.decoder_norm(vectors)
 
-    @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Norms are 1, biases 0, the weights of each map U(-a, a) (Glorot & Bengio 2010, equation 16).
+        """Norms are 1, biases 0, the weights of each map U(-a, a) (Glorot & Bengio 2010, equation 16)."""
 
-        For a module that was lent, what an unshared one would get is drawn and thrown away, as in `Transformer`.
-        """
-        for module_name, module, lent in walk_passes(self):
-            for name, parameter in module.named_parameters(module_name, recurse=False):
-                target = torch.empty_like(parameter) if lent else parameter
-                if name.endswith("bias"):
-                    target.zero_()
-                elif parameter.ndim == 1:
-                    target.fill_(1.0)
-                else:
-                    num_maps = 2 if name.endswith("keys_values.weight") else 1
-                    outputs, inputs = parameter.shape[0] // num_maps, parameter.shape[1]
-                    fill_from(target, InitConfig(uniform=math.sqrt(6 / (inputs + outputs))), generator=generator)
+        def choose_init(name: str, weight: torch.Tensor) -> InitConfig:
+            num_maps = 2 if name.endswith("keys_values.weight") else 1
+            outputs, inputs = weight.shape[0] // num_maps, weight.shape[1]
+            return InitConfig(uniform=math.sqrt(6 / (inputs + outputs)))
+
+        fill_passes(self, choose_init=choose_init, generator=generator)
 
     def count_flops(self, num_tokens_context: int) -> int:
         """Forward operations per token of the target, where the source has as many: 2 per weight, and 4 * width per

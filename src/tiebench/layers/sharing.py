@@ -3,12 +3,15 @@
 Everything else is as without sharing: each pass has the place and the name that a layer of its own would have.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from tiebench.experiment.architecture_config import EncoderDecoderConfig, GPT2Config, LlamaConfig, LSTMConfig
+from tiebench.experiment.block import InitConfig
+from tiebench.layers.initialisation import fill_from
 
 TransformerConfig = GPT2Config | LlamaConfig | EncoderDecoderConfig
 COVERED = {"attention": ("attention", "source_attention"), "feed_forward": ("mlp",)}
@@ -82,6 +85,26 @@ def walk_passes(root: nn.Module, *, name: str = "", lent: bool = False) -> Itera
     yield name, root, lent
     for child_name, child in root.named_children():
         yield from walk_passes(child, name=f"{name}.{child_name}" if name else child_name, lent=lent)
+
+
+@torch.no_grad()
+def fill_passes(
+    root: nn.Module, *, choose_init: Callable[[str, torch.Tensor], InitConfig], generator: torch.Generator
+) -> None:
+    """Norms become 1, biases 0, and a weight what `choose_init(name, weight)` says.
+
+    For each use of a lent module, the values of an unshared one are drawn and thrown away, so that the first use, and
+    all that is not shared, starts as without sharing.
+    """
+    for module_name, module, lent in walk_passes(root):
+        for name, parameter in module.named_parameters(module_name, recurse=False):
+            target = torch.empty_like(parameter) if lent else parameter
+            if name.endswith("bias"):
+                target.zero_()
+            elif parameter.ndim == 1:
+                target.fill_(1.0)
+            else:
+                fill_from(target, choose_init(name, parameter), generator=generator)
 
 
 def _list_shared_parts(block: nn.Module, *, config: TransformerConfig) -> list[str]:

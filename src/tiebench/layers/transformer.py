@@ -14,8 +14,7 @@ from tiebench.experiment.architecture_config import GPT2Config, LlamaConfig
 from tiebench.experiment.block import InitConfig
 from tiebench.layers.architecture import Architecture
 from tiebench.layers.dropout import Dropout
-from tiebench.layers.initialisation import fill_from
-from tiebench.layers.sharing import share_parts, walk_passes
+from tiebench.layers.sharing import fill_passes, share_parts, walk_passes
 
 Rotation = tuple[torch.Tensor, torch.Tensor]
 RESIDUAL_ENDS = ("attention.output.weight", "mlp.down.weight")
@@ -111,24 +110,15 @@ class Transformer(Architecture):
             vectors = block(vectors, rotation)
         return self.norm(vectors), None
 
-    @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
         """Norms are 1, biases 0, all else N(0, std^2); the last weights of each residual branch have a std of their
         own.
-
-        For each use of a lent module, the values of an unshared one are drawn and thrown away, so that the first use,
-        and all that is not shared, starts as without sharing.
         """
-        for module_name, module, lent in walk_passes(self):
-            for name, parameter in module.named_parameters(module_name, recurse=False):
-                target = torch.empty_like(parameter) if lent else parameter
-                if name.endswith("bias"):
-                    target.zero_()
-                elif parameter.ndim == 1:
-                    target.fill_(1.0)
-                else:
-                    std = self.residual_std if name.endswith(RESIDUAL_ENDS) else self.init_std
-                    fill_from(target, InitConfig(normal=std), generator=generator)
+
+        def choose_init(name: str, weight: torch.Tensor) -> InitConfig:
+            return InitConfig(normal=self.residual_std if name.endswith(RESIDUAL_ENDS) else self.init_std)
+
+        fill_passes(self, choose_init=choose_init, generator=generator)
 
     def count_flops(self, num_tokens_context: int) -> int:
         """Forward operations per token: 2 per weight of each pass, and 4 * width per pass and token attended to.
