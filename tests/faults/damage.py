@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from tally import Tally
 from truth import copy_folder, drop_measured, list_differences, read_figures, write_experiment
 
 COMPARE = ("compare", "untied", "tied", "--json")
-STOPS = {  # where the second arm was killed: so many operations after the first renaming to a file of such a name
-    "at its first checkpoint": ("checkpoint.pt", 1),
-    "before it was scored": ("test-n", 0),
+STOPS = {  # where the second arm is killed
+    "at its first checkpoint": {"since": "/tied/seed-1/checkpoint.pt", "at": 2},
+    "before it was scored": {"since": "/tied/seed-1/test-n", "at": 1},
 }
 
 
@@ -48,18 +49,14 @@ def make_templates(shell: Shell, folder: Path) -> tuple[dict[str, Path], dict[st
     """Folders with a finished experiment and with interrupted ones, and the true figures."""
     write_experiment(folder / "start")
     templates = {"finished": copy_folder(folder / "start", folder / "finished")}
-    whole = shell.run(*TRAIN, folder=templates["finished"], watch=watch_all(templates["finished"]))
+    shell.run(*TRAIN, folder=templates["finished"])
     truth = read_figures(templates["finished"] / "results")
-    for name, (part, offset) in STOPS.items():
-        at = find_rename(whole.operations, f"tied/seed-1/{part}") + offset
+    for name, stop in STOPS.items():
         templates[name] = copy_folder(folder / "start", folder / name.replace(" ", "-"))
-        shell.run(*TRAIN, folder=templates[name], watch=watch_all(templates[name], fault="kill", at=at))
+        killed = shell.run(*TRAIN, folder=templates[name], watch=watch_all(templates[name], fault="kill", **stop))
+        if killed.exit_code != -signal.SIGKILL:
+            raise RuntimeError(f"it was not killed {name}: exit code {killed.exit_code}")
     return templates, truth
-
-
-def find_rename(operations: list[dict[str, Any]], part: str) -> int:
-    """The number of the first operation that renames something to a path with this part; the first operation is 1."""
-    return next(number for number, found in enumerate(operations, start=1) if f"/{part}" in found.get("to", ""))
 
 
 def run_campaign(shell: Shell, folder: Path, *, seed: int, num_trials: int | None) -> Tally:

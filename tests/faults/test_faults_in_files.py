@@ -14,13 +14,12 @@ from pathlib import Path
 import pytest
 import yaml
 from crashpoints import TALKING, TRAIN, watch_all
-from damage import COMPARE, find_rename
+from damage import COMPARE
 from processes import run_campaign as run_processes
 from shell import Shell
 from truth import (
     LONG_AGO,
     TRAINING,
-    copy_folder,
     count_table_rows,
     list_differences,
     list_strays,
@@ -255,10 +254,8 @@ def test_a_table_that_is_gone_or_behind_comes_back(shell, copy_of):
 def test_a_forced_run_keeps_the_old_record_until_the_new_one_is_there_and_goes_on(shell, copy_of, truth):
     folder = copy_of("finished")
     forced = (*TALKING, "--arm", "tied", "--force")
-    spare = copy_folder(folder, folder.with_name("spare"))
-    whole = shell.run(*forced, folder=spare, watch=watch_all(spare))
-    saved = find_rename(whole.operations, "checkpoint.pt")
-    shell.run(*forced, folder=folder, watch=watch_all(folder, fault="kill", at=saved + 1))
+    killed = shell.run(*forced, folder=folder, watch=watch_all(folder, fault="kill", since="/checkpoint.pt", at=2))
+    assert killed.exit_code == -signal.SIGKILL
     check_same(truth, folder)
     again = shell.run(*forced, folder=folder)
     assert again.exit_code == 0 and "from step" in again.stderr, again.stderr

@@ -27,12 +27,16 @@ class Watch:
 
     `fault` is what happens at operation `at` (the first is 1): `kill` ends the process there, in the middle of it where
     it is a write; `full` is a disk that has no space from there on; `broken` fails once with an I/O error. `unlockable`
-    is a file system without locks, from the first operation on. With `keep_content` every file's content is noted when
-    it is renamed or synced, for `powerloss`.
+    is a file system without locks, from the first operation on. With `since`, operations count from the first renaming
+    to a path that has this part: how many there are before it may depend on the machine. With `keep_content` every
+    file's content is noted when it is renamed or synced, for `powerloss`.
     """
 
-    def __init__(self, folders: list[str], *, fault: str = "", at: int = 0, keep_content: bool = False) -> None:
+    def __init__(
+        self, folders: list[str], *, fault: str = "", at: int = 0, since: str = "", keep_content: bool = False
+    ) -> None:
         self.folders, self.fault, self.at, self.keep_content = folders, fault, at, keep_content
+        self.since, self.num_before = since, -1
         self.operations: list[dict[str, Any]] = []
 
     def covers(self, path: str) -> bool:
@@ -46,7 +50,11 @@ class Watch:
             return  # it comes by the clock: counted, the number of what follows would depend on how busy the machine is
         content = {"content": _read_all(path)} if self.keep_content and name in ("rename", "fsync") else {}
         self.operations.append({"name": name, "path": path, **more, **content})
-        number = len(self.operations)
+        if self.num_before < 0:
+            if self.since not in more.get("to", ""):
+                return
+            self.num_before = len(self.operations) - 1
+        number = len(self.operations) - self.num_before
         if self.fault == "kill" and number == self.at:
             half()
             os.kill(os.getpid(), signal.SIGKILL)
