@@ -75,7 +75,9 @@ def measure_command(command: Sequence[str], *, rounds: int = ROUNDS) -> dict[str
     walls, processor = [], []
     for _ in range(rounds + 1):
         before, started = _read_children_seconds(), time.perf_counter()
-        subprocess.run([sys.executable, *command], capture_output=True, check=True)
+        answer = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+        if answer.returncode:
+            raise SystemExit(f"what was to be measured failed:\n{answer.stderr}")
         walls.append(time.perf_counter() - started)
         processor.append(_read_children_seconds() - before)
     return {"seconds": min(walls[1:]), "cpu_seconds": min(processor[1:])}
