@@ -10,6 +10,7 @@ cluster are of one session, by which `stop` finds those that the others left beh
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +27,9 @@ RAY_LIMITS = {  # Ray's own waiting times, most of them 30 or 60 seconds, are to
     "RAY_worker_register_timeout_seconds": START_SECONDS,
     "RAY_agent_register_timeout_ms": 1000 * START_SECONDS,
 }
+# A node whose agents have not chosen their ports after 15 seconds dies, and no setting changes that
+# (https://github.com/ray-project/ray/issues/65983); for a port that was chosen before, it does not wait.
+AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 MOST_CHARACTERS = 40  # of the folder: a socket's path has at most 107, and Ray's part of it some 65
 
 
@@ -60,8 +64,10 @@ def start(folder: Path) -> int:
             return 0
         time.sleep(0.2)
     stop(folder)
-    said = (folder / "cluster.log").read_text("utf-8", "replace").splitlines()[-20:]
-    print("Ray did not start:", *said, sep="\n", file=sys.stderr)
+    print("Ray did not start:", file=sys.stderr)
+    for file in (folder / "cluster.log", *folder.glob("ray/session_latest/logs/*.err")):
+        said = file.read_text("utf-8", "replace").splitlines()
+        print(*(f"{file.name}: {line}" for line in said[:3] + said[3:][-20:]), sep="\n", file=sys.stderr)
     return 1
 
 
@@ -69,8 +75,10 @@ def hold(folder: Path) -> int:
     """The cluster, until SIGTERM. `ray start` puts no two nodes on the loopback address; Ray's own tests do this."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "wait": False})
-    nodes = [cluster.head_node, cluster.add_node(num_cpus=1, wait=False)]
+    ports = choose_ports(2 * len(AGENT_PORTS))
+    shared = {"num_cpus": 1, "include_dashboard": False, "wait": False}
+    cluster = Cluster(initialize_head=True, head_node_args=shared | dict(zip(AGENT_PORTS, ports[::2], strict=True)))
+    nodes = [cluster.head_node, cluster.add_node(**shared | dict(zip(AGENT_PORTS, ports[1::2], strict=True)))]
     cluster.wait_for_nodes(timeout=START_SECONDS)
     for number, node in enumerate(nodes):
         (folder / f"node-{number}.pid").write_text(str(node.all_processes["raylet"][0].process.pid))
@@ -81,6 +89,15 @@ def hold(folder: Path) -> int:
             time.sleep(60)
     finally:
         cluster.shutdown()
+
+
+def choose_ports(number: int) -> list[int]:
+    """Free ones, all different."""
+    ends = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [end.getsockname()[1] for end in ends]
+    for end in ends:
+        end.close()
+    return ports
 
 
 def stop(folder: Path) -> int:
