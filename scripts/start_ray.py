@@ -9,6 +9,7 @@ cluster are of one session, by which `stop` finds those that the others left beh
 """
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -16,10 +17,12 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 START_SECONDS = 300
 STOP_SECONDS = 60
 KILL_SECONDS = 20
+MOST_CHARACTERS = 40  # of the folder: a socket's path has at most 107, and Ray's part of it some 65
 RAY_LIMITS = {  # Ray's own waiting times, most of them 30 or 60 seconds, are too short for a machine that does more
     "RAY_raylet_start_wait_time_s": START_SECONDS,
     "RAY_gcs_server_port_wait_time_s": START_SECONDS,
@@ -27,10 +30,10 @@ RAY_LIMITS = {  # Ray's own waiting times, most of them 30 or 60 seconds, are to
     "RAY_worker_register_timeout_seconds": START_SECONDS,
     "RAY_agent_register_timeout_ms": 1000 * START_SECONDS,
 }
-# A node whose agents have not chosen their ports after 15 seconds dies, and no setting changes that
-# (https://github.com/ray-project/ray/issues/65983); for a port that was chosen before, it does not wait.
-AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
-MOST_CHARACTERS = 40  # of the folder: a socket's path has at most 107, and Ray's part of it some 65
+# A node dies whose agent has not written its ports to these files after 15 seconds, and no setting changes that
+# (https://github.com/ray-project/ray/issues/65983); so they are there before. -1: it listens on none, nobody needs one.
+AGENT_PORT_FILES = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
+NO_PORT = "-1"
 
 
 def name_environment(folder: Path) -> dict[str, str]:
@@ -75,10 +78,10 @@ def hold(folder: Path) -> int:
     """The cluster, until SIGTERM. `ray start` puts no two nodes on the loopback address; Ray's own tests do this."""
     from ray.cluster_utils import Cluster
 
-    ports = choose_ports(2 * len(AGENT_PORTS))
-    shared = {"num_cpus": 1, "include_dashboard": False, "wait": False}
-    cluster = Cluster(initialize_head=True, head_node_args=shared | dict(zip(AGENT_PORTS, ports[::2], strict=True)))
-    nodes = [cluster.head_node, cluster.add_node(**shared | dict(zip(AGENT_PORTS, ports[1::2], strict=True)))]
+    session = folder / "ray" / f"session_{os.getpid()}"
+    head = {**prepare_node(session), "session_name": session.name, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    nodes = [cluster.head_node, cluster.add_node(**prepare_node(session))]
     cluster.wait_for_nodes(timeout=START_SECONDS)
     for number, node in enumerate(nodes):
         (folder / f"node-{number}.pid").write_text(str(node.all_processes["raylet"][0].process.pid))
@@ -91,13 +94,16 @@ def hold(folder: Path) -> int:
         cluster.shutdown()
 
 
-def choose_ports(number: int) -> list[int]:
-    """Free ones, all different."""
-    ends = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [end.getsockname()[1] for end in ends]
-    for end in ends:
-        end.close()
-    return ports
+def prepare_node(session: Path) -> dict[str, Any]:
+    """What a node with a slot is started with. Its agents' ports stand in files, so that it waits for none."""
+    node = secrets.token_hex(28)
+    session.mkdir(parents=True, exist_ok=True)
+    for name in AGENT_PORT_FILES:
+        (session / f"{name}_{node}").write_text(NO_PORT)
+    with socket.create_server(("127.0.0.1", 0)) as end:
+        port = end.getsockname()[1]
+    names = {"RAY_OVERRIDE_NODE_ID_FOR_TESTING": node}
+    return {"num_cpus": 1, "wait": False, "env_vars": names, "runtime_env_agent_port": port}
 
 
 def stop(folder: Path) -> int:
