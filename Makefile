@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin
-# tests are spread over the cores; PYTEST_ARGS= runs them one after the other, as a Slurm with its ports needs
+# tests are spread over the cores; PYTEST_ARGS= runs them one after the other
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
