@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin
-# tests are spread over the cores; PYTEST_ARGS= runs them one after the other, as a Slurm with its ports needs
+# tests are spread over the cores; PYTEST_ARGS= runs them one after the other
 PYTEST_ARGS ?= -n auto
 
 .DEFAULT_GOAL := help
@@ -21,9 +21,7 @@ test-numeric-default: .venv/installed-dev ## run the numeric tests without the p
 	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -m numeric $(PYTEST_ARGS)
 
 test-services: .venv/installed-services ## run the tests that need a browser, Slurm or Ray; installs what is absent (as root, on Debian)
-	(command -v slurmctld && command -v munged) || \
-		(apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends slurm-wlm munge)
-	command -v chromium || (apt-get update -q && apt-get install -y -q --no-install-recommends chromium)
+	scripts/install_services.sh
 	TIEBENCH_SERVICES=required $(BIN)/python -m pytest -m services $(PYTEST_ARGS) -n 0
 
 test-lowest: .venv-lowest/installed ## run a selection of tests with the lowest versions that pyproject.toml admits

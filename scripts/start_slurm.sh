@@ -4,6 +4,7 @@
 #   scripts/start_slurm.sh stop FOLDER     stops what was started there
 # Needs root and Debian's packages slurm-wlm and munge. Listens on loopback addresses only.
 set -eu
+start_seconds=240 # a machine that does more is slow
 
 action=${1:-}
 [ "$action" = start ] || [ "$action" = stop ] || { echo "usage: $0 start|stop FOLDER" >&2; exit 2; }
@@ -24,23 +25,34 @@ stop_one() { # $1: name of the process whose number stands in $1.pid
 }
 
 if [ "$action" = stop ]; then
-    timeout 10 scancel --full --user=root 2>/dev/null || true
+    if [ -s "$folder/slurmctld.pid" ]; then
+        timeout 10 scancel --full --user=root 2>/dev/null || true
+        for _ in $(seq 40); do # KillWait and a little more: without slurmctld, nobody would kill a job that stays
+            [ -n "$(timeout 10 squeue --noheader 2>/dev/null)" ] || break
+            sleep 1
+        done
+    fi
     for name in slurmd slurmctld munged; do stop_one "$name"; done
     exit 0
 fi
 
-for program in munged slurmctld slurmd sbatch; do
+for program in munged slurmctld slurmd sbatch python3; do
     command -v "$program" >/dev/null || { echo "no $program: apt-get install slurm-wlm munge" >&2; exit 1; }
 done
+trap '[ $? = 0 ] || "$0" stop "$folder"' EXIT # nothing is left of a start that failed
+"$0" stop "$folder"
 host=$(hostname -s)
+set -- $(python3 -c 'import socket
+ends = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+print(*(end.getsockname()[1] for end in ends))') # two free ports, so that several clusters can be on this machine
 mkdir -p "$folder/state" "$folder/spool"
 cat >"$folder/slurm.conf" <<END
 ClusterName=tiebench
 SlurmctldHost=$host(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
-SlurmctldPort=16817
-SlurmdPort=16818
+SlurmctldPort=$1
+SlurmdPort=$2
 SlurmctldAddr=127.0.0.1
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 AuthType=auth/munge
@@ -72,11 +84,12 @@ munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --
     --log-file="$folder/munged.log" --seed-file="$folder/munge.seed"
 slurmctld
 slurmd -N "$host"
-for _ in $(seq 60); do
-    state=$(timeout 5 sinfo --noheader --format=%T 2>/dev/null || true)
+ends=$(($(date +%s) + start_seconds))
+while [ "$(date +%s)" -lt "$ends" ]; do
+    state=$(timeout 30 sinfo --noheader --format=%T 2>/dev/null || true)
     [ "$state" = idle ] && exit 0
     sleep 0.5
 done
-echo "Slurm did not start: its node is '${state:-not answering}'; see $folder/slurmctld.log and $folder/slurmd.log" >&2
-"$0" stop "$folder"
+echo "Slurm did not start: its node is '${state:-not answering}'; what slurmctld and slurmd say last:" >&2
+tail -n 10 "$folder/slurmctld.log" "$folder/slurmd.log" >&2
 exit 1

@@ -24,7 +24,7 @@ def require(reason: str | None) -> None:
     assert not reason, reason
 
 
-def wait_for(what, *, seconds: float = 240.0):
+def wait_for(what, *, seconds: float = 600.0):
     """What `what()` gives once it is true."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
@@ -66,7 +66,7 @@ def start():
     for command in commands:
         if command.process.poll() is None:
             command.process.kill()
-            command.process.communicate()
+            print(command.process.communicate()[1])  # what a test that failed will want to know
 
 
 def read_found(results: Path) -> list[dict]:

@@ -16,8 +16,8 @@ import pytest
 from engine_command import LONG, has_points, read_found, require, wait_for
 from engine_command import start as start  # a fixture
 
-from tiebench.results.curve import read_curve
 from tiebench.results.heartbeat_file import read_heartbeat
+from tiebench.training.checkpoints import read_checkpoint
 
 pytestmark = pytest.mark.services
 SCRIPT = Path(__file__).parents[2] / "scripts" / "start_ray.py"
@@ -34,7 +34,7 @@ def cluster():
         subprocess.run([sys.executable, SCRIPT, "start", folder], check=True, timeout=360)
         yield folder
     finally:
-        subprocess.run([sys.executable, SCRIPT, "stop", folder], check=True, timeout=90)
+        subprocess.run([sys.executable, SCRIPT, "stop", folder], check=True, timeout=120)
         shutil.rmtree(folder)
 
 
@@ -63,10 +63,20 @@ def folder_of(results: Path, arm: str) -> Path:
     return results / "tiny" / arm / "seed-1"
 
 
-def find_nodes(results: Path, *, cluster: Path) -> dict[str, int]:
-    """On which node each arm is trained now."""
-    beats = {arm: read_heartbeat(folder_of(results, arm)) for arm in ARMS}
-    return {arm: find_node(beat.process, cluster=cluster) for arm, beat in beats.items() if beat is not None}
+def hold_runs(results: Path) -> dict[str, psutil.Process]:
+    """The process of each arm's run, paused once the run was scored twice: none ends before the other is so far."""
+    held: dict[str, psutil.Process] = {}
+
+    def hold_next() -> bool:
+        for arm in ARMS:
+            beat = read_heartbeat(folder_of(results, arm))
+            if arm not in held and beat is not None and has_points(folder_of(results, arm), 2)():
+                held[arm] = psutil.Process(beat.process)
+                held[arm].suspend()
+        return len(held) == len(ARMS)
+
+    wait_for(hold_next)
+    return held
 
 
 def test_ray_finds_what_this_machine_finds_and_a_node_that_dies_costs_no_checkpoint(
@@ -76,30 +86,31 @@ def test_ray_finds_what_this_machine_finds_and_a_node_that_dies_costs_no_checkpo
     local = start(config, tmp_path / "local", "--jobs", "1", environment={})
     assert local.wait()[0] == 0
     command = start(config, there, "--engine", "ray", environment=ray)
-    for arm in ARMS:
-        wait_for(has_points(folder_of(there, arm), 2))
-    nodes = find_nodes(there, cluster=cluster)
+    held = hold_runs(there)
+    nodes = {arm: find_node(process.pid, cluster=cluster) for arm, process in held.items()}
     assert sorted(nodes.values()) == [0, 1], "a run on each node"
-    (lost,) = [arm for arm, number in nodes.items() if number == 1]  # node 0 is the head, without which there is no Ray
-    kill_node(1, cluster=cluster)
-    reached = read_curve(folder_of(there, lost))[-1].step
+    kept, lost = sorted(ARMS, key=nodes.__getitem__)
+    kill_node(1, cluster=cluster)  # node 0 is the head, without which there is no Ray
+    checkpoint = read_checkpoint(folder_of(there, lost))
+    held[kept].resume()
     code, said = command.wait()
     assert code == 0, said
     assert f"tiny/{lost}/seed-1: its node or process died" in said, said
     assert "submitted again, from its last checkpoint" in said
     (gone_on,) = [int(part.split()[0].rstrip(",.;:")) for part in said.split("going on from step ")[1:]]
-    assert gone_on >= reached, "no checkpointed step was trained again"
+    assert checkpoint and gone_on == checkpoint["train_state"]["step"], "no checkpointed step was trained again"
     assert read_found(there) == read_found(tmp_path / "local")
     assert len(read_found(there)) == 2
 
 
 def test_ctrl_c_checkpoints_what_ray_trains_and_it_goes_on(ray, start, write_experiment, tmp_path):
-    config, there = write_experiment(training=TRAINING), tmp_path / "ray"
+    config, there = write_experiment(training={**LONG, "epochs": 60}), tmp_path / "ray"
     assert start(config, tmp_path / "local", "--jobs", "1", environment={}).wait()[0] == 0
     command = start(config, there, "--engine", "ray", environment=ray)
-    for arm in ARMS:
-        wait_for(has_points(folder_of(there, arm), 2))
+    held = hold_runs(there)
     command.process.send_signal(signal.SIGINT)
+    for process in held.values():
+        process.resume()
     code, said = command.wait()
     assert code == 130 and "all runs were checkpointed" in said, said
     assert all(list(folder_of(there, arm).glob("checkpoint*")) for arm in ARMS)

@@ -30,10 +30,10 @@ def slurm(tmp_path_factory):
     require(None if os.getuid() == 0 else "needs root to start Slurm")
     folder = tmp_path_factory.mktemp("slurm")
     try:
-        subprocess.run([SCRIPT, "start", folder], check=True, timeout=90)
+        subprocess.run([SCRIPT, "start", folder], check=True, timeout=300)
         yield {"SLURM_CONF": str(folder / "slurm.conf")}
     finally:
-        subprocess.run([SCRIPT, "stop", folder], check=True, timeout=90)
+        subprocess.run([SCRIPT, "stop", folder], check=True, timeout=150)
 
 
 def test_slurm_finds_what_this_machine_finds(slurm, start, write_experiment, tmp_path):

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.services
 CHROMIUM = "/usr/bin/chromium"
 OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 OPTIONS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+OPTIONS += ["--disable-dev-shm-usage"]  # /dev/shm of a container is small
+PATIENCE_MS = 180_000  # a machine that does more is slow
 CONTRAST = """(element) => {
   const read = (text) => text.match(/[\\d.]+/g).slice(0, 3).map(Number);
   const light = (colour) => read(colour)
@@ -47,7 +49,7 @@ def chromium(tmp_path_factory):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS, timeout=PATIENCE_MS)
         yield browser
         browser.close()
 
@@ -61,6 +63,7 @@ def show(chromium, tmp_path):
         file = tmp_path / "report.html"
         file.write_text(text, "utf-8")
         context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: said.append(message.text))
@@ -69,7 +72,7 @@ def show(chromium, tmp_path):
         page.on("request", lambda request: asked.append(request.url))
         page.route(re.compile("^(?!file:|data:)"), lambda route: route.abort())
         page.goto(file.as_uri())
-        page.wait_for_selector("html[data-drawn=all]", timeout=20_000)
+        page.wait_for_selector("html[data-drawn=all]")
         return page
 
     yield open_page
@@ -102,7 +105,7 @@ def test_a_mark_that_is_hovered_tells_its_figures(show, text):
     page = show(text)
     page.locator("figure.with-chart svg").nth(1).locator("path[aria-roledescription=point]").first.hover(force=True)
     tooltip = page.locator("#vg-tooltip-element.visible")
-    tooltip.wait_for(timeout=5_000)
+    tooltip.wait_for()
     assert "seed" in tooltip.inner_text() and "untied" in tooltip.inner_text()
 
 
