@@ -12,7 +12,7 @@ from tiebench.cli.workflow import find_run_folder
 
 def neighbours(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run with its weights.")],
-    words: Annotated[list[str], typer.Argument(metavar="WORD...", help="Words of its training text, case included.")],
+    words: Annotated[list[str], typer.Argument(metavar="WORD", help="Words of its training text, case included.")],
     top: Annotated[int, typer.Option(min=1, max=1000, help="How many neighbours.")] = 10,
     as_json: AsJson = False,
 ) -> None:
