@@ -726,7 +726,9 @@ def test_many_runs_are_a_line_for_each_arm(run, make_record, tmp_path):
     assert len(json.loads(run("list", "runs", "--json", "--results", store.root).stdout)["runs"]) == 22
 
 
-@pytest.mark.parametrize("asked", [("architectures", "gpt2"), ("blocks", "training"), ("corpora",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "asked", [("architectures", "gpt2"), ("blocks", "training"), ("corpora",), ("claims",)], ids=" ".join
+)
 def test_lists_fit_a_narrow_terminal_and_what_goes_on_stands_below_its_column(asked):
     screen, terminal = os.openpty()
     command = [sys.executable, "-m", "tiebench", "list", *asked]
@@ -749,6 +751,29 @@ def test_folders_with_long_names_stand_above_what_is_said_of_them(trained_once):
     assert title == "runs:" and len(lines) == 8
     assert all(line.startswith(f"  {results}") and "finished" not in line for line in lines[::2])
     assert all(line.startswith("      finished, test perplexity") for line in lines[1::2])
+
+
+def test_experiments_stand_above_what_is_said_of_them():
+    screen, terminal = os.openpty()
+    command = [sys.executable, "-m", "tiebench", "list", "configs"]
+    subprocess.run(command, stdout=terminal, env=os.environ | {"COLUMNS": "80"}, timeout=60, check=True)
+    os.close(terminal)
+    lines = read_screen(screen).splitlines()
+    place = lines.index("  pytorch-examples-2017-200-40-epochs")
+    assert lines[place + 1].startswith("      pytorch/examples in 2017, word_language_model")
+
+
+def test_help_has_room_for_what_options_are_for():
+    """On 80 columns, where a seed's range of 19 digits once took half the screen and was itself broken."""
+    command = [sys.executable, "-m", "tiebench", "compare", "--help"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "80"})
+    assert re.search(r"--seed +N +Only this seed; may be repeated\. +│", answer.stdout)
+    assert "[OPTIONS] [ARM]..." in answer.stdout
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**63)])
+def test_what_is_no_seed_is_refused(run, seed):
+    assert "is no seed" in run("train", "quickstart", "--seed", seed, exit_code=2).stderr
 
 
 def read_screen(screen: int) -> str:
@@ -787,6 +812,14 @@ def test_show_tells_all_of_a_run(run, trained_once):
         record.provenance.started,
     ):
         assert part in text
+
+
+def test_show_fits_a_narrow_terminal(run, trained_once, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = trained_once / "results" / "tiny" / "tied" / "seed-1"
+    text = run("show", folder).stdout
+    assert f"checksum: {read_record(folder).corpus.checksum[:12]}…" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_sample_writes_the_words_of_the_model(run, trained_once, tiny_corpus):

@@ -7,7 +7,7 @@ import typer
 
 from tiebench.cli.completion import complete_kind, complete_name
 from tiebench.cli.options import RESULTS, AsJson, Results
-from tiebench.cli.output import find_width, print_json, print_line
+from tiebench.cli.output import print_json, print_line
 from tiebench.cli.workflow import check_results
 from tiebench.errors import UsageError
 from tiebench.reporting.escaping import escape
@@ -21,8 +21,8 @@ def list_things(
         str,
         typer.Argument(
             metavar="TYPE",
-            help="corpora, architectures, ties, configs, claims or runs; or what a file is made of: vocabularies, blocks, "
-            "optimizers, schedules or objectives.",
+            help="corpora, architectures, ties, configs, claims or runs; or the parts of a file: vocabularies, "
+            "blocks, optimizers, schedules or objectives.",
             autocompletion=complete_kind,
         ),
     ] = "",
@@ -35,7 +35,7 @@ def list_things(
     results: Results = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """List what there is to choose from: without TYPE, all but the parts of a file; with NAME, the keys of one entry."""
+    """List what there is to choose from; with TYPE and NAME, show the keys of one entry."""
     from tiebench.cli.inventory import LISTED, summarise_runs, take_inventory
     from tiebench.errors import did_you_mean
     from tiebench.experiment.documentation import BLOCKS
