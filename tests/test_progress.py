@@ -52,7 +52,7 @@ def test_trials_are_named_by_what_they_try_and_tell_when_the_runs_will_be_finish
     left = {later: Display(plan, later_tokens=later, started=time.monotonic() - 100) for later in (1_000, 9_000)}
     for display in left.values():
         display.trained_tokens["trial"], display.known_tokens["trial"] = 1_000, 0
-    assert left[1_000].describe_time_left() == ", all in 0 seconds"
+    assert left[1_000].describe_time_left() == "", "nothing is left"
     assert left[9_000].describe_time_left() == ", all in 13 minutes", "800 s"
 
 
@@ -86,3 +86,4 @@ def test_on_80_columns_no_bar_and_no_line_is_cut_or_broken(config, tmp_path):
     assert any("|" in piece and "tok/s" in piece for piece in pieces), "there were bars"
     finished = [piece for piece in pieces if "finished" in piece]
     assert len(finished) == 4 and all(re.match(r"\[\d/4\] .* seed \d: finished", piece) for piece in finished)
+    assert any(re.search(r"test perplexity [\d.]+, [\d,]+ tokens/s", piece) for piece in finished)

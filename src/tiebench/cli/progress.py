@@ -67,14 +67,13 @@ class Display:
         self.slots[self.slots.index(bar)] = None
 
     def describe_time_left(self) -> str:
-        """How long everything together will still take, by the tokens that were trained so far; empty at the start."""
+        """How long everything will still take, by the tokens that were trained so far; empty at the start and end."""
         totals = {count.arm: count.num_tokens for count in self.plan.counts}
         wanted = sum(totals.get(run.arm, 0) for run in self.plan.pending) + self.later_tokens
         done, before = sum(self.trained_tokens.values()), sum(self.known_tokens.values())
-        if done <= before:
+        if done <= before or wanted <= done:
             return ""
-        seconds = (wanted - done) * (time.monotonic() - self.started) / (done - before)
-        return f", all in {format_duration(max(0.0, seconds))}"
+        return f", all in {format_duration((wanted - done) * (time.monotonic() - self.started) / (done - before))}"
 
     def enter(self, record: Record) -> None:
         """Say how the arms of a seed compare as soon as all of them are finished."""
@@ -102,7 +101,7 @@ class RunBar(Callback):
         self.bar: tqdm | None = None
         self.slot: int | None = None
         self.valid: float | None = None
-        self.speed = self.stage = ""
+        self.stage = ""
 
     def start_run(self, spec: RunSpec, *, parameters: Parameters) -> None:
         self.display.write(f"{self.label}: {parameters.total:,} parameters")
@@ -140,7 +139,6 @@ class RunBar(Callback):
 
     def report_evaluation(self, point: CurvePoint) -> None:
         self.valid = point.valid_perplexity
-        self.speed = f", {point.tokens / point.seconds:,.0f} tokens/s" if point.seconds else ""
         known = point.train_nll_per_token is not None and not self.is_trial
         train = f"train {_exponent(point.train_nll_per_token)}, " if known else ""
         left = self.display.describe_time_left()
@@ -152,7 +150,9 @@ class RunBar(Callback):
             self.display.free_slot(self)
         scored = [record.evaluations[split] for split in ("test", "valid") if split in record.evaluations]
         found = f", {scored[0].split} perplexity {scored[0].perplexity:.2f}" if scored else ""
-        self.display.write(f"{self.label}: {'is there already' if reused else 'finished'}{found}{self.speed}")
+        per_second = None if reused else record.usage.tokens_per_second
+        speed = "" if per_second is None else f", {per_second:,.0f} tokens/s"
+        self.display.write(f"{self.label}: {'is there already' if reused else 'finished'}{found}{speed}")
         for warning in record.warnings:
             self.display.write(f"warning: {self.name}: {warning}", important=True)
         self.display.enter(record)
