@@ -139,8 +139,8 @@ class RunBar(Callback):
 
     def report_evaluation(self, point: CurvePoint) -> None:
         self.valid = point.valid_perplexity
-        known = point.train_nll_per_token is not None and not self.is_trial
-        train = f"train {_exponent(point.train_nll_per_token)}, " if known else ""
+        nll = None if self.is_trial else point.train_nll_per_token
+        train = "" if nll is None else f"train {_exponent(nll)}, "
         left = self.display.describe_time_left()
         self.display.write(f"{self.label}: epoch {point.epoch:.2f}, {train}valid {self.valid:.2f}{left}")
 
