@@ -12,7 +12,8 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-22s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 compare: .venv/installed ## train the bundled quickstart once, then show tied beside untied
-	$(BIN)/tiebench compare tied untied --config quickstart
+	@$(BIN)/tiebench compare tied untied --config quickstart
+	@echo "To type tiebench yourself: source .venv/bin/activate"
 
 test: .venv/installed-dev ## run the tests (CPU, offline); PYTEST_ARGS adds options, such as '-x'
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -53,7 +54,7 @@ clean: ## remove the environments and what tools left behind
 
 # $(1): folder of the environment
 define make_environment
-	$(PYTHON) -c 'import sys; sys.exit("tiebench needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("tiebench needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(1)
 endef
 

@@ -448,7 +448,7 @@ def test_what_cannot_be_looked_at_is_refused(run, trained_once, arguments, says)
 def test_what_was_decided_is_the_last_thing_on_the_screen(run, trained_once):
     shown = run("compare", "untied", "tied", "--results", trained_once / "results").stdout
     *before, answer = shown.strip().split("\n\n")
-    assert any("no change at :" in part and "tied  " in part for part in before)
+    assert any(": no change" in part and "tied  " in part for part in before)
     assert answer.startswith("tied") and "of the parameters" in " ".join(answer.split()) and answer.endswith(".")
 
 
@@ -610,7 +610,7 @@ def test_check_says_what_an_epoch_leaves_out(run, write_experiment, changes, par
     said = " ".join(run("check", write_experiment(), *options).stdout.split())
     found = json.loads(run("check", write_experiment(), *options, "--json").stdout)["arms"][0]
     assert 0 < found["num_left_out"] < found["num_tokens"]
-    assert f"leaves out of the training text {found['num_left_out']:,} tokens, {part}." in said
+    assert f"Of the training text, an epoch leaves out {found['num_left_out']:,} tokens ({part})." in said
 
 
 def test_check_has_nothing_to_warn_of_where_nothing_is_odd(run, write_experiment):
@@ -726,7 +726,9 @@ def test_many_runs_are_a_line_for_each_arm(run, make_record, tmp_path):
     assert len(json.loads(run("list", "runs", "--json", "--results", store.root).stdout)["runs"]) == 22
 
 
-@pytest.mark.parametrize("asked", [("architectures", "gpt2"), ("blocks", "training"), ("corpora",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "asked", [("architectures", "gpt2"), ("blocks", "training"), ("corpora",), ("claims",)], ids=" ".join
+)
 def test_lists_fit_a_narrow_terminal_and_what_goes_on_stands_below_its_column(asked):
     screen, terminal = os.openpty()
     command = [sys.executable, "-m", "tiebench", "list", *asked]
@@ -749,6 +751,29 @@ def test_folders_with_long_names_stand_above_what_is_said_of_them(trained_once):
     assert title == "runs:" and len(lines) == 8
     assert all(line.startswith(f"  {results}") and "finished" not in line for line in lines[::2])
     assert all(line.startswith("      finished, test perplexity") for line in lines[1::2])
+
+
+def test_experiments_stand_above_what_is_said_of_them():
+    screen, terminal = os.openpty()
+    command = [sys.executable, "-m", "tiebench", "list", "configs"]
+    subprocess.run(command, stdout=terminal, env=os.environ | {"COLUMNS": "80"}, timeout=60, check=True)
+    os.close(terminal)
+    lines = read_screen(screen).splitlines()
+    place = lines.index("  pytorch-examples-2017-200-40-epochs")
+    assert lines[place + 1].startswith("      pytorch/examples in 2017, word_language_model")
+
+
+def test_help_has_room_for_what_options_are_for():
+    """On 80 columns, where a seed's range of 19 digits once took half the screen and was itself broken."""
+    command = [sys.executable, "-m", "tiebench", "compare", "--help"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "80"})
+    assert re.search(r"--seed +N +Only this seed; may be repeated\. +│", answer.stdout)
+    assert "[OPTIONS] [ARM]..." in answer.stdout
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**63)])
+def test_what_is_no_seed_is_refused(run, seed):
+    assert "is no seed" in run("train", "quickstart", "--seed", seed, exit_code=2).stderr
 
 
 def read_screen(screen: int) -> str:
@@ -787,6 +812,14 @@ def test_show_tells_all_of_a_run(run, trained_once):
         record.provenance.started,
     ):
         assert part in text
+
+
+def test_show_fits_a_narrow_terminal(run, trained_once, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = trained_once / "results" / "tiny" / "tied" / "seed-1"
+    text = run("show", folder).stdout
+    assert f"checksum: {read_record(folder).corpus.checksum[:12]}…" in text
+    assert [line for line in text.splitlines() if len(line) > 80 and "/" not in line] == [], "paths are not broken"
 
 
 def test_sample_writes_the_words_of_the_model(run, trained_once, tiny_corpus):

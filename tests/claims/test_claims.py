@@ -127,6 +127,17 @@ def test_in_a_narrow_window_the_verdict_stands_beside_the_name(outcomes):
     assert "A wider window shows also: interval, p, measure, source." in " ".join(text.split())
 
 
+def test_what_was_published_stays_in_a_narrow_window_as_long_as_there_is_room_for_its_figure(outcomes):
+    """At 80 columns, with names as long as those of Table 6, once no published figure was shown."""
+    papers, found = outcomes
+    long = [outcome.model_copy(update={"id": f"{outcome.id}-{'x' * (38 - len(outcome.id))}"}) for outcome in found]
+    text = render_table(claims_table(long, papers=papers, width=80), width=80)
+    assert re.search(r"small-x+ +reproduced +115.0 ± 0.2 +115\n", text)
+    assert re.search(r"lower-x+ +reproduced +110.1 < 115.0 +<\n", text)
+    assert re.search(r"by-x+ +reproduced +-4.933 +-5\n", text)
+    assert "A wider window shows also: numbers of seeds, margins, interval," in " ".join(text.split())
+
+
 def test_in_a_narrow_window_claims_of_several_papers_stand_below_the_name_of_each_and_nothing_is_cut(outcomes):
     papers, found = outcomes
     other = [outcome.model_copy(update={"paper": "another-long-paper-2026"}) for outcome in found]

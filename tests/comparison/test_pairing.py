@@ -298,7 +298,7 @@ def test_where_two_seeds_alone_would_be_less_sure_a_note_says_so(three_seeds):
 
     headline = compare(2).contrasts[0].headline
     assert headline.seeds.p > 1.1 * headline.p, "Welch's way with two seeds of each"
-    assert sum(note.startswith("By seeds alone tied has p = ") for note in compare(2).notes) == 1
+    assert sum(note.startswith("By seeds alone: tied p = ") for note in compare(2).notes) == 1
     assert not any(note.startswith("By seeds alone") for note in compare(3).notes)
 
 

@@ -37,7 +37,7 @@ def test_the_recipes_of_the_papers_read_the_same_batches_at_every_seed(make_reco
         arm: [make_record(arm, seed, changes=[("spec.training.random_offset", None)]) for seed in (1, 2)]
         for arm in ("untied", "tied")
     }
-    assert describe_seeds(arms) == ["Between seeds vary the initial weights."]
+    assert describe_seeds(arms) == ["Seeds differ in the initial weights."]
     assert describe_seeds({arm: records[:1] for arm, records in arms.items()}) == []
 
 
@@ -46,4 +46,4 @@ def test_arms_that_draw_other_things_are_told_one_by_one(make_record):
         arm: [make_record(arm, seed, changes=[("spec.training.random_offset", arm == "tied")]) for seed in (1, 2)]
         for arm in ("untied", "tied")
     }
-    assert describe_seeds(arms) == [f"Between seeds vary of untied {WEIGHTS}; of tied {WEIGHTS} and {OFFSET}."]
+    assert describe_seeds(arms) == [f"Seeds differ of untied in {WEIGHTS}; of tied in {WEIGHTS} and {OFFSET}."]

@@ -28,7 +28,7 @@ def test_a_row_for_each_decade_in_one_piece_at_80_columns(comparison):
         assert sum(line.startswith(f"{decade} ") for line in text.splitlines()) == 1
     assert "95 % intervals over seeds and test text" in " ".join(text.split())
     whole = comparison.contrasts[0].headline.ln_ratio
-    assert f"tied over the whole test text: {whole:+.4f} nats per token." in text
+    assert f"Over the whole test text, in nats per token: tied {whole:+.4f}" in text
 
 
 def test_every_digit_is_there_for_programs(comparison):

@@ -19,7 +19,7 @@ def test_the_change_stands_between_the_ends_of_its_interval_and_left_of_no_chang
     place = start + (comparison.contrasts[0].headline.percent - low) / (0 - low) * 59
     assert line.index("o") == pytest.approx(place, abs=0.5)
     assert line.rindex("|") == pytest.approx(start + (high - low) / (0 - low) * 59, abs=0.5)
-    assert scale.strip() == f"{low:+.1f} % to +0.0 % test perplexity; no change at :"
+    assert scale.strip() == f"{low:+.1f} % to +0.0 % test perplexity; o measured, |-| interval, : no change"
 
 
 def test_arms_share_one_scale(three_seeds, make_record):

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from tiebench.corpora.opening import open_corpus
 from tiebench.execution.run import execute_run, load_data, open_model
+from tiebench.execution.run_data import reload_data
 from tiebench.execution.settings import Settings
 from tiebench.experiment.loading import load_experiment
 from tiebench.experiment.training_config import TrainingConfig
@@ -25,6 +26,7 @@ from tiebench.training import trainer as trainer_module
 from tiebench.training.budget import plan_steps
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import read_weights
+from tiebench.training.evaluation import score_stream
 from tiebench.training.trainer import Trainer
 
 pytestmark = pytest.mark.numeric
@@ -248,12 +250,16 @@ def test_the_best_weights_are_scored_and_the_test_split_once(train, tmp_path):
     assert record.checkpoint.step == best.step
     assert record.evaluations["valid"].perplexity == pytest.approx(best.valid_perplexity, rel=1e-9)
     assert record.training_perplexity == pytest.approx(math.exp(best.train_nll_per_token))
-    assert [stage for stage, *_ in callback.stages].count("test") == 1
+    stages = [stage for stage, *_ in callback.stages]
+    assert stages.count("test") == 1 and stages.count("valid") == len(curve), "what was scored is not scored again"
     assert all(done == total for stage, total, done in callback.stages if stage != "train")
     folder = Store(tmp_path / "results").folder_of(record)
     model = open_model(record, folder)
     assert not model.training
     read_weights(model, folder)
+    stream = reload_data(record, folder).streams["valid"]
+    again = score_stream(model, stream, spec=record.spec.for_split("valid"))
+    assert again.nll == record.evaluations["valid"].nll, "to the bit"
 
 
 def test_the_record_says_what_was_read_and_what_it_took(train, tmp_path):

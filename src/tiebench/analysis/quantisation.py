@@ -68,7 +68,8 @@ def quantise_run(
     before = np.zeros(0)
     for place, (name, number) in enumerate(cases, start=1):
         rounded = [] if number is None else parts[name]
-        say(f"[{place}/{len(cases)}] {record.arm} seed {record.seed}: {name}, {number or 32} bits")
+        rounding = "as trained" if number is None else f"{name}, {number} bits"
+        say(f"[{place}/{len(cases)}] {record.arm} seed {record.seed}: {rounding}")
         for matrix in rounded:
             matrix.copy_(round_rows(matrix, bits=number or 0))
         token_nll = _score(model, stream, record=record)

@@ -13,7 +13,7 @@ from tiebench.errors import TiebenchError
 
 def bench(
     workloads: Annotated[
-        list[str], typer.Argument(metavar="[WORKLOAD...]", help="Names such as lstm-200-ptb, or experiments.")
+        list[str], typer.Argument(metavar="WORKLOAD", help="Names such as lstm-200-ptb, or experiments.")
     ] = NO_LIST,
     seconds: Annotated[float, typer.Option(min=0.1, help="Seconds of training, and of scoring, for each arm.")] = 10.0,
     threads: Annotated[int | None, typer.Option(min=1, help="Number of CPU threads.")] = None,

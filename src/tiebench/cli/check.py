@@ -19,9 +19,15 @@ if TYPE_CHECKING:
 
 On = Annotated[
     str | None,
-    typer.Option("--on", help="Plan for this device: a100 or h100, which need not be here, or cpu, this machine's."),
+    typer.Option(
+        "--on",
+        metavar="DEVICE",
+        help="Plan for this device: a100 or h100, which need not be here, or cpu, this machine's.",
+    ),
 ]
-Devices = Annotated[int, typer.Option("--devices", min=1, help="With --on: so many devices share out a batch's rows.")]
+Devices = Annotated[
+    int, typer.Option("--devices", metavar="N", min=1, help="With --on: so many devices share out a batch's rows.")
+]
 
 
 def check(
@@ -120,15 +126,15 @@ def _describe_left_out(runs: "list[RunSpec]", counts: "list[ArmCount]") -> str:
     """How much of the training text an epoch does not read, and which part of it."""
     from tiebench.comparison.checks import RECURRENT
 
-    told = {}
+    told: dict[str, str] = {}
     for run, count in zip(runs, counts, strict=True):
         which = "other ones in every epoch"
         if run.spec.architecture.type in RECURRENT:
             which = "other ones at every seed" if run.spec.training.random_offset else "always those at its end"
-        told[count.arm] = f"{count.num_left_out:,} tokens{f', {which}' if count.num_left_out else ''}"
+        told[count.arm] = f"{count.num_left_out:,} tokens ({which})" if count.num_left_out else "no token"
     if len(set(told.values())) == 1:
-        return f"An epoch leaves out of the training text {next(iter(told.values()))}."
-    return f"An epoch leaves out of the training text {'; '.join(f'{arm} {part}' for arm, part in told.items())}."
+        return f"Of the training text, an epoch leaves out {next(iter(told.values()))}."
+    return f"Of the training text, an epoch leaves out {'; '.join(f'{part} in {arm}' for arm, part in told.items())}."
 
 
 def _list_speeds(runs: "list[RunSpec]", counts: "list[ArmCount]", *, device: "PlannedDevice") -> dict[str, str]:
@@ -166,6 +172,7 @@ def _print_plan(
         notes.append(
             "Each device holds the whole model and its part of every batch; what they send each other is not counted."
         )
+    typer.echo()
     place = f"one {device.name}" if device.number == 1 else f"{device.number} x {device.name}"
     print_table(Table(f"A run on {place}", columns, rows, caption=stated, notes=tuple(notes)))
 

@@ -33,6 +33,7 @@ from tiebench.cli.output import print_comparisons, print_note
 from tiebench.cli.until_decided import add_seeds
 from tiebench.cli.workflow import (
     announce_quickstart,
+    check_jobs,
     check_output,
     choose_format,
     gather_settings,
@@ -54,13 +55,15 @@ def compare(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="[ARM ARM...]",
+            metavar="ARM",
             help="Arms or run folders; by default all of --config. The first is the baseline; of two, the untied one.",
         ),
     ] = NO_LIST,
     config: Annotated[
         str | None,
-        typer.Option(help="The experiment; its missing runs are trained.", autocompletion=complete_config),
+        typer.Option(
+            metavar="CONFIG", help="The experiment; its missing runs are trained.", autocompletion=complete_config
+        ),
     ] = None,
     overrides: Overrides = NO_LIST,
     seeds: Seeds = NO_LIST,
@@ -78,15 +81,23 @@ def compare(
     ] = NO_LIST,
     seeds_as: Annotated[
         str,
-        typer.Option("--seeds-as", help="Test over seeds: welch, pooled or paired; choose before you look."),
+        typer.Option(
+            "--seeds-as", metavar="RULE", help="Test over seeds: welch, pooled or paired; choose before you look."
+        ),
     ] = "welch",
-    margin: Annotated[str | None, typer.Option(help="Test equivalence too: within this change, such as 1%.")] = None,
+    margin: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Test equivalence too: within this change, such as 1%.")
+    ] = None,
     until_decided: Annotated[
         bool, typer.Option("--until-decided", help="Add seeds to two arms until the comparison is decided.")
     ] = False,
-    max_seeds: Annotated[int, typer.Option("--max-seeds", min=2, help="At most this many seeds per arm.")] = 20,
+    max_seeds: Annotated[
+        int, typer.Option("--max-seeds", metavar="N", min=2, help="At most this many seeds per arm.")
+    ] = 20,
     format: Format = "text",
-    plot: Annotated[Path | None, typer.Option(help="Draw the learning curves: FILE.svg, .png or .pdf.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the learning curves: FILE.svg, .png or .pdf.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -95,6 +106,7 @@ def compare(
     check_output(format, plot=plot)
     percent = read_margin(margin)
     check_rule(seeds_as, until_decided=until_decided)
+    check_jobs(jobs)
     settings = gather_settings(
         results, device=device, data_dir=data_dir, force=force, wait=wait, track=track, engine=engine
     )
@@ -131,6 +143,10 @@ def compare(
         groups = [train_arms(config, names, overrides, seeds, **options)]
     else:
         groups = _select(names, settings=settings, allow=allow)
+        if len(groups) > 1 and not quiet and format == "text":
+            print_note(
+                f"{len(groups)} experiments have these arms, the answer of each last; for one of them: --config CONFIG"
+            )
     if seeds:
         groups = [keep_seeds(group, seeds) for group in groups]
     if plot is not None and len(groups) > 1:

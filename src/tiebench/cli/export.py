@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from tiebench.cli.options import Force
 from tiebench.cli.output import print_line, print_note
 from tiebench.cli.workflow import find_run_folder
 from tiebench.errors import UsageError, did_you_mean
@@ -15,8 +14,10 @@ from tiebench.errors import UsageError, did_you_mean
 def export(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run with its weights.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write.")],
-    format: Annotated[str, typer.Option(help="hf: what from_pretrained of transformers reads.")] = "hf",
-    force: Force = False,
+    format: Annotated[
+        str, typer.Option(metavar="FORMAT", help="hf: what from_pretrained of transformers reads.")
+    ] = "hf",
+    force: Annotated[bool, typer.Option("--force", help="Replace a model that was exported to DIR before.")] = False,
 ) -> None:
     """Write a trained model, its tokenizer and its figures as a folder that other libraries read."""
     if format != "hf":

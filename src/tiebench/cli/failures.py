@@ -87,5 +87,5 @@ def fail(message: str, *, hint: str = "", exit_code: int) -> NoReturn:
     """Say what is wrong and what to do next on stderr, and end."""
     print_line(f"error: {message}", to_stderr=True)
     if hint:
-        print_line(f"hint: {hint}", to_stderr=True)
+        print_line("hint: " + hint.replace("\n", "\n  "), to_stderr=True)
     raise typer.Exit(exit_code)

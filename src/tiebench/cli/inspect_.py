@@ -23,7 +23,9 @@ MEANINGS = (
 def inspect_embeddings(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run with its weights.")],
     data_dir: DataDir = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw norms and spectra: FILE.svg, .png or .pdf.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw norms and spectra: FILE.svg, .png or .pdf.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the trained embeddings of a run: norms over frequency, isotropy, rank, input beside output."""

@@ -7,33 +7,35 @@ import typer
 
 from tiebench.cli.completion import complete_kind, complete_name
 from tiebench.cli.options import RESULTS, AsJson, Results
-from tiebench.cli.output import find_width, print_json, print_line
+from tiebench.cli.output import print_json, print_line
 from tiebench.cli.workflow import check_results
 from tiebench.errors import UsageError
 from tiebench.reporting.escaping import escape
 
 MANY_RUNS = 20  # more get a line for each arm
+LONGEST_NAME = 24  # longer ones stand above what is said of them
 
 
 def list_things(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="[TYPE]",
-            help="corpora, architectures, ties, configs, claims, runs, or blocks.",
+            metavar="TYPE",
+            help="corpora, architectures, ties, configs, claims or runs; or the parts of a file: vocabularies, "
+            "blocks, optimizers, schedules or objectives.",
             autocompletion=complete_kind,
         ),
     ] = "",
     name: Annotated[
         str,
         typer.Argument(
-            metavar="[NAME]", help="One entry of that list; shows all its keys.", autocompletion=complete_name
+            metavar="NAME", help="One entry of that list; shows all its keys.", autocompletion=complete_name
         ),
     ] = "",
     results: Results = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """List corpora, architectures, ties, configs, claims or runs; or show the keys of one of them."""
+    """List what there is to choose from; with TYPE and NAME, show the keys of one entry."""
     from tiebench.cli.inventory import LISTED, summarise_runs, take_inventory
     from tiebench.errors import did_you_mean
     from tiebench.experiment.documentation import BLOCKS
@@ -59,14 +61,14 @@ def list_things(
 
 
 def print_entries(entries: dict[str, str]) -> None:
-    """A line each, the descriptions in a column; on a terminal below their names where these take most of its width."""
+    """A line each, the descriptions in a column; below their names on a terminal where these are long."""
     width = max((len(entry) for entry in entries), default=0)
-    below = sys.stdout.isatty() and width > find_width() // 2
+    below = sys.stdout.isatty() and width > LONGEST_NAME
     for entry, description in entries.items():
         if below:
             print_line(f"  {entry}\n      {description}", indent=6)
         else:
-            print_line(f"  {entry.ljust(width)}  {description}", indent=min(width + 4, 24))
+            print_line(f"  {entry.ljust(width)}  {description}", indent=width + 4)
 
 
 def print_one(kind: str, name: str, *, as_json: bool) -> None:

@@ -49,7 +49,7 @@ def print_comparisons(
     elif format == "csv" and len(comparisons) > 1:
         print_table(stack_comparisons(comparisons), format=format)
     else:
-        for comparison in comparisons:
+        for place, comparison in enumerate(comparisons):
             table, further, drawn, answers = comparison_table(comparison), [], "", ""
             if format != "csv":  # which has one heading
                 further = [translation_table(comparison), frequency_table(comparison)]
@@ -60,7 +60,8 @@ def print_comparisons(
                 drawn = escape("\n".join(draw_intervals(comparison, width=find_width())))
                 answers = "\n".join(textwrap.fill(escape(answer), find_width()) for answer in said)
             tables = [render(each, format=format) for each in (table, *further) if each is not None]
-            typer.echo("\n\n".join(part.rstrip("\n") for part in (tables[0], drawn, *tables[1:], answers) if part))
+            parts = [part.rstrip("\n") for part in (tables[0], drawn, *tables[1:], answers) if part]
+            typer.echo(("\n" if place else "") + "\n\n".join(parts))
     if plot is not None:
         from tiebench.reporting.plots import plot_curves
 

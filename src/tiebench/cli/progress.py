@@ -21,10 +21,14 @@ SHOWN_NAME = 14  # a bar has room for so much of an arm's name at 80 columns
 
 @dataclass
 class Display:
-    """The bars of all runs of a command. `watch` is what `execute` asks for; `quiet` shows only warnings."""
+    """The bars of all runs of a command. `watch` is what `execute` asks for; `quiet` shows only warnings.
+
+    `later_tokens` are still to be trained after the plan, so that trials tell when the runs will be finished too.
+    """
 
     plan: Plan
     quiet: bool = False
+    later_tokens: int = 0
     slots: list["RunBar | None"] = field(default_factory=list)
     records: dict[tuple[str, int], Record] = field(default_factory=dict)
     trained_tokens: dict[str, int] = field(default_factory=dict)
@@ -63,14 +67,13 @@ class Display:
         self.slots[self.slots.index(bar)] = None
 
     def describe_time_left(self) -> str:
-        """How long all runs together will still take, by the tokens that were trained so far; empty at the start."""
+        """How long everything will still take, by the tokens that were trained so far; empty at the start and end."""
         totals = {count.arm: count.num_tokens for count in self.plan.counts}
-        wanted = sum(totals.get(run.arm, 0) for run in self.plan.pending)
+        wanted = sum(totals.get(run.arm, 0) for run in self.plan.pending) + self.later_tokens
         done, before = sum(self.trained_tokens.values()), sum(self.known_tokens.values())
-        if done <= before:
+        if done <= before or wanted <= done:
             return ""
-        seconds = (wanted - done) * (time.monotonic() - self.started) / (done - before)
-        return f", all runs in {format_duration(max(0.0, seconds))}"
+        return f", all in {format_duration((wanted - done) * (time.monotonic() - self.started) / (done - before))}"
 
     def enter(self, record: Record) -> None:
         """Say how the arms of a seed compare as soon as all of them are finished."""
@@ -91,10 +94,10 @@ class RunBar(Callback):
 
     def __init__(self, display: Display, run: RunSpec, index: int) -> None:
         self.display = display
-        place, name = f"[{index + 1}/{len(display.plan.runs)}]", run.arm
-        self.label = f"{place} {name} seed {run.seed}"
-        self.short_label = f"{place} {name[: SHOWN_NAME - 1] + '…' if len(name) > SHOWN_NAME else name} {run.seed}"
-        self.name = run.name
+        place = f"[{index + 1}/{len(display.plan.runs)}]"
+        self.label = f"{place} {run.title or f'{run.arm} seed {run.seed}'}"
+        self.short_label = f"{place} {shorten_name(run.title) if run.title else f'{shorten_name(run.arm)} {run.seed}'}"
+        self.name, self.is_trial = run.name, run.is_trial
         self.bar: tqdm | None = None
         self.slot: int | None = None
         self.valid: float | None = None
@@ -136,10 +139,10 @@ class RunBar(Callback):
 
     def report_evaluation(self, point: CurvePoint) -> None:
         self.valid = point.valid_perplexity
-        train = "" if point.train_nll_per_token is None else f"train {_exponent(point.train_nll_per_token)}, "
-        speed = f"{point.tokens / point.seconds:,.0f} tokens/s" if point.seconds else ""
+        nll = None if self.is_trial else point.train_nll_per_token
+        train = "" if nll is None else f"train {_exponent(nll)}, "
         left = self.display.describe_time_left()
-        self.display.write(f"{self.label}: epoch {point.epoch:.2f}, {train}valid {self.valid:.2f}, {speed}{left}")
+        self.display.write(f"{self.label}: epoch {point.epoch:.2f}, {train}valid {self.valid:.2f}{left}")
 
     def finish_run(self, record: Record, *, reused: bool) -> None:
         self.close_bar()
@@ -147,7 +150,9 @@ class RunBar(Callback):
             self.display.free_slot(self)
         scored = [record.evaluations[split] for split in ("test", "valid") if split in record.evaluations]
         found = f", {scored[0].split} perplexity {scored[0].perplexity:.2f}" if scored else ""
-        self.display.write(f"{self.label}: {'is there already' if reused else 'finished'}{found}")
+        per_second = None if reused else record.usage.tokens_per_second
+        speed = "" if per_second is None else f", {per_second:,.0f} tokens/s"
+        self.display.write(f"{self.label}: {'is there already' if reused else 'finished'}{found}{speed}")
         for warning in record.warnings:
             self.display.write(f"warning: {self.name}: {warning}", important=True)
         self.display.enter(record)
@@ -168,6 +173,15 @@ class RunBar(Callback):
             self.bar.close()
             self.bar = None
             sys.stderr.write("\r")  # a bar on a lower line leaves the cursor behind its blanks
+
+
+def shorten_name(name: str) -> str:
+    """What a bar has room for: the beginning, and a last word that is short (the value that a trial tries)."""
+    if len(name) <= SHOWN_NAME:
+        return name
+    _, space, last = name.rpartition(" ")
+    end = last if space and len(last) < SHOWN_NAME // 2 else ""
+    return f"{name[: SHOWN_NAME - 1 - len(end)]}…{end}"
 
 
 def _show_change(baseline: float, nll: float) -> str:

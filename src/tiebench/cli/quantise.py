@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 
 def quantise(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs with their weights.")],
-    bits: Annotated[list[int], typer.Option(help="8, 6 or 4; may be repeated. Without it, all three.")] = NO_LIST,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of finished runs with their weights.")],
+    bits: Annotated[
+        list[int], typer.Option(metavar="BITS", help="8, 6 or 4; may be repeated. Without it, all three.")
+    ] = NO_LIST,
     data_dir: DataDir = None,
     as_json: AsJson = False,
     quiet: Quiet = False,

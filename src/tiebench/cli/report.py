@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 def report(
     experiments: Annotated[
-        list[str], typer.Argument(metavar="[EXPERIMENT...]", help="Experiments with finished runs; none: all of them.")
+        list[str], typer.Argument(metavar="EXPERIMENT", help="Experiments with finished runs; none: all of them.")
     ] = NO_LIST,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The page to write.")] = Path(
+        "report.html"
+    ),
     results: Results = RESULTS,
 ) -> None:
     """Write what was found as one HTML page: the answer, its intervals, curves, claims. It needs no network."""

@@ -33,7 +33,7 @@ def reproduce(
         typer.Argument(help="A paper (tiebench list claims), a file of claims, or all.", autocompletion=complete_paper),
     ],
     only: Annotated[
-        list[str], typer.Option("--only", help="Only this claim, table or figure; may be repeated.")
+        list[str], typer.Option("--only", metavar="NAME", help="Only this claim, table or figure; may be repeated.")
     ] = NO_LIST,
     overrides: Overrides = NO_LIST,
     seeds: Seeds = NO_LIST,

@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from tiebench.cli.options import AsJson
+from tiebench.cli.options import AsJson, check_seed
 from tiebench.cli.output import print_json
 from tiebench.cli.workflow import find_run_folder
-from tiebench.experiment.limits import LARGEST_SEED
 from tiebench.reporting.escaping import escape
 
 
@@ -19,7 +18,7 @@ def sample(
     temperature: Annotated[
         float, typer.Option(min=0.0, max=1000.0, help="Divides the scores; 0 always takes the likeliest token.")
     ] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Equal seeds give equal text.")] = 1,
+    seed: Annotated[int, typer.Option(metavar="N", callback=check_seed, help="Equal seeds give equal text.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Write text with a trained model."""

@@ -1,14 +1,17 @@
 """`tiebench show`: show one finished run."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tiebench.cli.options import AsJson
-from tiebench.cli.output import find_width, print_json, print_runs, print_table
+from tiebench.cli.output import find_width, print_json, print_line, print_runs, print_table
 from tiebench.cli.workflow import find_run_folder
 from tiebench.reporting.escaping import escape
+
+CHECKSUM = re.compile(r"[0-9a-f]{64}")
 
 if TYPE_CHECKING:
     from tiebench.reporting.tables import Table
@@ -31,8 +34,8 @@ def show(
         return
     print_runs([record], as_json=False)
     if record.tuned:
-        typer.echo(escape(f"tuned by {describe_trials(record.tuned)}"))
-        typer.echo(escape(f"  {describe_choice(record.arm, record.tuned)}"))
+        print_line(f"tuned by {describe_trials(record.tuned)}")
+        print_line(f"  {describe_choice(record.arm, record.tuned)}")
     evaluations = {split: found.model_dump() for split, found in record.evaluations.items()}
     for name, block in (
         ("spec", record.spec.model_dump(mode="json")),
@@ -48,23 +51,34 @@ def show(
     if shares := [point for point in read_curve(folder, record=record) if point.gradient]:
         print_table(_gradients_table(shares))
     for warning in record.warnings:
-        typer.echo(escape(f"warning: {warning}"))
+        print_line(f"warning: {warning}")
 
 
 def _spell_block(name: str, block: dict[str, Any]) -> str:
-    """As YAML, at most as wide as the terminal, without what is missing."""
+    """As YAML, at most as wide as the terminal, without what is missing; there a checksum is cut short."""
     import yaml
 
-    content = {name: _drop_missing(block)}
-    return yaml.safe_dump(
-        content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=find_width() - 20
-    )
+    room = find_width() - 20
+
+    class Dumper(yaml.SafeDumper):
+        """Writes a mapping on one line where it fits, else a line for each key."""
+
+        def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
+            node = super().represent_mapping(tag, mapping, flow_style)
+            is_flat = not any(isinstance(part, dict) for part in mapping.values())
+            node.flow_style = is_flat and len(", ".join(f"{key}: {part}" for key, part in mapping.items())) <= room
+            return node
+
+    return yaml.dump({name: _shorten(block, room=room)}, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=room)
 
 
-def _drop_missing(value: Any) -> Any:
+def _shorten(value: Any, *, room: int) -> Any:
+    """Without what is missing; of a checksum that has no room, what tells it from others."""
+    if isinstance(value, str) and len(value) > room and CHECKSUM.fullmatch(value):
+        return f"{value[:12]}…"
     if not isinstance(value, dict):
         return value
-    return {key: _drop_missing(part) for key, part in value.items() if part is not None}
+    return {key: _shorten(part, room=room) for key, part in value.items() if part is not None}
 
 
 def _gradients_table(points: "list[CurvePoint]") -> "Table":

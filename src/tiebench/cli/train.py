@@ -1,5 +1,7 @@
 """`tiebench train`: train every arm of an experiment at every seed."""
 
+from shlex import quote
+
 from tiebench.cli.options import (
     NO_LIST,
     RESULTS,
@@ -46,11 +48,12 @@ def train(
     settings = gather_settings(
         results, device=device, data_dir=data_dir, force=force, wait=wait, track=track, engine=engine
     )
-    experiment = tune_experiment(experiment, arms, settings=settings, jobs=jobs, quiet=quiet)
+    experiment = tune_experiment(experiment, arms, seeds, settings=settings, jobs=jobs, quiet=quiet)
     runs = experiment.list_runs(arms=arms, seeds=seeds)
     records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
     print_runs(records, as_json=as_json)
     if not quiet and not as_json:
         names = list(dict.fromkeys(record.arm for record in records))
-        first = [f"tiebench compare {' '.join(names)}"] if len(names) > 1 else []
+        only = "" if overrides else f" --config {quote(config)}"
+        first = [f"tiebench compare {' '.join(names)}{only}"] if len(names) > 1 else []
         suggest_next(records, settings=settings, first=first)

@@ -24,7 +24,7 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the runs that are being trained: where, how far, how fast, their last sign of life. Ends with the last."""
+    """Show the runs that are being trained: where, how far, how fast, their last sign of life; until none is left."""
     if not results.is_dir():
         raise UsageError(f"{results} is no folder of results", "name the one that train was given: tiebench watch DIR")
     while True:

@@ -64,10 +64,17 @@ def check_jobs(jobs: str) -> None:
 
 
 def tune_experiment(
-    experiment: "Experiment", names: list[str], *, settings: "Settings", jobs: str, quiet: bool, train: bool = True
+    experiment: "Experiment",
+    names: list[str],
+    seeds: list[int] = NO_LIST,
+    *,
+    settings: "Settings",
+    jobs: str,
+    quiet: bool,
+    train: bool = True,
 ) -> "Experiment":
     """The experiment with the values that trials chose for these arms (none: all); with `train`, missing trials are
-    made first.
+    made first. `seeds` (none: those of the file) are those of the runs that come after.
     """
     from tiebench.execution.tuning import list_trials, tune_arms
 
@@ -79,16 +86,35 @@ def tune_experiment(
     def train_trials(plan: "Plan", place: "Settings") -> list["Record"]:
         if not quiet:
             known = f" ({number - len(plan.runs)} are finished)" if number > len(plan.runs) else ""
-            what = "each arm gets the values with its lowest validation perplexity"
+            what = "each arm is then trained with the values that gave it the lowest validation perplexity"
             print_note(f"{experiment.name}: {number} trials first{known}; {what}")
-        tracked = settings.store.root
-        return _train_runs(plan, settings=place, jobs=jobs, quiet=quiet, on_record=lambda record: None, tracked=tracked)
+        return _train_runs(
+            plan,
+            settings=place,
+            jobs=jobs,
+            quiet=quiet,
+            on_record=lambda record: None,
+            tracked=settings.store.root,
+            later_tokens=_count_later_tokens(experiment, names, seeds, settings=settings),
+        )
 
     said = {"say": print_note} if not quiet else {}
     experiment = tune_arms(experiment, settings=settings, arms=names, train=train_trials if train else None, **said)
     if train:
         draw_tuning(experiment, settings=settings)
     return experiment
+
+
+def _count_later_tokens(experiment: "Experiment", names: list[str], seeds: list[int], *, settings: "Settings") -> int:
+    """Training tokens of the runs that are to follow the trials."""
+    from tiebench.execution.counting import count_arms
+
+    runs, store = experiment.list_runs(arms=names, seeds=seeds), settings.store
+    pending = [
+        run for run in runs if settings.force or store.read(store.folder(run.experiment, run.arm, run.seed)) is None
+    ]
+    tokens = {count.arm: count.num_tokens for count in count_arms(pending, data_dir=settings.data_dir)}
+    return sum(tokens[run.arm] for run in pending)
 
 
 def draw_tuning(experiment: "Experiment", *, settings: "Settings") -> None:
@@ -131,9 +157,10 @@ def _train_runs(
     quiet: bool,
     on_record: Callable[["Record"], None],
     tracked: Path | None = None,
+    later_tokens: int = 0,
 ) -> list["Record"]:
     """Train pending runs, with progress on the screen; `on_record` is called with every new record. Trackers write
-    below `tracked`, else beside the records.
+    below `tracked`, else beside the records. `later_tokens` are trained after these runs.
     """
     from tiebench.cli.progress import Display
     from tiebench.execution.execute import execute
@@ -141,7 +168,7 @@ def _train_runs(
     from tiebench.training.signals import handle_stopping, raise_interrupted
 
     tracking = Tracking(settings.track, results=tracked or settings.store.root)
-    display = Display(plan, quiet=quiet)
+    display = Display(plan, quiet=quiet, later_tokens=later_tokens)
     handle_stopping(raise_interrupted)
     try:
         return execute(
@@ -201,7 +228,7 @@ def train_arms(
     names = names or list(experiment.arms)
     experiment.list_runs(arms=names, seeds=seeds)
     check_specs({name: experiment.arms[name] for name in names}, allow=allow)
-    experiment = tune_experiment(experiment, names, settings=settings, jobs=jobs, quiet=quiet, train=train)
+    experiment = tune_experiment(experiment, names, seeds, settings=settings, jobs=jobs, quiet=quiet, train=train)
     runs = [run for run in experiment.list_runs(arms=names, seeds=seeds) if not run.is_untuned]
     if train:
         records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)

@@ -59,8 +59,8 @@ def describe_method(
             "p and the decision hold however often one looks, for other seeds on this text; the intervals in the table "
             "hold for a single look."
         )
-    notes += [_describe_sources(arm, headline) for arm, headline in headlines.items() if headline.covers]
-    notes += [_doubt_two_seeds(arm, headline) for arm, headline in headlines.items() if _is_wider_alone(headline)]
+    notes += _describe_sources({arm: headline for arm, headline in headlines.items() if headline.covers})
+    notes += _doubt_two_seeds({arm: headline for arm, headline in headlines.items() if _is_wider_alone(headline)})
     if sum(headline.p is not None for headline in headlines.values()) > 1:
         notes.append(f"p is adjusted over the {len(headlines)} arms compared with the first (Holm); intervals are not.")
     if any(headline.seed_rule == "welch" and len(set(headline.num_seeds)) > 1 for headline in headlines.values()):
@@ -193,12 +193,17 @@ def _describe_interval(difference: "Difference", while_looking: bool) -> str:
     )
 
 
-def _describe_sources(arm: str, difference: "Difference") -> str:
-    """The standard errors of the change, by source."""
-    singles = [("seeds alone", difference.seeds), ("test text alone", difference.text)]
-    told = [f"{name} {difference.in_percent(found.error):.2f}" for name, found in singles if found]
-    both = f", both {difference.in_percent(difference.error or 0.0):.2f}" if len(told) > 1 else ""
-    return f"Standard error of the change of {arm}, in percentage points: {', '.join(told)}{both}."
+def _describe_sources(headlines: Mapping[str, "Difference"]) -> list[str]:
+    """The standard errors of the changes, by source, all arms in one sentence."""
+    told = [f"{arm} {_list_errors(headline)}" for arm, headline in headlines.items()]
+    return [f"Standard error of the change, in percentage points: {'; '.join(told)}."] if told else []
+
+
+def _list_errors(difference: "Difference") -> str:
+    singles = [("by seeds alone", difference.seeds), ("by test text alone", difference.text)]
+    told = [f"{difference.in_percent(found.error):.2f} {name}" for name, found in singles if found]
+    both = [f"{difference.in_percent(difference.error or 0.0):.2f} by both"] if len(told) > 1 else []
+    return ", ".join([*told, *both])
 
 
 def _is_wider_alone(difference: "Difference") -> bool:
@@ -209,12 +214,19 @@ def _is_wider_alone(difference: "Difference") -> bool:
     return alone > both and format_p(alone) != format_p(both)
 
 
-def _doubt_two_seeds(arm: str, difference: "Difference") -> str:
-    alone = format_p(difference.seeds.p) if difference.seeds and difference.seeds.p is not None else ""
-    return (
-        f"By seeds alone {arm} has {alone}: from two seeds Welch's interval covers more than the 95 % it says, and "
-        "the one over seeds and text does not. A third seed tells more than either."
-    )
+def _doubt_two_seeds(headlines: Mapping[str, "Difference"]) -> list[str]:
+    """A warning about arms whose p is larger by seeds alone, all in one sentence."""
+    told = [
+        f"{arm} {format_p(headline.seeds.p)}"
+        for arm, headline in headlines.items()
+        if headline.seeds and headline.seeds.p is not None
+    ]
+    if not told:
+        return []
+    return [
+        f"By seeds alone: {', '.join(told)}. With two seeds per arm that is too cautious (Welch's interval covers more "
+        "than 95 %), and the p over seeds and test text is not; a third seed tells more than either."
+    ]
 
 
 def _seeds(arms: Mapping[str, Sequence[Record]]) -> str:

@@ -14,8 +14,8 @@ def describe_seeds(arms: Mapping[str, Sequence[Record]]) -> list[str]:
         return []
     told = {arm: _tell_parts(list_seed_effects(records[0].spec)) for arm, records in arms.items()}
     if len(set(told.values())) == 1:
-        return [f"Between seeds vary {next(iter(told.values()))}."]
-    return [f"Between seeds vary {'; '.join(f'of {arm} {parts}' for arm, parts in told.items())}."]
+        return [f"Seeds differ in {next(iter(told.values()))}."]
+    return [f"Seeds differ {'; '.join(f'of {arm} in {parts}' for arm, parts in told.items())}."]
 
 
 def list_seed_effects(spec: ArmSpec) -> list[str]:

@@ -186,7 +186,8 @@ def weigh_operations(
     """The cost with the operations of training on `num_trained` tokens and evaluating a model counted already."""
     training = cost.run.spec.training
     num_steps = plan_steps(training, steps_per_epoch=steps_per_epoch)
-    num_evaluations = num_steps // plan_evaluations(training, num_steps=num_steps, steps_per_epoch=steps_per_epoch) + 1
+    every = plan_evaluations(training, num_steps=num_steps, steps_per_epoch=steps_per_epoch)
+    num_evaluations = -(-num_steps // every)
     num_scored = num_evaluations * tokens["valid"] + tokens["test"]
     num_scored += tokens["train"] if cost.run.spec.evaluation.train else 0
     per_step = flops_per_token * training.batch_size * training.window

@@ -235,7 +235,7 @@ def _fit_and_score(trainer: Trainer, data: RunData) -> tuple[dict[str, Score], d
         at_last = _score_splits(trainer, data, splits=BESIDE)
     hint = f"remove {folder / CHECKPOINT_FILE} to begin the run again"
     read_weights(trainer.model, folder, digest=state.kept_digest, signature=run.signature, hint=hint)
-    scores = _score_splits(trainer, data, splits=_list_splits(run))
+    scores = _score_splits(trainer, data, splits=_list_splits(run), known=trainer.kept_score)
     if declares_both and not at_last:
         at_last = {split: scores[split] for split in BESIDE}
     return scores, at_last
@@ -279,8 +279,10 @@ def _open_trainer(
     return Trainer(run, model, **options)
 
 
-def _score_splits(trainer: Trainer, data: RunData, *, splits: tuple[str, ...]) -> dict[str, Score]:
-    """A full pass over each of these splits."""
+def _score_splits(
+    trainer: Trainer, data: RunData, *, splits: tuple[str, ...], known: Score | None = None
+) -> dict[str, Score]:
+    """A full pass over each of these splits; over the validation split only where its score is not `known`."""
     run, callback, scores = trainer.run, trainer.callback, {}
 
     def advance(num_tokens: int) -> None:
@@ -288,6 +290,9 @@ def _score_splits(trainer: Trainer, data: RunData, *, splits: tuple[str, ...]) -
         trainer.stop_if_interrupted()
 
     for split in splits:
+        if split == "valid" and known is not None:
+            scores[split] = known
+            continue
         stream = data.streams[split]
         callback.start_stage(split, total_tokens=stream.num_tokens)
         spec = run.spec.for_split(split)

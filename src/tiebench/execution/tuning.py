@@ -175,9 +175,12 @@ def match_trials(trials: Sequence[Trial], *, settings: Settings) -> list[RunSpec
 
 def _describe_trial(experiment: Experiment, arm: str, candidate: Candidate, seed: int) -> RunSpec:
     names = shorten_paths(list(candidate.values))
-    told = [f"{names[path]}-{write_plainly(value)}" for path, value in candidate.values.items()]
+    values = {names[path]: write_plainly(value) for path, value in candidate.values.items()}
+    told = [f"{name}-{value}" for name, value in values.items()]
     if experiment.tuning is not None:  # so that trials of another budget have another folder
         told += [f"{name}-{number}" for name, number in experiment.tuning.config.budget.items()]
+    several = experiment.tuning is not None and len(experiment.tuning.config.seeds) > 1
+    shown = [arm, *(f"{name} {value}" for name, value in values.items()), *([f"seed {seed}"] if several else [])]
     return RunSpec(
         experiment=TRIALS,
         arm="+".join([arm, *told]),
@@ -188,6 +191,7 @@ def _describe_trial(experiment: Experiment, arm: str, candidate: Candidate, seed
         source=experiment.source,
         match=experiment.find_match(arm),
         trial_of=experiment.name,
+        title=", ".join(shown),
     )
 
 

@@ -25,8 +25,8 @@ class RunSpec:
 
     `is_untuned` says that `tuning:` is still to choose some of its values (execution/tuning.py); `tuned` says what it
     chose. `trial_of` names the experiment for which a trial helps to choose values; a trial is scored on the validation
-    split and never on the test split.
-    None of these three is part of the signature: a run is the same whether its values were typed or tuned.
+    split and never on the test split. `title` is how progress names a trial, whose arm is made to name a folder.
+    None of these four is part of the signature: a run is the same whether its values were typed or tuned.
     """
 
     experiment: str
@@ -41,6 +41,7 @@ class RunSpec:
     tuned: TunedValues | None = None
     is_untuned: bool = False
     trial_of: str = ""
+    title: str = ""
 
     @property
     def name(self) -> str:

@@ -28,12 +28,15 @@ METHOD = (
 
 def claims_table(outcomes: list[ClaimResult], *, papers: list[PaperClaims], width: int | None = None) -> Table:
     """The claims that were run, measured as mean ± s.d. over seeds (their number); the notes count those that were not
-    run and say where the tolerances come from. In a window of `width` characters the last columns are left out, and the
-    claims of several papers stand below the name of each."""
+    run and say where the tolerances come from. In a window of `width` characters the claims of several papers stand
+    below the name of each, and the last columns are left out: what was published is shown as long as there is room
+    for the figures alone."""
     named = list(dict.fromkeys(outcome.paper for outcome in outcomes))
     run = [outcome for outcome in outcomes if outcome.verdict != "not run"]
+    columns, narrow = COLUMNS, False
     rows = [_describe_row(outcome) for outcome in run]
-    columns = COLUMNS
+    if width is not None:
+        rows, narrow = _choose_rows(run, rows, width=width)
     if len(named) > 1 and width is None:
         columns, rows = ("paper", *columns), [(outcome.paper, *row) for outcome, row in zip(run, rows, strict=True)]
     elif len(named) > 1:
@@ -41,8 +44,9 @@ def claims_table(outcomes: list[ClaimResult], *, papers: list[PaperClaims], widt
     if width is not None:
         rows = _fold_measured(rows, width=width)
     shown = _count_fitting(columns, rows, width=width)
-    hidden = f"A wider window shows also: {', '.join(columns[shown:])}." if shown < len(columns) else ""
-    shows_margins = "published" in columns[:shown]
+    left_out = [*(["numbers of seeds", "margins"] if narrow else []), *columns[shown:]]
+    hidden = f"A wider window shows also: {', '.join(left_out)}." if left_out else ""
+    shows_margins = "published" in columns[:shown] and not narrow
     sources = [
         f"{paper.name}: {' '.join(paper.tolerances.split())}"
         for paper in papers
@@ -53,7 +57,14 @@ def claims_table(outcomes: list[ClaimResult], *, papers: list[PaperClaims], widt
         columns=tuple(map(Column, columns[:shown])),
         rows=tuple(row[:shown] for row in rows),
         caption=hidden,
-        notes=(*list_not_run(outcomes), METHOD, *_describe_versions(run), *_describe_looks(run), *sources)
+        notes=(
+            *list_not_run(outcomes),
+            _explain_figures(narrow=narrow),
+            METHOD,
+            *_describe_versions(run),
+            *_describe_looks(run),
+            *sources,
+        )
         if run
         else tuple(list_not_run(outcomes)),
     )
@@ -151,6 +162,30 @@ def _describe_row(outcome: ClaimResult) -> tuple[str, ...]:
     )
 
 
+def _choose_rows(
+    run: list[ClaimResult], rows: list[tuple[str, ...]], *, width: int
+) -> tuple[list[tuple[str, ...]], bool]:
+    """The fullest rows in which what was published fits beside what was measured, and whether these are the narrowest:
+    as they are; with an order as its sign; also without numbers of seeds and margins; else as they are.
+    """
+    last = COLUMNS.index("published")
+    signs = [_show_published(outcome, briefly=True) for outcome in run]
+    brief = [(*row[:last], sign, *row[last + 1 :]) for row, sign in zip(rows, signs, strict=True)]
+    briefest = [
+        (*row[: last - 1], row[last - 1].rpartition(" (")[0], row[last].partition(" ± ")[0], *row[last + 1 :])
+        for row in brief
+    ]
+    for choice in (rows, brief, briefest):
+        if _count_fitting(COLUMNS, choice, width=width) > last:
+            return choice, choice is briefest
+    return rows, False
+
+
+def _explain_figures(*, narrow: bool) -> str:
+    seeds, margin = ("", "") if narrow else (" (how many)", " ± its margin")
+    return f"Measured: mean ± standard deviation over seeds{seeds}. Published: the figure{margin}, or the order."
+
+
 def _head_papers(outcomes: list[ClaimResult], rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """A row with the name of a paper before those of its claims."""
     found, last = [], None
@@ -162,9 +197,12 @@ def _head_papers(outcomes: list[ClaimResult], rows: list[tuple[str, ...]]) -> li
     return found
 
 
-def _show_published(outcome: ClaimResult) -> str:
+def _show_published(outcome: ClaimResult, *, briefly: bool = False) -> str:
+    """A figure with its margin, or an order: `tied < untied`, and briefly its signs alone."""
     if outcome.published is None or outcome.margin is None:
-        return outcome.relation or MISSING
+        order = outcome.relation or MISSING
+        signs = [word for word in order.split() if word in ("<", ">", "=")]
+        return " ".join(signs) if briefly and signs else order
     signed = "+" if outcome.contrast and outcome.published > 0 else ""
     text = f"{signed}{_show(outcome.published)} ± {_show(outcome.margin)}"
     return text if outcome.chance is None else f"{text} (chance {_show(outcome.chance)})"

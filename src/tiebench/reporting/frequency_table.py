@@ -1,6 +1,6 @@
 """Who gains, as a table and as a picture: the change of each arm by how often the target stood in the training text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tiebench.comparison.frequency import FrequencyBin, name_decade
@@ -31,7 +31,7 @@ def frequency_table(comparison: Comparison) -> Table | None:
         columns=tuple(columns),
         rows=tuple(rows),
         caption=_describe_bins([each for bins in known.values() for each in bins], baseline=comparison.baseline),
-        notes=tuple(_add_parts(arm, bins) for arm, bins in known.items()),
+        notes=(_add_parts(known),),
     )
 
 
@@ -76,5 +76,6 @@ def _describe_bins(bins: Sequence[FrequencyBin], *, baseline: str) -> str:
     )
 
 
-def _add_parts(arm: str, bins: Sequence[FrequencyBin]) -> str:
-    return f"{arm} over the whole test text: {sum(each.part for each in bins):+.4f} nats per token."
+def _add_parts(known: Mapping[str, Sequence[FrequencyBin]]) -> str:
+    told = [f"{arm} {sum(each.part for each in bins):+.4f}" for arm, bins in known.items()]
+    return f"Over the whole test text, in nats per token: {', '.join(told)}."

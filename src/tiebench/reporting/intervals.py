@@ -1,5 +1,7 @@
 """Intervals drawn in characters, a line for each arm, on one scale that shows where no change is."""
 
+import textwrap
+
 from tiebench.comparison.captions import name_metric
 from tiebench.comparison.pairing import Comparison
 
@@ -33,7 +35,8 @@ def draw_intervals(comparison: Comparison, *, width: int) -> list[str]:
         cells[middle] = "o"
         lines.append(f"{arm:<{names}}  {''.join(cells)}".rstrip())
     metric = next(name_metric(contrast.headline) for contrast in found.values() if contrast.headline)
-    return [*lines, f"{'':<{names}}  {low:+.1f} % to {high:+.1f} % {metric}; no change at :"]
+    scale = f"{low:+.1f} % to {high:+.1f} % {metric}; o measured, |-| interval, : no change"
+    return [*lines, *textwrap.wrap(scale, width, initial_indent=" " * (names + 2), subsequent_indent=" " * (names + 2))]
 
 
 def _place(value: float, *, low: float, high: float, columns: int) -> int:

@@ -65,7 +65,12 @@ def comparison_table(comparison: Comparison) -> Table:
             columns=tuple(columns),
             rows=tuple(rows),
             caption=comparison.caption,
-            notes=(*_describe_arms(comparison.arms), *comparison.notes, *list_answers(comparison)),
+            notes=(
+                *_describe_arms(comparison.arms),
+                *_explain_spreads(comparison.arms),
+                *comparison.notes,
+                *list_answers(comparison),
+            ),
         )
     )
 
@@ -114,8 +119,13 @@ def runs_table(records: Sequence[Record]) -> Table:
     columns += [Column("parameters", "count"), Column("tokens/s", "spread"), Column("seeds", "count"), Column("epoch")]
     columns += [Column("train", "spread"), Column("test by word", "spread"), Column("bits per byte", "spread")]
     columns += [Column(role, "count") for role in ROLES[:-1]]
-    running = "Train is a full pass where there was one, else the running perplexity, dropout included."
-    notes = (running,) if records and not has_train_pass(records) else ()
+    notes = (
+        "Test, valid and train are perplexities; over several seeds, means ± standard deviations. Test by word spreads "
+        "the same nats over the words alone, without the ends of lines. Seeds is how many runs there are; input to "
+        "architecture count parameters.",
+    )
+    if records and not has_train_pass(records):
+        notes += ("Train is a full pass where there was one, else the running perplexity, dropout included.",)
     return Table("runs", tuple(columns), tuple(rows), notes=notes, num_keys=2)
 
 
@@ -174,6 +184,13 @@ def _describe_arms(arms: Sequence[ArmSummary]) -> list[str]:
         told = [f"{arm} {spread.mean:.1f}" for arm, spread in trains.items()]
         notes.append(f"Train perplexity: {', '.join(told)}.")
     return notes
+
+
+def _explain_spreads(arms: Sequence[ArmSummary]) -> list[str]:
+    """What a cell of several runs says."""
+    if all(spread.deviation is None for arm in arms for spread in arm.perplexity.values()):
+        return []
+    return ["Test and valid: mean ± standard deviation over seeds (how many)."]
 
 
 def _list_roles(arm: ArmSummary, roles: list[str]) -> str:

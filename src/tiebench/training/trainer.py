@@ -18,7 +18,7 @@ from tiebench.training.batches import build_batches
 from tiebench.training.budget import plan_evaluations, plan_steps
 from tiebench.training.callbacks import Callback
 from tiebench.training.checkpoints import read_checkpoint, take_form_of, write_checkpoint, write_weights
-from tiebench.training.evaluation import MAX_NLL, score_stream
+from tiebench.training.evaluation import MAX_NLL, Score, score_stream
 from tiebench.training.gradient_shares import EVERY_STEPS, add_gradients, measure_ends, take_share
 from tiebench.training.objective import choose_scale, compute_loss, compute_penalty
 from tiebench.training.optimizers import Optimizer, build_optimizer
@@ -62,8 +62,7 @@ class Trainer:
         """
         self.run, self.model, self.folder, self.callback = run, model, folder, callback
         self.text, self.ranks = text or {}, ranks
-        self.training = run.spec.training
-        self.streams = streams
+        self.training, self.streams = run.spec.training, streams
         self.device = next(model.parameters()).device
         self.batches = build_batches(
             self.training,
@@ -81,6 +80,7 @@ class Trainer:
         self.recurrent_states: list[Any] = [None] * self.training.accumulate
         self.unread_nll: list[Tensor] = []
         self.mean_nll: float | None = None
+        self.kept_score: Score | None = None  # of the validation split, where this process scored what was kept
         self.interrupted = False
         self._resume()
         if self.state.precision is None:  # a run that goes on elsewhere keeps what it began with
@@ -261,7 +261,7 @@ class Trainer:
             state.num_plateaus += 1
             state.evaluations_without_gain += 1
         if gained or self.run.spec.evaluation.checkpoint == "last":
-            state.kept_step = state.step
+            state.kept_step, self.kept_score = state.step, score
             state.kept_training_perplexity = math.exp(train_nll) if train_nll <= MAX_NLL else None
             tensors = put_together(self.model.state_dict())
             state.kept_digest = None  # others do not know it
