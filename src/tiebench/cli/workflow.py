@@ -217,10 +217,9 @@ def find_records(
     experiment: "Experiment", runs: list["RunSpec"], *, settings: "Settings", quiet: bool
 ) -> list["Record"]:
     """The records of the runs that are finished; a note says how many are not."""
-    from tiebench.execution.finished import find_finished
+    from tiebench.execution.finished import list_finished
 
-    found = [find_finished(run, settings=settings) for run in runs]
-    records = [record for record in found if record is not None]
+    records = [record for record in list_finished(runs, settings=settings) if record is not None]
     if len(records) < len(runs) and not quiet:
         print_note(f"{len(runs) - len(records)} of {len(runs)} runs of {experiment.name} are not finished")
     return records
@@ -230,19 +229,20 @@ def find_other_seeds(
     experiment: "Experiment", records: list["Record"], *, names: list[str], settings: "Settings"
 ) -> list["Record"]:
     """Finished runs of these arms at seeds that are not among `records`; only those of the very same spec."""
-    from tiebench.execution.initial_checkpoint import identify_checkpoints
+    from tiebench.execution.finished import resolve_runs
 
     known = {(record.arm, record.seed) for record in records}
-    found = []
-    for record in settings.store.records():
-        if record.experiment != experiment.name or record.arm not in names or record.seed in experiment.tuning_seeds:
-            continue
-        if (record.arm, record.seed) not in known:
-            asked = experiment.list_runs(arms=[record.arm], seeds=[record.seed])
-            (run,) = identify_checkpoints(asked, data_dir=settings.data_dir)
-            if run.signature == record.signature and not run.is_untuned:
-                found.append(record)
-    return found
+    others = [
+        record
+        for record in settings.store.records()
+        if record.experiment == experiment.name
+        and record.arm in set(names) - set(experiment.untuned)
+        and record.seed not in experiment.tuning_seeds
+        and (record.arm, record.seed) not in known
+    ]
+    asked = [run for each in others for run in experiment.list_runs(arms=[each.arm], seeds=[each.seed])]
+    runs = resolve_runs(asked, data_dir=settings.data_dir)
+    return [record for record, run in zip(others, runs, strict=True) if run.signature == record.signature]
 
 
 def announce_quickstart(names: list[str], *, quiet: bool) -> str:
