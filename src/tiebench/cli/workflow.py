@@ -57,18 +57,13 @@ def check_results(results: Path) -> None:
         raise UsageError(f"--results {results} is {found}", "name a folder")
 
 
-def check_jobs(jobs: str) -> None:
-    """Raises UsageError for anything but `auto` and a number of at least 1."""
-    if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
-        raise UsageError(f"--jobs {jobs} is not a number of runs", "give a number of at least 1, or auto")
-
-
 def tune_experiment(
     experiment: "Experiment", names: list[str], *, settings: "Settings", jobs: str, quiet: bool, train: bool = True
 ) -> "Experiment":
     """The experiment with the values that trials chose for these arms (none: all); with `train`, missing trials are
     made first.
     """
+    from tiebench.execution.engine_config import check_jobs
     from tiebench.execution.tuning import list_trials, tune_arms
 
     check_jobs(jobs)
@@ -105,6 +100,7 @@ def complete_runs(
     experiment: "Experiment", runs: list["RunSpec"], *, settings: "Settings", jobs: str, quiet: bool
 ) -> list["Record"]:
     """The records of all runs: pending ones are counted, trained and entered in the tables first."""
+    from tiebench.execution.engine_config import check_jobs
     from tiebench.execution.plan import plan_runs
 
     check_jobs(jobs)
