@@ -143,10 +143,12 @@ def _list_rows(samples: list[dict[str, Any]], kind: str, *, workload: str, arm: 
 
 
 def list_peers(samples: list[dict[str, Any]], *, workload: str, arm: str) -> list[tuple[str, str]]:
-    """(program, workload): the peers on a workload, and where that is in bfloat16 also those on the same in float32."""
+    """(program, workload): the peers on a workload, and where that is in bfloat16 also those, and ours, in float32."""
     names = dict.fromkeys((workload, workload.removesuffix(HALF)))
     found = ((sample["program"], sample["workload"], sample["arm"]) for sample in samples)
-    pairs = [(program, name) for program, name, its_arm in found if program != OURS and its_arm == arm]
+    pairs = [
+        (program, name) for program, name, its_arm in found if (program, name) != (OURS, workload) and its_arm == arm
+    ]
     return [pair for name in names for pair in dict.fromkeys(pairs) if pair[1] == name]
 
 

@@ -212,7 +212,7 @@ def test_peers_train_in_the_workload_s_precision_and_score_as_ours_do(tiny, monk
     assert seen == [(3, True), (evaluation.WINDOWS_AT_ONCE, scored_in == "bf16")]
 
 
-def test_in_bfloat16_our_rate_stands_over_peers_in_both_precisions(monkeypatch, tmp_path):
+def test_in_bfloat16_our_rate_stands_over_peers_in_both_precisions_and_over_our_own_in_float32(monkeypatch, tmp_path):
     peers, page = load_script("bench_peers", monkeypatch), load_script("performance_page", monkeypatch)
     assert peers.list_contestants("lstm-200-ptb-bf16", {"word_language_model": tmp_path}) == [
         ("tiebench", "tuned"),
@@ -231,6 +231,7 @@ def test_in_bfloat16_our_rate_stands_over_peers_in_both_precisions(monkeypatch, 
     rows = page._list_rows(samples, "train", workload="w-bf16", arm="tied")
     assert [(row[5], row[7]) for row in rows] == [
         ("peer", "1.25 (1.25 to 1.25)"),
+        ("tiebench, fp32", "2.00 (2.00 to 2.00)"),
         ("peer, fp32", "2.50 (2.50 to 2.50)"),
     ]
     (row,) = page._list_rows(samples, "train", workload="w", arm="tied")
