@@ -1,12 +1,17 @@
 """The Python face does what the commands do, and `import tiebench` costs nothing; the notebook of examples/ runs."""
 
+import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import tiebench
+from tiebench.cli.app import app
 from tiebench.errors import UsageError
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -38,6 +43,37 @@ def test_training_comparing_and_training_again(write_experiment, tmp_path):
     assert comparison.baseline == "untied" and [contrast.arm for contrast in comparison.contrasts] == ["tied"]
     assert tiebench.train(experiment, results=str(tmp_path / "results")) == records, "finished runs are read"
     assert (tmp_path / "results" / "table.md").exists()
+
+
+@pytest.mark.parametrize("jobs", ["many", 0, -2])
+def test_a_number_of_jobs_that_means_nothing_is_an_error_with_what_is_allowed(jobs, write_experiment, tmp_path):
+    with pytest.raises(UsageError, match="give a number of at least 1, or auto"):
+        tiebench.train(write_experiment(), results=tmp_path / "results", jobs=jobs)
+    assert not (tmp_path / "results").exists()
+
+
+def test_tables_that_cannot_be_written_stop_no_training(write_experiment, tmp_path, caplog):
+    (tmp_path / "results" / "table.md").mkdir(parents=True)
+    records = tiebench.train(write_experiment(), results=tmp_path / "results", device="cpu", jobs=1)
+    assert [record.arm for record in records] == ["untied", "tied"]
+    assert "could not be written" in caplog.text and "table.md" in caplog.text
+
+
+def test_runs_are_trained_in_a_thread_that_hears_no_signals(write_experiment, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        train = partial(tiebench.train, results=tmp_path / "results", device="cpu", jobs=1)
+        assert len(pool.submit(train, write_experiment()).result()) == 2
+
+
+def test_one_seed_of_each_arm_is_compared_as_the_command_compares_it(trained):
+    results = trained / "results"
+    other = tiebench.load_experiment(trained / "tiny.yaml", overrides=["name=other"])
+    tiebench.train(other, arms=["tied"], results=results, device="cpu", jobs=1)
+    options = ["--seed", "1", "--no-train", "--json", "--results", str(results)]
+    shown = CliRunner().invoke(app, ["compare", "--config", str(trained / "tiny.yaml"), *options])
+    comparison = tiebench.compare(trained / "tiny.yaml", seeds=[1], results=results)
+    assert comparison.model_dump(mode="json") == json.loads(shown.stdout)[0]
+    assert "known from 2 other runs of the recipe" in " ".join(comparison.notes)
 
 
 def test_a_paper_is_judged_by_what_is_there(tmp_path):

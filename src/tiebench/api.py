@@ -3,8 +3,8 @@
 Settings are those of the command line. Nothing is printed; progress goes to a `Callback`.
 """
 
+import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,8 @@ from tiebench.claims.papers import load_papers
 from tiebench.claims.verdicts import ClaimResult, judge_papers
 from tiebench.comparison.looking import find_looks_below
 from tiebench.comparison.pairing import Comparison, compare_arms
-from tiebench.errors import UsageError
-from tiebench.execution.engine_config import EngineConfig, choose_engine
+from tiebench.errors import TiebenchError, UsageError
+from tiebench.execution.engine_config import EngineConfig, check_jobs, choose_engine
 from tiebench.execution.plan import Plan, plan_runs
 from tiebench.execution.settings import Settings
 from tiebench.execution.tuning import enter_choices, tune_arms
@@ -31,6 +31,8 @@ from tiebench.training.callbacks import Callback
 __all__ = ["compare", "load_experiment", "reproduce", "train"]
 
 Place = str | Path
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -58,13 +60,13 @@ def train(
     """
     from tiebench.execution.execute import execute
 
+    check_jobs(str(jobs))
     experiment = _load(experiment)
     settings = replace(_settings(results, data_dir=data_dir, device=device), engine=choose_engine(engine))
     experiment.list_runs(arms=list(arms), seeds=list(seeds))
     make_trials = partial(_make_trials, watch=watch, jobs=str(jobs))
     experiment = tune_arms(experiment, settings=settings, arms=arms, train=make_trials)
-    with suppress(OSError):  # training goes on without the drawing
-        refresh_tuning_plot(settings.store.root / experiment.name)
+    _refresh(partial(refresh_tuning_plot, settings.store.root / experiment.name))
     plan = plan_runs(experiment.list_runs(arms=list(arms), seeds=list(seeds)), settings=settings)
     if not plan.pending:
         return [plan.finished[run.name] for run in plan.runs]
@@ -73,7 +75,7 @@ def train(
         settings=settings,
         watch=watch,
         jobs=str(jobs),
-        on_record=lambda record: refresh_tables(settings.store),
+        on_record=lambda record: _refresh(partial(refresh_tables, settings.store)),
     )
 
 
@@ -106,6 +108,7 @@ def compare(
         curve=store.curve,
         decades=store.target_decades,
         bleu_counts=store.bleu_counts,
+        others=store.records(),
         looks=find_looks_below(store.root),
     )
 
@@ -134,6 +137,14 @@ def _make_trials(
     from tiebench.execution.execute import execute
 
     return execute(plan, settings=settings, watch=watch, jobs=jobs)
+
+
+def _refresh(write: Callable[[], None]) -> None:
+    """Write what is made from records; training goes on where that cannot be written."""
+    try:
+        write()
+    except (OSError, TiebenchError) as error:
+        logger.warning("tables and drawings could not be written: %s", error)
 
 
 def _load(experiment: Experiment | Place) -> Experiment:

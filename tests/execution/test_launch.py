@@ -134,3 +134,6 @@ def test_the_word_of_a_rank_that_failed_is_what_the_command_raises(write_experim
 def test_a_record_does_not_tell_where_on_a_machine_its_command_was_typed(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.argv", ["/usr/bin/tiebench", "train", str(tmp_path / "a.yaml"), "--results", "out/runs"])
     assert describe_command() == "tiebench train a.yaml --results out/runs"
+    joined = [f"--data-dir={tmp_path / 'text'}", "--set", f"corpus.train={tmp_path / 'a=b.txt'}", "--jobs=1"]
+    monkeypatch.setattr("sys.argv", ["tiebench", "train", *joined])
+    assert describe_command() == "tiebench train --data-dir=text --set corpus.train=a=b.txt --jobs=1"

@@ -89,6 +89,21 @@ def test_a_run_that_was_not_planned_is_matched_before_it_is_trained(write_experi
     assert record.signature != run.signature and record.spec.architecture.width > 16
 
 
+def test_finished_runs_of_a_matched_arm_are_found_whether_or_not_runs_are_trained(write_experiment, tmp_path):
+    file = write_experiment(arms={"untied": {"tie": False}, "tied": {"tie": True, "match": {"parameters": "untied"}}})
+    invoke, place = CliRunner().invoke, ["--results", str(tmp_path / "results")]
+    for seed in ("1", "2"):
+        invoke(app, ["train", str(file), "--jobs", "1", "--seed", seed, *place])
+    for how in ("--no-train", "--jobs=1"):
+        shown = invoke(app, ["compare", "--config", str(file), "--json", how, *place])
+        assert shown.exit_code == 0, shown.output
+        numbers = [arm["perplexity"]["test"]["num_seeds"] for arm in json.loads(shown.stdout)[0]["arms"]]
+        assert numbers == [2, 2], "seed 2 is not in the file, and is of the same spec"
+    looks = ["--until-decided", "--max-seeds", "2", "--no-train"]
+    looked = invoke(app, ["compare", "--config", str(file), *looks, *place])
+    assert looked.exit_code == 0, looked.output
+
+
 @pytest.mark.parametrize(
     ("match", "fragments"),
     [

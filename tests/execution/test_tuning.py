@@ -15,11 +15,12 @@ from tiebench.cli.app import app
 from tiebench.comparison.checks import check_comparable
 from tiebench.errors import TiebenchError, UsageError
 from tiebench.execution.execute import execute
+from tiebench.execution.finished import resolve_runs
 from tiebench.execution.matching import match_runs
 from tiebench.execution.plan import plan_runs
 from tiebench.execution.run import execute_run
 from tiebench.execution.settings import Settings
-from tiebench.execution.tuning import list_trials, match_trials, tune_arms
+from tiebench.execution.tuning import list_trials, tune_arms
 from tiebench.experiment.loading import load_experiment
 from tiebench.results.record import read_record
 from tiebench.results.store import Store
@@ -208,11 +209,11 @@ def test_without_training_an_arm_with_missing_trials_stays_untuned(load, setting
         execute_run(run, settings=settings)
 
 
-def test_a_matched_arm_is_tried_at_the_width_it_will_have(write_experiment, settings):
+def test_a_matched_arm_is_tried_at_the_width_it_will_have(write_experiment):
     arms = {"untied": {"tie": False}, "tied": {"tie": True, "match": {"parameters": "untied"}}}
     experiment = load_experiment(write_experiment(arms=arms, tuning=TUNING))
     (run,) = match_runs(experiment.list_runs(arms=["tied"]))
-    tried = match_trials(list_trials(experiment, arms=["tied"]), settings=settings)
+    tried = resolve_runs([trial.run for trial in list_trials(experiment, arms=["tied"])])
     assert run.spec.architecture.width > 16
     assert {trial.spec.architecture.width for trial in tried} == {run.spec.architecture.width}
 

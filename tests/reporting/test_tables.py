@@ -6,6 +6,7 @@ import pytest
 
 from tiebench.comparison.pairing import compare_arms
 from tiebench.errors import UsageError
+from tiebench.reporting.glossary import explain_column
 from tiebench.reporting.render import FORMATS, format_cell, format_number, render_table
 from tiebench.reporting.tables import Column, Table, comparison_table, runs_table, stack_comparisons
 
@@ -149,3 +150,9 @@ def test_a_figure_that_one_seed_lacks_is_missing(make_record):
     (row,) = csv.DictReader(io.StringIO(render_table(runs_table(records), format="csv")))
     assert row["train"] == ""
     assert float(row["valid"]) == pytest.approx(120.7)
+
+
+def test_a_change_in_bleu_is_explained_in_points_and_not_in_nats():
+    told = explain_column("BLEU change")
+    assert told is not None and "points of 100" in told and "nats" not in told
+    assert explain_column("tied change") != told and explain_column("chrF") is not None

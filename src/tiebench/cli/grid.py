@@ -110,10 +110,10 @@ def train_cells(grid: "Grid", seeds: list[int], *, settings: "Settings", jobs: s
 
 def find_cell_records(cell: "Cell", seeds: list[int], *, settings: "Settings") -> list["Record"]:
     """The finished runs of a cell, at these seeds or at those of the file; of a tuned arm, with the values chosen."""
-    from tiebench.execution.finished import find_finished
+    from tiebench.execution.finished import list_finished
     from tiebench.execution.tuning import enter_choices, tune_arms
 
     experiment = tune_arms(cell.experiment, settings=settings)
     runs = [run for run in experiment.list_runs(seeds=seeds) if not run.is_untuned]
-    found = [find_finished(run, settings=settings) for run in runs]
-    return enter_choices([record for record in found if record is not None], experiment)
+    found = [record for record in list_finished(runs, settings=settings) if record is not None]
+    return enter_choices(found, experiment)

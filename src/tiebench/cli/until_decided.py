@@ -110,15 +110,14 @@ def _find_finished_pairs(
     quiet: bool,
 ) -> list[tuple["Record", "Record"]]:
     """The pairs at these seeds, trained side by side where they are missing; without training, those that are there."""
-    from tiebench.execution.finished import find_finished
+    from tiebench.execution.finished import list_finished
     from tiebench.execution.tuning import enter_choices
 
     runs = [run for run in experiment.list_runs(arms=list(arms), seeds=seeds) if not run.is_untuned]
     if len(runs) < len(arms) * len(seeds):
         return []
-    found = {run.name: find_finished(run, settings=settings) for run in runs}
-    if train and not all(found.values()):
-        records = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
-        found = {run.name: record for run, record in zip(runs, records, strict=True)}
-    kept = [record and enter_choices([record], experiment)[0] for record in (found[run.name] for run in runs)]
+    found = list_finished(runs, settings=settings)
+    if train and not all(found):
+        found = complete_runs(experiment, runs, settings=settings, jobs=jobs, quiet=quiet)
+    kept = [record and enter_choices([record], experiment)[0] for record in found]
     return [(one, other) for one, other in zip(kept[::2], kept[1::2], strict=True) if one and other]

@@ -57,12 +57,6 @@ def check_results(results: Path) -> None:
         raise UsageError(f"--results {results} is {found}", "name a folder")
 
 
-def check_jobs(jobs: str) -> None:
-    """Raises UsageError for anything but `auto` and a number of at least 1."""
-    if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
-        raise UsageError(f"--jobs {jobs} is not a number of runs", "give a number of at least 1, or auto")
-
-
 def tune_experiment(
     experiment: "Experiment",
     names: list[str],
@@ -76,6 +70,7 @@ def tune_experiment(
     """The experiment with the values that trials chose for these arms (none: all); with `train`, missing trials are
     made first. `seeds` (none: those of the file) are those of the runs that come after.
     """
+    from tiebench.execution.engine_config import check_jobs
     from tiebench.execution.tuning import list_trials, tune_arms
 
     check_jobs(jobs)
@@ -131,6 +126,7 @@ def complete_runs(
     experiment: "Experiment", runs: list["RunSpec"], *, settings: "Settings", jobs: str, quiet: bool
 ) -> list["Record"]:
     """The records of all runs: pending ones are counted, trained and entered in the tables first."""
+    from tiebench.execution.engine_config import check_jobs
     from tiebench.execution.plan import plan_runs
 
     check_jobs(jobs)
@@ -244,10 +240,9 @@ def find_records(
     experiment: "Experiment", runs: list["RunSpec"], *, settings: "Settings", quiet: bool
 ) -> list["Record"]:
     """The records of the runs that are finished; a note says how many are not."""
-    from tiebench.execution.finished import find_finished
+    from tiebench.execution.finished import list_finished
 
-    found = [find_finished(run, settings=settings) for run in runs]
-    records = [record for record in found if record is not None]
+    records = [record for record in list_finished(runs, settings=settings) if record is not None]
     if len(records) < len(runs) and not quiet:
         print_note(f"{len(runs) - len(records)} of {len(runs)} runs of {experiment.name} are not finished")
     return records
@@ -257,19 +252,20 @@ def find_other_seeds(
     experiment: "Experiment", records: list["Record"], *, names: list[str], settings: "Settings"
 ) -> list["Record"]:
     """Finished runs of these arms at seeds that are not among `records`; only those of the very same spec."""
-    from tiebench.execution.initial_checkpoint import identify_checkpoints
+    from tiebench.execution.finished import resolve_runs
 
     known = {(record.arm, record.seed) for record in records}
-    found = []
-    for record in settings.store.records():
-        if record.experiment != experiment.name or record.arm not in names or record.seed in experiment.tuning_seeds:
-            continue
-        if (record.arm, record.seed) not in known:
-            asked = experiment.list_runs(arms=[record.arm], seeds=[record.seed])
-            (run,) = identify_checkpoints(asked, data_dir=settings.data_dir)
-            if run.signature == record.signature and not run.is_untuned:
-                found.append(record)
-    return found
+    others = [
+        record
+        for record in settings.store.records()
+        if record.experiment == experiment.name
+        and record.arm in set(names) - set(experiment.untuned)
+        and record.seed not in experiment.tuning_seeds
+        and (record.arm, record.seed) not in known
+    ]
+    asked = [run for each in others for run in experiment.list_runs(arms=[each.arm], seeds=[each.seed])]
+    runs = resolve_runs(asked, data_dir=settings.data_dir)
+    return [record for record, run in zip(others, runs, strict=True) if run.signature == record.signature]
 
 
 def announce_quickstart(names: list[str], *, quiet: bool) -> str:

@@ -92,6 +92,12 @@ def choose_trackers(asked: Sequence[str] = (), *, file: Path = SETTINGS_FILE) ->
     return tuple(asked) or tuple(names)
 
 
+def check_jobs(jobs: str) -> None:
+    """Raises UsageError for anything but `auto` and a number of at least 1."""
+    if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
+        raise UsageError(f"--jobs {jobs} is not a number of runs", "give a number of at least 1, or auto")
+
+
 def _read_block(file: Path) -> dict[str, Any]:
     """What stands below `[engine]`; nothing where there is no file."""
     block = _read_content(file).get("engine", {})

@@ -23,6 +23,7 @@ from tiebench.results.record import Precision, Provenance
 from tiebench.training.precision import keep_float32
 
 ALLOCATOR_VARIABLES = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD")
+PROCESS_STATUS = Path("/proc/self/status")
 VERSIONS = ("torch", "numpy", "tokenizers", "datasets", "transformers")
 
 
@@ -64,10 +65,10 @@ def measure_peak_memory(device: torch.device) -> int:
     """Bytes: the device's highest allocation on CUDA, else the process's highest resident size."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
+    lines = PROCESS_STATUS.read_text().splitlines() if PROCESS_STATUS.exists() else []
+    for line in lines:
+        if line.startswith("VmHWM"):  # which not every kernel says
+            return int(line.split()[1]) * 1024
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return highest if sys.platform == "darwin" else highest * 1024
 
@@ -106,22 +107,32 @@ def list_versions() -> dict[str, str]:
 
 
 @cache
-def find_commit() -> tuple[str | None, bool | None]:
-    """The commit of tiebench's own sources and whether they were changed since; None outside a checkout."""
-    folder = Path(__file__).parent
-    commit = _run_git(folder, "rev-parse", "HEAD")
+def find_commit(file: Path = Path(__file__)) -> tuple[str | None, bool | None]:
+    """The commit of tiebench's own sources (of which `file` is one) and whether they were changed since.
+
+    None for what is not known: both outside a checkout of tiebench, as in an environment that lies in another one.
+    """
+    folder = file.parent
+    is_tracked = _run_git(folder, "ls-files", "--error-unmatch", "--", file.name) is not None
+    commit = _run_git(folder, "rev-parse", "HEAD") if is_tracked else None
     if commit is None:
         return None, None
     changed = _run_git(folder, "status", "--porcelain", "--", str(folder.parent))
-    return commit, bool(changed)
+    return commit, None if changed is None else bool(changed)
 
 
 def describe_command() -> str:
     """The command line as it could be typed again; absolute paths by their last part, since records are published."""
-    arguments = [Path(each).name if os.path.isabs(each) else each for each in sys.argv[1:]]
-    command = shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "tiebench"), *arguments])
+    program = Path(sys.argv[0]).name.replace("__main__.py", "tiebench")
+    command = shlex.join([program, *map(_shorten_path, sys.argv[1:])])
     launch = find_launch()
     return f"{launch.command} {command}" if launch else command
+
+
+def _shorten_path(argument: str) -> str:
+    """An absolute path by its last part, also after the `=` of `--results=/a/b` and `corpus.train=/a/b.txt`."""
+    key, sign, value = ("", "", argument) if os.path.isabs(argument) else argument.partition("=")
+    return f"{key}{sign}{Path(value).name if os.path.isabs(value) else value}"
 
 
 def describe_provenance(

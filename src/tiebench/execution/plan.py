@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tiebench.execution.finished import find_finished
-from tiebench.execution.initial_checkpoint import identify_checkpoints
+from tiebench.execution.finished import find_finished, resolve_runs
 from tiebench.execution.run_folder import tidy_finished
 from tiebench.execution.settings import Settings
 from tiebench.experiment.run_spec import RunSpec
@@ -38,11 +37,7 @@ def plan_runs(runs: list[RunSpec], *, settings: Settings) -> Plan:
     that cannot be found: before anything is trained. Needs torch only where something is pending or an arm
     is to be matched with another one.
     """
-    runs = identify_checkpoints(runs, data_dir=settings.data_dir)
-    if any(run.match for run in runs):
-        from tiebench.execution.matching import match_runs
-
-        runs = match_runs(runs, data_dir=settings.data_dir)
+    runs = resolve_runs(runs, data_dir=settings.data_dir)
     found = {run.name: _find_and_tidy(run, settings=settings) for run in runs}
     plan = Plan(tuple(runs), {name: record for name, record in found.items() if record is not None})
     if not plan.pending:

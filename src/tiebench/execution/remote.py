@@ -149,8 +149,11 @@ class RemoteEngine(ABC):
             kept = has_checkpoint(reader.folder)
             self.num_checkpointed, self.num_lost = self.num_checkpointed + kept, self.num_lost + (not kept)
             return
-        if outcome.status == "lost" and self._take_up(submission, outcome):
-            return
+        try:
+            if outcome.status == "lost" and self._take_up(submission, outcome):
+                return
+        except TiebenchError as error:  # the cluster refuses it now
+            outcome = JobOutcome("failed", error.message, error.hint)
         del self.submissions[run.name]
         what = outcome.message or f"the job of {run.name} was cancelled"
         hint = outcome.hint or "type the same command again: it continues from the last checkpoint"

@@ -29,7 +29,7 @@ def sample_text(folder: Path, *, prompt: str, num_tokens: int, temperature: floa
     generator = torch.Generator().manual_seed(seed)
     longest = model.architecture.max_context or len(ids) + num_tokens
     state = None
-    fed = torch.tensor([ids])
+    fed = torch.tensor([ids[-longest:]])
     for _ in range(num_tokens):
         scores, state = _advance(model, fed, state)
         ids.append(_choose(scores, temperature=temperature, generator=generator))

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 
 from tiebench.corpora.opening import open_corpus
 from tiebench.errors import TiebenchError
-from tiebench.execution.finished import find_finished
-from tiebench.execution.initial_checkpoint import identify_checkpoints
+from tiebench.execution.finished import list_finished, resolve_runs
 from tiebench.execution.plan import Plan, plan_runs
 from tiebench.execution.settings import Settings
 from tiebench.experiment.candidates import Candidate, shorten_paths, write_plainly
@@ -154,23 +153,13 @@ def find_results(trials: Sequence[Trial], *, settings: Settings) -> dict[str, Tr
     trials_kept = [trial for arm in kept.arms.values() for trial in arm.trials] if kept else []
     by_signature = {trial.signature: trial for trial in trials_kept if has_our_numerics(trial)}
     found: dict[str, TrialResult] = {}
-    for trial, run in zip(trials, match_trials(trials, settings=settings), strict=True):
-        record = find_finished(run, settings=settings)
+    runs = resolve_runs([trial.run for trial in trials], data_dir=settings.data_dir)
+    for trial, run, record in zip(trials, runs, list_finished(runs, settings=settings), strict=True):
         if record is not None:
             found[run.name] = read_trial(record, trial.candidate.values)
         elif run.signature in by_signature and _is_same_text(run, by_signature[run.signature], settings=settings):
             found[run.name] = by_signature[run.signature].model_copy(update={"values": trial.candidate.values})
     return found
-
-
-def match_trials(trials: Sequence[Trial], *, settings: Settings) -> list[RunSpec]:
-    """The runs of these trials, with the widths of arms that are matched with others."""
-    runs = identify_checkpoints([trial.run for trial in trials], data_dir=settings.data_dir)
-    if not any(run.match for run in runs):
-        return runs
-    from tiebench.execution.matching import match_runs
-
-    return match_runs(runs, data_dir=settings.data_dir)
 
 
 def _describe_trial(experiment: Experiment, arm: str, candidate: Candidate, seed: int) -> RunSpec:

@@ -40,6 +40,12 @@ _ENTRIES = (
     (r"lowest seed|highest seed", "The same, of the run with the lowest or the highest."),
     (r"in training", "How often the token to be predicted stands in the training text."),
     (r"targets", "How many tokens of the test split are of this kind."),
+    (
+        r"BLEU change",
+        "How many points of 100 the arm's BLEU lies above (+) or below (-) that of the baseline; above is better. In "
+        "brackets the 95 % interval.",
+    ),
+    (r"BLEU|chrF", "How well the test split is translated, 0 to 100; higher is better. Mean over seeds."),
     (r".+ nats", "Nats per token that the baseline needs for these targets; a nat is 1.44 bits."),
     (r".+ change", "How many nats per token more (+) or fewer (-) the arm needs for these targets than the baseline."),
     (r".+ part", "What these targets add to the change over the whole text."),

@@ -5,6 +5,7 @@ Time in which the process was stopped (Ctrl-Z, or SIGSTOP as `scontrol suspend` 
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,8 +33,12 @@ class Interrupted(KeyboardInterrupt):
 def catch_signals(notice: Callable[[], None]) -> Iterator[None]:
     """Call `notice` whenever Ctrl-C, SIGTERM or SIGHUP comes; after the block they do what they did before.
 
-    A SIGHUP that is ignored, as under nohup, stays so.
+    A SIGHUP that is ignored, as under nohup, stays so. In another thread than the main one, which alone hears signals,
+    nothing is caught.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         global _last_number
