@@ -33,7 +33,6 @@ from tiebench.cli.output import print_comparisons, print_note
 from tiebench.cli.until_decided import add_seeds
 from tiebench.cli.workflow import (
     announce_quickstart,
-    check_jobs,
     check_output,
     choose_format,
     gather_settings,
@@ -102,6 +101,8 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Compare arms over their seeds; missing runs are trained first. Without runs, the quickstart is trained."""
+    from tiebench.execution.engine_config import check_jobs
+
     format = choose_format(format, as_json=as_json)
     check_output(format, plot=plot)
     percent = read_margin(margin)
