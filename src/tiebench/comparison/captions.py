@@ -176,6 +176,7 @@ def _describe_interval(difference: "Difference", while_looking: bool) -> str:
     if difference.num_borrowed:
         rule += f", whose deviation is known from {difference.num_borrowed} other runs of the recipe"
     text = f"{difference.num_blocks} blocks of {difference.num_tokens // max(1, difference.num_blocks):,} tokens"
+    text += " on average, each of whole articles" if difference.of_articles else ""
     if difference.covers == ("seeds", "text"):
         return (
             f"{figures} cover both how training varies ({rule}) and how the test text varies ({text}). A "

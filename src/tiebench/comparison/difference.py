@@ -42,7 +42,8 @@ class Difference(Block):
     stands by itself in `seeds` and `text`. No p is given from one run per arm, unless the `deviation` between seeds
     was known from `num_borrowed` other runs. `p_within` is that of an equivalence, where a margin was given (two
     one-sided tests, Schuirmann 1987). `adjusted_p` and `adjusted_p_within` are Holm's, each over the arms compared
-    with the baseline. `reference` is the baseline's nll in the same unit.
+    with the baseline. `reference` is the baseline's nll in the same unit. `of_articles` says that
+    the blocks of text are whole articles.
     """
 
     split: str
@@ -64,6 +65,7 @@ class Difference(Block):
     num_seeds: tuple[int, int]
     num_blocks: int = 0
     num_tokens: int = 0
+    of_articles: bool = False
     deviation: float | None = None
     num_borrowed: int = 0
 
@@ -204,6 +206,7 @@ def _estimate(
         num_seeds=(len(ours), len(baseline)),
         num_blocks=_count_blocks(estimate),
         num_tokens=next(iter(pair.values()))[0].evaluations[split].tokens,
+        of_articles=text is not None and text.of_articles,
         deviation=_pool_deviation([ours, baseline], known),
         num_borrowed=num_borrowed,
     )
@@ -226,11 +229,14 @@ def _pool_deviation(arms: Sequence[Sequence[float]], known: SeedDeviation | None
 def read_block_means(
     arms: Mapping[Name, Sequence[Record]], *, token_nll: TokenNLL, decades: TokenDecades = lambda record: None
 ) -> tuple[CutText | None, dict[Name, BlockMeans | None]]:
-    """How the test text is cut, by what the first run says of its decades, and the means of every arm.
+    """How the test text is cut, by what the first run says of its decades, and the means of every arm. Blocks are
+    articles where a record says where these begin: all runs are on one text.
 
     The nats of a run are read, averaged and forgotten, so that memory does not grow with the number of runs. Raises
     ValueError for runs on texts of other lengths.
     """
+    runs = (record for records in arms.values() for record in records)
+    articles = next((run.corpus.test_articles for run in runs if run.corpus.test_articles), None)
     text: CutText | None = None
     found: dict[Name, BlockMeans | None] = {}
     for arm, records in arms.items():
@@ -240,7 +246,8 @@ def read_block_means(
             if nats is None:
                 break
             if text is None:
-                text = cut_text(len(nats), decades=None if found else decades(record))
+                first_decades = None if found else decades(record)
+                text = cut_text(len(nats), decades=first_decades, article_starts=articles)
             sums.append(text.add_up(nats))
         found[arm] = text.average(sums) if text is not None and len(sums) == len(records) else None
     return text, found
