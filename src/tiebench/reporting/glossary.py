@@ -15,7 +15,7 @@ _ENTRIES = (
     (
         r"p",
         "The probability of a difference at least as large if there were none; of a claim, if the claim were false. "
-        "Small values speak against chance. Marked (looking), it holds however often one looked while seeds were added.",
+        "Small values speak against chance. Marked (looking), it holds however often one looked while adding seeds.",
     ),
     (r"p within", "The same of a difference as large as the margin: small values speak for an equivalence within it."),
     (
