@@ -1,6 +1,7 @@
 """`tiebench reproduce` from the command line, on claims about an experiment that trains in a second."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -55,22 +56,35 @@ def test_a_claim_is_trained_then_reused(write_experiment, write_claims, reproduc
     before = reproduce(file, "--no-train", "--json")
     assert before.exit_code == 0 and verdicts(before) == {"size": "not run"}
     first = reproduce(file, "--json")
-    assert first.exit_code == 0 and verdicts(first) == {"size": "reproduced"}
+    assert first.exit_code == 0 and verdicts(first) == {"size": "holds"}
     assert "1 run to do" in first.stderr and "hours" in first.stderr
     store = Store(tmp_path / "results")
     assert [(record.arm, record.seed) for record in store.records()] == [("tied", 1)], "only what the claim needs"
     finished = store.records()[0].provenance.finished
     again = reproduce(file, "--json")
-    assert verdicts(again) == {"size": "reproduced"} and store.records()[0].provenance.finished == finished
+    assert verdicts(again) == {"size": "holds"} and store.records()[0].provenance.finished == finished
 
 
 def test_a_claim_that_fails_ends_with_exit_code_3(trained, write_claims, reproduce):
     file = write_claims(trained / "tiny.yaml", size=SIZE, lucky=LUCKY)
     result = reproduce(file, "--no-train", results=trained / "results")
     assert result.exit_code == 3 and "error: contradicted: lucky" in result.stderr
-    assert "1 claim: 1 contradicted; 1 check: 1 reproduced." in result.stdout
+    assert "1 claim: 1 contradicted; 1 check: 1 holds." in result.stdout
     assert reproduce(file, "--no-train", "--only", "table-1", results=trained / "results").exit_code == 0
     assert reproduce(file, "--no-train", "--only", "table-9", results=trained / "results").exit_code == 2
+
+
+def test_a_check_is_never_called_reproduced(trained, write_claims, reproduce):
+    """A count proves little: it holds or it does not, in every format; one that does not hold fails the command."""
+    wrong = ("table-1", "[tied]", "parameters", "published: 1, tolerance: 0")
+    file = write_claims(trained / "tiny.yaml", size=SIZE, wrong=wrong)
+    result = reproduce(file, "--no-train", results=trained / "results")
+    assert result.exit_code == 3 and "error: does not hold: wrong" in result.stderr
+    for format in ("text", "markdown", "csv", "json"):
+        table = reproduce(file, "--no-train", "--format", format, results=trained / "results").stdout
+        rows = [line for line in table.splitlines() if re.search(r"\b(size|wrong|verdict)\b", line)]
+        assert "holds" in table and "does not hold" in table
+        assert not any("reproduced" in row or "contradicted" in row for row in rows), rows
 
 
 def test_an_override_is_altered_and_fails_nothing(write_experiment, write_claims, reproduce):
@@ -109,7 +123,7 @@ def test_quiet_times_nothing(write_experiment, write_claims, reproduce, monkeypa
     monkeypatch.setattr(costs, "time_step", lambda cost, **options: timed.append(cost.run.arm) or 1.0)
     file = write_claims(write_experiment(), size=SIZE)
     quiet = reproduce(file, "--json", "--quiet")
-    assert verdicts(quiet) == {"size": "reproduced"} and quiet.stderr == "" and timed == []
+    assert verdicts(quiet) == {"size": "holds"} and quiet.stderr == "" and timed == []
     reproduce(file, "--dry-run", "--seed", "7", "--quiet")
     assert timed == ["tied"], "an answer that is about time is not given without it"
 
@@ -200,10 +214,10 @@ def test_arms_are_tuned_first_where_their_experiment_says_so(write_experiment, w
     assert verdicts(early) == {"size": "not run"} and "nothing was chosen" in early.stderr
     done = reproduce(file, "--json", "--jobs", "1")
     assert done.exit_code == 0, done.output
-    assert verdicts(done) == {"size": "reproduced"} and "tiny: 2 trials first" in done.stderr
+    assert verdicts(done) == {"size": "holds"} and "tiny: 2 trials first" in done.stderr
     (record,) = Store(tmp_path / "results").records()
     assert record.tuned is not None and record.tuned.num_trials == 2
     later = reproduce(file, "--no-train", "--json")
-    assert verdicts(later) == {"size": "reproduced"}, "the run of the chosen value is the claim's"
+    assert verdicts(later) == {"size": "holds"}, "the run of the chosen value is the claim's"
     (outcome,) = tiebench.reproduce(str(file), results=tmp_path / "results")
-    assert outcome.verdict == "reproduced"
+    assert outcome.verdict == "holds"

@@ -22,7 +22,7 @@ from tiebench.cli.app import app
 from tiebench.errors import UsageError
 from tiebench.experiment.bundled import list_claim_files
 from tiebench.experiment.loading import load_experiment
-from tiebench.reporting.claims_table import claims_table, figures_table, render_claims, verdicts_table
+from tiebench.reporting.claims_table import claims_table, count_verdicts, figures_table, render_claims, verdicts_table
 from tiebench.reporting.render import render_table
 from tiebench.results.record import write_record
 from tiebench.results.store import Store
@@ -157,9 +157,20 @@ def test_verdicts_are_counted_by_paper_and_kind_each_measurement_once(outcomes):
     _, found = outcomes
     table = verdicts_table(found)
     assert [column.name for column in table.columns][2:] == ["values", "differences", "orders", "checks"]
-    assert table.rows == (("a-paper", "reproduced", 1, 1, 1, 1), ("a-paper", "not run", 0, 0, 1, 0))
-    assert table.caption == "4 claims: 3 reproduced, 1 not run; 1 check: 1 reproduced."
+    assert table.rows == (
+        ("a-paper", "reproduced", 1, 1, 1, 0),
+        ("a-paper", "holds", 0, 0, 0, 1),
+        ("a-paper", "not run", 0, 0, 1, 0),
+    )
+    assert table.caption == "4 claims: 3 reproduced, 1 not run; 1 check: 1 holds."
     assert table.notes == ("1 claim repeats another's measurement and is not counted.",)
+
+
+def test_several_checks_hold_and_do_not_hold(outcomes):
+    checks = [outcome for outcome in outcomes[1] if outcome.kind == "check"]
+    failed = [outcome.model_copy(update={"verdict": "does not hold"}) for outcome in checks]
+    assert count_verdicts([*checks, *checks, *failed]) == "3 checks: 2 hold, 1 does not hold."
+    assert count_verdicts([*checks, *failed, *failed]) == "3 checks: 1 holds, 2 do not hold."
 
 
 def test_for_programs_every_claim_has_its_figures_with_every_digit(outcomes):
@@ -174,7 +185,7 @@ def test_for_programs_every_claim_has_its_figures_with_every_digit(outcomes):
 def test_the_page_opens_with_the_verdicts_by_paper(outcomes):
     papers, found = outcomes
     page = render_claims(found, papers=papers)
-    opening = "4 claims: 3 reproduced, 1 not run; 1 check: 1 reproduced."
+    opening = "4 claims: 3 reproduced, 1 not run; 1 check: 1 holds."
     assert page.startswith(f"## Published claims, reproduced\n\n{opening}")
     assert page.index("| a-paper | not run") < page.index("| small") and "Chosen for the test." in page
 

@@ -22,6 +22,14 @@ def test_articles_are_blocks_and_short_ones_join_the_next():
     assert cut_blocks(500, article_starts=[0, 100]).tolist() == [0]
 
 
+def test_within_a_decade_blocks_are_the_same_articles():
+    decades = np.random.default_rng(5).integers(0, 3, 9_000)
+    text = cut_text(9_000, decades=decades, article_starts=[0, 1_200, 5_000])
+    assert text.of_articles and text.starts.tolist() == [0, 1_200, 5_000]
+    assert [len(each.weights) for each in text.bins] == [3, 3, 3]
+    assert not cut_text(9_000, decades=decades).of_articles
+
+
 @pytest.mark.parametrize("starts", [[0, 0], [5, 3], [-1], [0, 100]])
 def test_articles_that_do_not_follow_each_other_are_refused(starts):
     with pytest.raises(ValueError, match="must increase"):

@@ -4,9 +4,14 @@ import re
 
 import pytest
 
+from tiebench.comparison.bounds import check_value
 from tiebench.comparison.captions import format_p
+from tiebench.comparison.difference import Difference
+from tiebench.comparison.estimate_error import StudentError
 from tiebench.comparison.looking import look_at_pairs
 from tiebench.comparison.pairing import compare_arms
+from tiebench.comparison.variance import Uncertainty
+from tiebench.reporting.tables import comparison_table
 
 
 @pytest.fixture
@@ -60,6 +65,42 @@ def test_an_equivalence_is_claimed_only_with_its_margin(compare):
     wide = compare((114.0, 110.0, 112.0), (112.0, 113.9, 110.3), margin=1.0)
     assert (wide.outcome, wide.within_margin) == ("undecided", False)
     assert "the equivalence within 1 %" in wide.sentence
+
+
+def test_the_equivalence_of_several_arms_is_adjusted_over_them(make_record):
+    """One arm is within 1 % at p = 0.03. With another one beside it, Holm asks for less than 2.5 %."""
+    untied, tied = (112.0, 112.9, 111.2), (112.3, 111.5, 112.9)
+    runs = {"untied": untied, "tied": tied, "tied-again": tied}
+    arms = {arm: [make_record(arm, seed, test=test) for seed, test in enumerate(tests)] for arm, tests in runs.items()}
+
+    def compare(*names):
+        return compare_arms({name: arms[name] for name in names}, token_nll=lambda record: None, margin=1.6)
+
+    (alone,) = compare("untied", "tied").contrasts
+    assert 0.025 < alone.headline.p_within < 0.05 and alone.outcome == "equivalent"
+    assert alone.headline.adjusted_p_within == alone.headline.p_within
+    among = compare("untied", "tied", "tied-again")
+    for contrast in among.contrasts:
+        assert contrast.headline.adjusted_p_within == pytest.approx(2 * alone.headline.p_within)
+        assert (contrast.outcome, contrast.within_margin) == ("undecided", False)
+        assert f"{format_p(2 * alone.headline.p_within)} for the equivalence within 1.6 %" in contrast.sentence
+    assert any(note.startswith("p and p within (that of the equivalence) are each adjusted") for note in among.notes)
+    table = comparison_table(among)
+    place = [column.name for column in table.columns].index("p within")
+    assert [row[place] for row in table.rows] == [None, *(each.headline.adjusted_p_within for each in among.contrasts)]
+    unasked = comparison_table(compare_arms(arms, token_nll=lambda record: None))
+    assert "p within" not in {column.name for column in unasked.columns}
+
+
+def test_an_equivalence_is_no_surer_over_both_sources_than_over_one():
+    """p is read far out in the tails once it is adjusted, where few seeds weigh more than at 95 %."""
+    found = Difference(
+        split="test", unit="token", ln_ratio=0.0, reference=4.7, error=0.001, degrees_of_freedom=60.0, p=1.0,
+        seeds=Uncertainty(error=0.001, degrees_of_freedom=2.0, low=-1.0, high=1.0, p=1.0),
+        seed_rule="welch", num_seeds=(2, 2),
+    )  # fmt: skip
+    expected = check_value(0.0, published=0.0, margin=found.in_nats(1.0), error=StudentError(0.001, 2.0))
+    assert found.find_p_within(1.0) == pytest.approx(expected.p_within)
 
 
 def test_a_small_but_sure_difference_is_both(compare):

@@ -375,6 +375,26 @@ def test_the_caption_holds_what_is_shared_and_not_what_differs(make_record):
     assert "13 epochs, batch 20, window 20, sgd at 1.0; seed 1." in caption
 
 
+def test_the_caption_says_which_seeds_ran_on_another_device(make_record):
+    here = ("provenance.hardware", {"device": "cpu", "cpu": "Some Processor"})
+    there = ("provenance.hardware", {"device": "cuda:0", "cpu": "Other", "gpu": "NVIDIA H200"})
+    seeds = {1: here, 2: there, 3: there}
+
+    def caption(**devices):
+        arms = {
+            arm: [make_record(arm, seed, changes=[device]) for seed, device in by.items()]
+            for arm, by in devices.items()
+        }
+        return compare_arms(arms, token_nll=no_nats).caption
+
+    alike = caption(untied=seeds, tied=seeds)
+    told = "seed 1 on cpu (Some Processor) and seeds 2, 3 on cuda (NVIDIA H200)."
+    assert f"; seeds 1, 2, 3; on different devices: {told}" in alike
+    apart = caption(untied={1: here, 2: here}, tied={1: there, 2: there})
+    assert "devices: untied seeds 1, 2 on cpu (Some Processor) and tied seeds 1, 2 on cuda (NVIDIA H200)." in apart
+    assert "devices" not in caption(untied={1: here, 2: here}, tied={1: here, 2: here})
+
+
 def test_the_difference_table_has_the_leaves_that_differ():
     specs = {
         "untied": {"tie": {"type": "untied"}, "embedding": {"output_projection": None, "width": 200}, "epochs": 13},

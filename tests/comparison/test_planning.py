@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from tiebench.comparison.planning import MOST_PLANNED_SEEDS, compute_power, plan_seeds
-from tiebench.comparison.sequential import decide, find_critical_t, replay_looks
+from tiebench.comparison.sequential import count_samples, decide, find_critical_t, replay_looks
 
 
 @pytest.mark.parametrize("num_seeds", [2, 3, 5, 10, 40])
@@ -16,7 +16,7 @@ def test_power_is_that_of_noncentral_t(num_seeds, effect, rule):
     freedom = 2 * num_seeds - 2
     critical = stats.t.ppf(0.975, freedom)
     if rule == "sequential":
-        critical = find_critical_t(num_ours=num_seeds, num_baseline=num_seeds)
+        critical = find_critical_t(count_samples(num_seeds, num_seeds))
     expected = stats.nct.sf(critical, freedom, effect * math.sqrt(num_seeds / 2)) if math.isfinite(critical) else 0.0
     found = compute_power(-effect * 0.01, deviation=0.01, num_seeds=num_seeds, rule=rule)
     assert found == pytest.approx(expected, abs=1 / 400)

@@ -10,6 +10,7 @@ from tiebench.comparison.sequential import (
     Decision,
     Look,
     compute_e_value,
+    count_samples,
     decide,
     find_critical_t,
     find_text_reach,
@@ -35,7 +36,7 @@ def follow_intervals(ours, baseline):
     for num_pairs in range(2, MOST_PAIRS + 1):
         x, y = ours[:, :num_pairs], baseline[:, :num_pairs]
         error = np.sqrt((x.var(axis=1, ddof=1) + y.var(axis=1, ddof=1)) / num_pairs)
-        critical = find_critical_t(num_ours=num_pairs, num_baseline=num_pairs)
+        critical = find_critical_t(count_samples(num_pairs, num_pairs))
         difference = x.mean(axis=1) - y.mean(axis=1)
         lows.append(difference - critical * error)
         highs.append(difference + critical * error)
@@ -72,7 +73,7 @@ def test_the_closed_form_is_the_bayes_factor_of_noncentral_t(num_ours, num_basel
     peaks = [0, t / root] if abs(t / root) < reach else [0]
     density, _ = integrate.quad(weigh, -reach, reach, limit=400, points=peaks)
     expected = density / stats.t.pdf(t, freedom)
-    found = compute_e_value(t, num_ours=num_ours, num_baseline=num_baseline, prior_deviation=prior_deviation)
+    found = compute_e_value(t, count_samples(num_ours, num_baseline), prior_deviation=prior_deviation)
     assert found == pytest.approx(expected, rel=1e-6)
 
 
@@ -81,7 +82,7 @@ def test_evidence_is_one_on_average_where_there_is_no_difference(num_pairs):
     freedom = 2 * num_pairs - 2
 
     def weigh(t):
-        return compute_e_value(t, num_ours=num_pairs, num_baseline=num_pairs) * stats.t.pdf(t, freedom)
+        return compute_e_value(t, count_samples(num_pairs, num_pairs)) * stats.t.pdf(t, freedom)
 
     mean = 2 * sum(integrate.quad(weigh, *part, limit=400)[0] for part in ((0, 10), (10, np.inf)))
     assert mean == pytest.approx(1, rel=1e-6)
@@ -90,24 +91,24 @@ def test_evidence_is_one_on_average_where_there_is_no_difference(num_pairs):
 @pytest.mark.parametrize(("num_ours", "num_baseline"), [(3, 3), (4, 6), (20, 20)])
 @pytest.mark.parametrize("alpha", [0.05, 0.2])
 def test_the_critical_t_is_where_the_evidence_reaches_one_over_alpha(num_ours, num_baseline, alpha):
-    sizes = {"num_ours": num_ours, "num_baseline": num_baseline}
-    critical = find_critical_t(**sizes, alpha=alpha)
-    assert compute_e_value(critical, **sizes) == pytest.approx(1 / alpha)
-    assert compute_e_value(-critical, **sizes) == pytest.approx(1 / alpha)
+    samples = count_samples(num_ours, num_baseline)
+    critical = find_critical_t(samples, alpha=alpha)
+    assert compute_e_value(critical, samples) == pytest.approx(1 / alpha)
+    assert compute_e_value(-critical, samples) == pytest.approx(1 / alpha)
 
 
 def test_two_pairs_never_decide_and_three_can():
-    assert find_critical_t(num_ours=2, num_baseline=2) == math.inf
-    assert compute_e_value(math.inf, num_ours=2, num_baseline=2) == pytest.approx(5)
-    assert compute_e_value(1e9, num_ours=2, num_baseline=2) == pytest.approx(5)
-    assert find_critical_t(num_ours=3, num_baseline=3) < 10
-    assert find_critical_t(num_ours=1, num_baseline=1) == math.inf
-    assert compute_e_value(7.0, num_ours=1, num_baseline=1) == 1.0
+    assert find_critical_t(count_samples(2, 2)) == math.inf
+    assert compute_e_value(math.inf, count_samples(2, 2)) == pytest.approx(5)
+    assert compute_e_value(1e9, count_samples(2, 2)) == pytest.approx(5)
+    assert find_critical_t(count_samples(3, 3)) < 10
+    assert find_critical_t(count_samples(1, 1)) == math.inf
+    assert compute_e_value(7.0, count_samples(1, 1)) == 1.0
 
 
 def test_evidence_stays_a_number_however_strong():
     for t in (1e6, 1e200, math.inf):
-        found = compute_e_value(t, num_ours=500, num_baseline=500)
+        found = compute_e_value(t, count_samples(500, 500))
         assert math.isfinite(found) and 0 < 1 / found < 1e-300
 
 

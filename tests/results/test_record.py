@@ -51,6 +51,13 @@ def test_roles_must_add_up(make_record):
         make_record(changes=[("parameters.total", 4_653_201)])
 
 
+@pytest.mark.parametrize("starts", [[5, 5], [9, 3], [82_430]])
+def test_articles_must_follow_each_other_within_the_test_split(make_record, starts):
+    assert make_record().corpus.test_articles == [], "as in records that are older than the field"
+    with pytest.raises(ValidationError, match="test_articles must increase and lie below the 82430 tokens"):
+        make_record(changes=[("corpus.test_articles", starts)])
+
+
 def test_an_evaluation_stands_under_its_split(make_record):
     with pytest.raises(ValidationError, match="evaluations.test is of the split 'valid'"):
         make_record(changes=[("evaluations.test.split", "valid")])

@@ -6,16 +6,18 @@ from typing import NamedTuple
 
 from tiebench.claims.contrasts import SignedArms
 from tiebench.comparison.bounds import estimate_mean
+from tiebench.comparison.estimate_error import EstimateError, LookingError, StudentError
+from tiebench.comparison.recipes import square_deviations
+from tiebench.comparison.sequential import Samples
 
 NUM_GROUPS = 50  # of words, each left out once (`analysis.jackknife`): one degree of freedom less
 
 
 class SumEstimate(NamedTuple):
-    """A mean over seeds, its standard error and degrees of freedom; both None from one seed."""
+    """A sum of means over seeds and its error, None from one seed."""
 
     value: float
-    error: float | None
-    freedom: float | None
+    error: EstimateError | None
 
 
 def estimate_sum(
@@ -24,13 +26,15 @@ def estimate_sum(
     *,
     paired: bool = False,
     sampling_error: float | None = None,
+    while_looking: bool = False,
 ) -> SumEstimate:
     """The weighted sum of means over seeds. `found` is name to seed to figure, and no name may lack one.
 
     The seeds of two arms are independent runs: variances add up, with Welch's degrees of freedom (Welch 1947). `paired`
     is for figures from the same runs at each seed, such as two pairs of the same embeddings: the sum is taken
     seed by seed. `sampling_error` is the standard error that other words would give; all seeds share the words, so more
-    seeds do not lower it.
+    seeds do not lower it. `while_looking` says that runs were added because of what others showed: the error is then
+    one that holds all the same, for which the deviation of all arms is pooled.
     """
     if paired:
         seeds = sorted(set.intersection(*(set(values) for values in found.values())))
@@ -39,15 +43,29 @@ def estimate_sum(
     contrast = {name: weight for name, weight in contrast.items() if weight}
     value = math.fsum(weight * _average(found[name]) for name, weight in contrast.items())
     if any(len(found[name]) < 2 for name in contrast):
-        return SumEstimate(value, None, None)
+        return SumEstimate(value, None)
+    words = None if sampling_error is None else StudentError(sampling_error, NUM_GROUPS - 1.0)
+    if while_looking:
+        return SumEstimate(value, _find_looking_error(contrast, found, words))
     parts = []
     for name, weight in contrast.items():
         _, error, freedom = estimate_mean(list(found[name].values()))
-        parts.append(((weight * error) ** 2, float(freedom)))
-    if sampling_error is not None:
-        parts.append((sampling_error**2, NUM_GROUPS - 1.0))
-    variance, squares = sum(part for part, _ in parts), sum(part**2 / freedom for part, freedom in parts)
-    return SumEstimate(value, math.sqrt(variance), variance**2 / squares if squares else sum(free for _, free in parts))
+        parts.append(StudentError(abs(weight) * error, freedom))
+    parts += [words] if words else []
+    variance = sum(part.error**2 for part in parts)
+    squares = sum(part.error**4 / part.degrees_of_freedom for part in parts)
+    freedom = variance**2 / squares if squares else sum(part.degrees_of_freedom for part in parts)
+    return SumEstimate(value, StudentError(math.sqrt(variance), freedom))
+
+
+def _find_looking_error(
+    contrast: SignedArms, found: Mapping[str, Mapping[int, float]], words: StudentError | None
+) -> LookingError:
+    runs = {name: list(found[name].values()) for name in contrast}
+    freedom = sum(len(values) - 1 for values in runs.values())
+    per_run = sum(weight**2 / len(runs[name]) for name, weight in contrast.items())
+    squares = math.fsum(square_deviations(values) for values in runs.values())
+    return LookingError(math.sqrt(squares / freedom * per_run), Samples(1 / per_run, freedom), beside=words)
 
 
 def _average(values: Mapping[int, float]) -> float:

@@ -3,25 +3,26 @@
 An order is reproduced when the one-sided 95 % bound of its difference excludes 0, by Holm's adjustment over the orders
 of the paper that were run, and contradicted when the bound on the other side does. A value or a difference is
 reproduced when two one-sided tests at 5 % place it within its margin, and contradicted when its 90 % interval lies
-outside. Everything else is inconclusive, and so is whatever rests on one seed. Checks are exact. A claim whose
-runs have another spec than it names is "altered", whatever they show.
+outside. Everything else is inconclusive, and so is whatever rests on one seed. A check holds or does not. A claim whose
+runs have another spec than it names is "altered", whatever they show. Where runs were added while looking at what
+others showed (`compare --until-decided`), p and bounds are those that hold however often one looks.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from tiebench.claims.claim import Claim, ClaimKind
-from tiebench.claims.contrasts import SignedArms
-from tiebench.claims.estimates import SumEstimate, estimate_sum
+from tiebench.claims.estimates import estimate_sum
 from tiebench.claims.evidence import BySeed, Evidence
 from tiebench.claims.papers import PaperClaims
 from tiebench.comparison.bounds import CONFIDENCE, adjust_holm, check_order, check_value
 from tiebench.comparison.captions import list_commits
+from tiebench.comparison.estimate_error import EstimateError
 from tiebench.comparison.spread import Spread, measure_spread
 from tiebench.experiment.block import Block
 
-Verdict = Literal["reproduced", "contradicted", "inconclusive", "not run", "altered"]
-VERDICTS: tuple[Verdict, ...] = ("reproduced", "contradicted", "inconclusive", "altered", "not run")
+Verdict = Literal["reproduced", "contradicted", "inconclusive", "holds", "does not hold", "altered", "not run"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 OF_DIFFERENCE = "half the published difference"
 
 
@@ -32,7 +33,7 @@ class ClaimResult(Block):
     90 % interval, each end a one-sided 95 % bound. `p` speaks for the claim when small and `p_opposite` against it,
     those of orders adjusted over the paper; none of these is known from one seed. `chance` is what chance gives.
     `commits` are the versions of the program that made the runs behind it; `while_looking` says that some of these were
-    added while looking, so that p and the interval, which are of looking once, promise too much.
+    added while looking: then p and the interval are those that hold however often one looks.
     """
 
     paper: str
@@ -65,8 +66,7 @@ class _Known(NamedTuple):
     """A `SumEstimate` from more than one seed."""
 
     value: float
-    error: float
-    freedom: float
+    error: EstimateError
 
 
 @dataclass(frozen=True)
@@ -114,22 +114,28 @@ def _adjust(tests: list[_Test]) -> list[tuple[float, float]]:
 
 def _test_runs(claim: Claim, evidence: Evidence) -> _Test:
     commits = tuple(list_commits(evidence.find_claim_runs(claim)))
-    return replace(_test_claim(claim, evidence), commits=commits, while_looking=evidence.was_looked_at(claim))
+    looked = evidence.was_looked_at(claim)
+    return replace(_test_claim(claim, evidence, while_looking=looked), commits=commits, while_looking=looked)
 
 
-def _test_claim(claim: Claim, evidence: Evidence) -> _Test:
+def _test_claim(claim: Claim, evidence: Evidence, *, while_looking: bool) -> _Test:
     found = {subject: evidence.measure(claim, subject) for subject in claim.subjects}
     if claim.is_about_embeddings:  # embeddings of one pair of runs: only the seeds that have all of them
         common = set.intersection(*(set(values) for values in found.values()))
         found = {subject: {seed: values[seed] for seed in sorted(common)} for subject, values in found.items()}
     if not all(found.values()):
         return _Test(found={})
-    estimates = [_estimate_claim(claim, contrast, found, evidence) for contrast in claim.contrasts]
-    known = [
-        _Known(each.value, each.error, each.freedom)
-        for each in estimates
-        if each.error is not None and each.freedom is not None
+    estimates = [
+        estimate_sum(
+            contrast,
+            {name: found[name] for name in contrast},
+            paired=claim.is_about_embeddings,
+            sampling_error=evidence.measure_sampling_error(claim, contrast),
+            while_looking=while_looking,
+        )
+        for contrast in claim.contrasts
     ]
+    known = [_Known(each.value, each.error) for each in estimates if each.error is not None]
     if claim.kind == "check" or len(known) < len(estimates):
         return _Test(found, estimate=estimates[0].value if len(estimates) == 1 else None)
     if claim.published is None or claim.bound is None:
@@ -137,15 +143,9 @@ def _test_claim(claim: Claim, evidence: Evidence) -> _Test:
     return _test_value(found, known[0], published=claim.published, margin=claim.bound)
 
 
-def _estimate_claim(claim: Claim, contrast: SignedArms, found: dict[str, BySeed], evidence: Evidence) -> SumEstimate:
-    values = {name: found[name] for name in contrast}
-    sampling_error = evidence.measure_sampling_error(claim, contrast)
-    return estimate_sum(contrast, values, paired=claim.is_about_embeddings, sampling_error=sampling_error)
-
-
 def _test_order(found: dict[str, BySeed], links: list[_Known]) -> _Test:
     """A chain holds when each link does (the largest p), and fails when any does (the smallest, by Bonferroni)."""
-    tests = [check_order(link.value, error=link.error, degrees_of_freedom=link.freedom) for link in links]
+    tests = [check_order(link.value, error=link.error) for link in links]
     p, opposite = max(test.p_below for test in tests), min(1.0, len(tests) * min(test.p_above for test in tests))
     if len(tests) > 1:
         return _Test(found, p=p, p_opposite=opposite)
@@ -153,9 +153,7 @@ def _test_order(found: dict[str, BySeed], links: list[_Known]) -> _Test:
 
 
 def _test_value(found: dict[str, BySeed], known: _Known, *, published: float, margin: float) -> _Test:
-    test = check_value(
-        known.value, published=published, margin=margin, error=known.error, degrees_of_freedom=known.freedom
-    )
+    test = check_value(known.value, published=published, margin=margin, error=known.error)
     return _Test(found, known.value, test.low, test.high, test.p_within, test.p_outside)
 
 
@@ -213,7 +211,7 @@ def _reach_verdict(
     if is_altered:
         return "altered"
     if claim.kind == "check":
-        return "reproduced" if _is_exact(claim, test) else "contradicted"
+        return "holds" if _is_exact(claim, test) else "does not hold"
     if p is not None and p < 1 - CONFIDENCE:
         return "reproduced"
     return "contradicted" if p_opposite is not None and p_opposite < 1 - CONFIDENCE else "inconclusive"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tiebench.results.record import Record
 
 MAX_NAMED = 5
+FAILURES = ("contradicted", "does not hold")
 
 
 def print_comparisons(
@@ -86,7 +87,8 @@ def print_costs(costs: list["CostEstimate"], *, device: str, format: str, only_c
 
 
 def print_claims(outcomes: list["ClaimResult"], papers: list["PaperClaims"], *, format: str) -> None:
-    """The claims that were run and the verdicts by paper; raises CheckFailed when a claim is contradicted."""
+    """The claims that were run and the verdicts by paper; raises CheckFailed when a claim is contradicted or a
+    check does not hold."""
     from tiebench.reporting.claims_table import claims_table, figures_table, verdicts_table
 
     if format == "json":
@@ -101,12 +103,16 @@ def print_claims(outcomes: list["ClaimResult"], papers: list["PaperClaims"], *, 
         else:
             print_line("\n".join((f"{table.title}\n", *table.notes, "")))
         print_table(verdicts_table(outcomes), format=format)
-    contradicted = [outcome.id for outcome in outcomes if outcome.verdict == "contradicted"]
-    if contradicted:
+    failed = {verdict: [each.id for each in outcomes if each.verdict == verdict] for verdict in FAILURES}
+    if any(failed.values()):
         hint = "the table shows by how much; --json has the notes on what is ambiguous"
-        more = len(contradicted) - MAX_NAMED
-        named = ", ".join(contradicted[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
-        raise CheckFailed(f"contradicted: {named}", hint)
+        told = "; ".join(f"{verdict}: {_name_some(ids)}" for verdict, ids in failed.items() if ids)
+        raise CheckFailed(told, hint)
+
+
+def _name_some(ids: list[str]) -> str:
+    more = len(ids) - MAX_NAMED
+    return ", ".join(ids[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def print_runs(records: list["Record"], *, as_json: bool) -> None:

@@ -91,7 +91,7 @@ class CutText:
     """A test text cut into blocks, and into the same blocks within each decade of frequency (`comparison.frequency`).
 
     `order` has the tokens by decade, `(tokens,)`, and within one as in the text; it is None where no decades are known.
-    `cells` are the places in it where a decade or a block begins.
+    `cells` are the places in it where a decade or a block begins. `of_articles` says that blocks are whole articles.
     """
 
     num_tokens: int
@@ -99,6 +99,7 @@ class CutText:
     order: "np.ndarray | None"
     cells: "np.ndarray"
     bins: tuple[TextBin, ...]
+    of_articles: bool = False
 
     @property
     def weights(self) -> "np.ndarray":
@@ -126,16 +127,19 @@ class CutText:
         return BlockMeans(blocks / next(lengths), cells / next(lengths))
 
 
-def cut_text(num_tokens: int, *, decades: "np.ndarray | None" = None) -> CutText:
-    """A text cut into blocks, and where `decades` are known, shape (tokens,), each of these by itself.
+def cut_text(
+    num_tokens: int, *, decades: "np.ndarray | None" = None, article_starts: Sequence[int] | None = None
+) -> CutText:
+    """A text cut into blocks (`cut_blocks`), and where `decades` are known, shape (tokens,), each of these by itself.
 
-    A block without a token of a decade falls away there. Raises ValueError for decades of another length.
+    A block without a token of a decade falls away there. Raises ValueError for decades of another length, and as
+    `cut_blocks` does.
     """
     import numpy as np
 
-    starts = cut_blocks(num_tokens)
+    starts, of_articles = cut_blocks(num_tokens, article_starts=article_starts), article_starts is not None
     if decades is None:
-        return CutText(num_tokens, starts, order=None, cells=starts[:0], bins=())
+        return CutText(num_tokens, starts, order=None, cells=starts[:0], bins=(), of_articles=of_articles)
     if decades.shape != (num_tokens,):
         raise ValueError(f"{num_tokens} tokens have as many decades, found {decades.shape}")
     parts, cells, bins, num_before = [], [], [], 0
@@ -149,4 +153,4 @@ def cut_text(num_tokens: int, *, decades: "np.ndarray | None" = None) -> CutText
         parts.append(places)
         cells += (num_before + within).tolist()
         num_before += len(places)
-    return CutText(num_tokens, starts, np.concatenate(parts), np.array(cells), tuple(bins))
+    return CutText(num_tokens, starts, np.concatenate(parts), np.array(cells), tuple(bins), of_articles)

@@ -25,14 +25,15 @@ _RULE_NAMES = {
 
 def describe_common(arms: Mapping[str, Sequence[Record]], *, per_byte: bool = False, allow: Sequence[str] = ()) -> str:
     """What all arms share: corpus, vocabulary, architecture, budget and seeds. What differs is left out, or told where
-    it is more than the arms declare: other vocabularies, and the paths that `allow` covers.
+    it is more than the arms declare: other devices, other vocabularies, and the paths that `allow` covers.
     """
     records = [found[0] for found in arms.values()]
     first = records[0].spec.model_dump(mode="json")
     specs = {str(place): record.spec.model_dump(mode="json") for place, record in enumerate(records)}
     differing = [path for path, _ in find_differences(specs)]
     architecture, training = (_shared_options(first, name, differing) for name in ("architecture", "training"))
-    parts = [_corpus(records[0], per_byte=per_byte), _architecture(architecture), _training(training), _seeds(arms)]
+    parts = [_corpus(records[0], per_byte=per_byte), _architecture(architecture), _training(training)]
+    parts += [_seeds(arms), _devices(arms)]
     sentences = ["; ".join(part for part in parts if part)]
     if per_byte:
         vocabularies = ", ".join(f"{arm} {_vocabulary(found[0])}" for arm, found in arms.items())
@@ -62,7 +63,10 @@ def describe_method(
     notes += _describe_sources({arm: headline for arm, headline in headlines.items() if headline.covers})
     notes += _doubt_two_seeds({arm: headline for arm, headline in headlines.items() if _is_wider_alone(headline)})
     if sum(headline.p is not None for headline in headlines.values()) > 1:
-        notes.append(f"p is adjusted over the {len(headlines)} arms compared with the first (Holm); intervals are not.")
+        has_margin = any(headline.p_within is not None for headline in headlines.values())
+        what = "p and p within (that of the equivalence) are each" if has_margin else "p is"
+        over = f"over the {len(headlines)} arms compared with the first (Holm)"
+        notes.append(f"{what} adjusted {over}; intervals are not.")
     if any(headline.seed_rule == "welch" and len(set(headline.num_seeds)) > 1 for headline in headlines.values()):
         notes.append("Arms have unequal numbers of seeds: where an arm has very few, the interval is too narrow.")
     if train_is_running:
@@ -172,6 +176,7 @@ def _describe_interval(difference: "Difference", while_looking: bool) -> str:
     if difference.num_borrowed:
         rule += f", whose deviation is known from {difference.num_borrowed} other runs of the recipe"
     text = f"{difference.num_blocks} blocks of {difference.num_tokens // max(1, difference.num_blocks):,} tokens"
+    text += " on average, each of whole articles" if difference.of_articles else ""
     if difference.covers == ("seeds", "text"):
         return (
             f"{figures} cover both how training varies ({rule}) and how the test text varies ({text}). A "
@@ -231,9 +236,33 @@ def _doubt_two_seeds(headlines: Mapping[str, "Difference"]) -> list[str]:
 
 def _seeds(arms: Mapping[str, Sequence[Record]]) -> str:
     """`seeds 1, 2` where all arms have the same, else each arm's."""
-    numbers = {arm: [record.seed for record in records] for arm, records in arms.items()}
+    return _list_seeds({arm: [record.seed for record in records] for arm, records in arms.items()}, num_arms=len(arms))
+
+
+def _devices(arms: Mapping[str, Sequence[Record]]) -> str:
+    """Which seeds ran where; nothing where all runs were made on one device."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for arm, records in arms.items():
+        for record in records:
+            found.setdefault(_name_device(record), {}).setdefault(arm, []).append(record.seed)
+    if len(found) < 2:
+        return ""
+    told = [f"{_list_seeds(seeds, num_arms=len(arms))} on {device}" for device, seeds in found.items()]
+    return f"on different devices: {' and '.join(told)}"
+
+
+def _name_device(record: Record) -> str:
+    """`cuda (NVIDIA H200)`, or the processor's name where no GPU was used."""
+    hardware = record.provenance.hardware
+    device = str(hardware.get("device", "an unknown device")).partition(":")[0]
+    name = hardware.get("gpu") or hardware.get("cpu")
+    return f"{device} ({name})" if name else device
+
+
+def _list_seeds(numbers: Mapping[str, list[int]], *, num_arms: int) -> str:
+    """The seeds of arms: once where all arms are there and have the same."""
     first = next(iter(numbers.values()))
-    if all(seeds == first for seeds in numbers.values()):
+    if len(numbers) == num_arms and all(seeds == first for seeds in numbers.values()):
         return _number_seeds(first)
     return ", ".join(f"{arm} {_number_seeds(seeds)}" for arm, seeds in numbers.items())
 

@@ -52,7 +52,7 @@ class Contrast(Block):
         """`better` (lower perplexity), `worse`, `equivalent` within the margin, or `undecided`."""
         if self.decision is not None:
             return self.decision.outcome
-        return self.headline.judge(self.margin) if self.headline else "undecided"
+        return self.headline.outcome if self.headline else "undecided"
 
     @computed_field
     @property
@@ -60,7 +60,7 @@ class Contrast(Block):
         """Whether the difference is surely smaller than the margin, whatever its sign; None where none was given."""
         if self.decision is not None:
             return self.decision.within_margin
-        return self.headline.is_within(self.margin) if self.headline else None
+        return None if self.margin is None or self.headline is None else self.headline.is_within
 
     @computed_field
     @property
@@ -133,7 +133,10 @@ def _describe_test(contrast: Contrast, headline: Difference) -> str:
     seeds = count_seeds(headline.num_seeds)
     if contrast.decision is not None:
         return f"{format_p(contrast.decision.p)} however often one looks, {seeds} per arm, on this text"
-    return f"{format_p(headline.adjusted_p)}, {seeds}" if headline.adjusted_p is not None else seeds
+    known = [format_p(headline.adjusted_p)] if headline.adjusted_p is not None else []
+    if headline.adjusted_p_within is not None:
+        known.append(f"{format_p(headline.adjusted_p_within)} for the equivalence within {contrast.margin:g} %")
+    return ", ".join([*known, seeds])
 
 
 def _amount(percent: float) -> str:

@@ -8,6 +8,7 @@ from pydantic import computed_field
 
 from tiebench.comparison.blocks import BlockMeans, CutText, cut_text
 from tiebench.comparison.bounds import adjust_holm, check_value
+from tiebench.comparison.estimate_error import StudentError
 from tiebench.comparison.recipes import find_seed_deviation, square_deviations
 from tiebench.comparison.sequential import Outcome
 from tiebench.comparison.sources import SeedDeviation, SeedRule
@@ -39,8 +40,10 @@ class Difference(Block):
 
     `low` to `high` is the 95 % interval and p its test; they cover the sources of variation in `covers`, each of which
     stands by itself in `seeds` and `text`. No p is given from one run per arm, unless the `deviation` between seeds
-    was known from `num_borrowed` other runs. `adjusted_p` is Holm's, over the arms compared with the baseline.
-    `reference` is the baseline's nll in the same unit.
+    was known from `num_borrowed` other runs. `p_within` is that of an equivalence, where a margin was given (two
+    one-sided tests, Schuirmann 1987). `adjusted_p` and `adjusted_p_within` are Holm's, each over the arms compared
+    with the baseline. `reference` is the baseline's nll in the same unit. `of_articles` says that
+    the blocks of text are whole articles.
     """
 
     split: str
@@ -53,6 +56,8 @@ class Difference(Block):
     degrees_of_freedom: float | None = None
     p: float | None = None
     adjusted_p: float | None = None
+    p_within: float | None = None
+    adjusted_p_within: float | None = None
     covers: tuple[VariationSource, ...] = ()
     seeds: Uncertainty | None = None
     text: Uncertainty | None = None
@@ -60,6 +65,7 @@ class Difference(Block):
     num_seeds: tuple[int, int]
     num_blocks: int = 0
     num_tokens: int = 0
+    of_articles: bool = False
     deviation: float | None = None
     num_borrowed: int = 0
 
@@ -85,24 +91,29 @@ class Difference(Block):
         """A change in percent as a difference in nats."""
         return math.log1p(percent / 100) if self.unit == "token" else percent / 100 * self.reference
 
-    def is_within(self, margin: float | None) -> bool | None:
-        """Whether two one-sided tests at 5 % put it within `margin` percent (Schuirmann 1987); None without a
-        margin."""
-        if margin is None:
-            return None
-        if self.p is None or self.error is None or self.degrees_of_freedom is None:
-            return False
-        nats = self.in_nats(margin)
-        found = check_value(
-            self.ln_ratio, published=0.0, margin=nats, error=self.error, degrees_of_freedom=self.degrees_of_freedom
-        )
-        return found.p_within < SIGNIFICANCE
+    def find_p_within(self, margin: float | None) -> float | None:
+        """The p of the equivalence within `margin` percent, not adjusted; None without a margin or a p.
 
-    def judge(self, margin: float | None) -> Outcome:
+        As p, it is never smaller than one source alone would have it (`comparison.variance.describe_total`).
+        """
+        if margin is None or self.p is None or self.error is None or self.degrees_of_freedom is None:
+            return None
+        parts = [StudentError(self.error, self.degrees_of_freedom)]
+        parts += [StudentError(each.error, each.degrees_of_freedom) for each in (self.seeds, self.text) if each]
+        nats = self.in_nats(margin)
+        return max(check_value(self.ln_ratio, published=0.0, margin=nats, error=part).p_within for part in parts)
+
+    @property
+    def is_within(self) -> bool:
+        """Whether the difference is surely smaller than the margin; False without one."""
+        return self.adjusted_p_within is not None and self.adjusted_p_within < SIGNIFICANCE
+
+    @property
+    def outcome(self) -> Outcome:
         """`better` or `worse` where the sign is sure, `equivalent` where only the margin is, else `undecided`."""
         if self.adjusted_p is not None and self.adjusted_p < SIGNIFICANCE:
             return "better" if self.ln_ratio < 0 else "worse"
-        return "equivalent" if self.is_within(margin) else "undecided"
+        return "equivalent" if self.is_within else "undecided"
 
 
 def estimate_differences(
@@ -114,8 +125,10 @@ def estimate_differences(
     arm_means: ArmMeans,
     seed_rule: SeedRule,
     others: Iterable[Record],
+    margin: float | None = None,
 ) -> dict[str, Difference]:
-    """Every arm but the first against the first, by name, with p values adjusted over these arms (Holm 1979).
+    """Every arm but the first against the first, by name, with p values adjusted over these arms (Holm 1979); those of
+    an equivalence within `margin` percent too.
 
     `text` and `arm_means` are of the test split, whichever `split` is; `others` are records that may tell how much
     seeds of the recipe vary; they are used only where an arm has one run.
@@ -128,9 +141,25 @@ def estimate_differences(
         pair = {name: arms[name] for name in (arm, baseline)}
         means = (arm_means[arm], arm_means[baseline])
         found[arm] = _estimate(pair, text, means, split=split, unit=unit, seed_rule=seed_rule, others=others)
-    p_values = {arm: difference.p for arm, difference in found.items() if difference.p is not None}
-    adjusted = dict(zip(p_values, adjust_holm(list(p_values.values())), strict=True))
-    return {arm: each.model_copy(update={"adjusted_p": adjusted.get(arm)}) for arm, each in found.items()}
+    p_values = {arm: each.p for arm, each in found.items()}
+    p_within = {arm: each.find_p_within(margin) for arm, each in found.items()}
+    adjusted, adjusted_within = _adjust(p_values), _adjust(p_within)
+    return {
+        arm: each.model_copy(
+            update={
+                "adjusted_p": adjusted.get(arm),
+                "p_within": p_within[arm],
+                "adjusted_p_within": adjusted_within.get(arm),
+            }
+        )
+        for arm, each in found.items()
+    }
+
+
+def _adjust(p_values: Mapping[str, float | None]) -> dict[str, float]:
+    """The known ones, adjusted as one family."""
+    known = {arm: p for arm, p in p_values.items() if p is not None}
+    return dict(zip(known, adjust_holm(list(known.values())), strict=True))
 
 
 def read_nll(evaluation: Evaluation, *, unit: Unit) -> float:
@@ -177,6 +206,7 @@ def _estimate(
         num_seeds=(len(ours), len(baseline)),
         num_blocks=_count_blocks(estimate),
         num_tokens=next(iter(pair.values()))[0].evaluations[split].tokens,
+        of_articles=text is not None and text.of_articles,
         deviation=_pool_deviation([ours, baseline], known),
         num_borrowed=num_borrowed,
     )
@@ -199,11 +229,14 @@ def _pool_deviation(arms: Sequence[Sequence[float]], known: SeedDeviation | None
 def read_block_means(
     arms: Mapping[Name, Sequence[Record]], *, token_nll: TokenNLL, decades: TokenDecades = lambda record: None
 ) -> tuple[CutText | None, dict[Name, BlockMeans | None]]:
-    """How the test text is cut, by what the first run says of its decades, and the means of every arm.
+    """How the test text is cut, by what the first run says of its decades, and the means of every arm. Blocks are
+    articles where a record says where these begin: all runs are on one text.
 
     The nats of a run are read, averaged and forgotten, so that memory does not grow with the number of runs. Raises
     ValueError for runs on texts of other lengths.
     """
+    runs = (record for records in arms.values() for record in records)
+    articles = next((run.corpus.test_articles for run in runs if run.corpus.test_articles), None)
     text: CutText | None = None
     found: dict[Name, BlockMeans | None] = {}
     for arm, records in arms.items():
@@ -213,7 +246,8 @@ def read_block_means(
             if nats is None:
                 break
             if text is None:
-                text = cut_text(len(nats), decades=None if found else decades(record))
+                first_decades = None if found else decades(record)
+                text = cut_text(len(nats), decades=first_decades, article_starts=articles)
             sums.append(text.add_up(nats))
         found[arm] = text.average(sums) if text is not None and len(sums) == len(records) else None
     return text, found

@@ -244,7 +244,14 @@ def _contrast(
     splits = find_split_names(record for records in arms.values() for record in records)
     by_split = {
         split: estimate_differences(
-            arms, split=split, unit=unit, text=text, arm_means=arm_means, seed_rule=seed_rule, others=others
+            arms,
+            split=split,
+            unit=unit,
+            text=text,
+            arm_means=arm_means,
+            seed_rule=seed_rule,
+            others=others,
+            margin=margin,
         )
         for split in splits
         if split != "train"

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from tiebench.comparison.sequential import ALPHA, PRIOR_DEVIATION, find_critical_t
+from tiebench.comparison.sequential import ALPHA, PRIOR_DEVIATION, count_samples, find_critical_t
 from tiebench.comparison.student import find_t_quantile
 from tiebench.experiment.block import Block
 
@@ -98,8 +98,7 @@ def compute_power(
 def _find_critical(num_seeds: int, *, rule: StoppingRule, alpha: float, one_sided: bool) -> float:
     """The t to reach. Looking once, an equivalence takes two one-sided tests; while looking, the same interval."""
     if rule == "sequential":
-        sizes = {"num_ours": num_seeds, "num_baseline": num_seeds}
-        return find_critical_t(**sizes, alpha=alpha, prior_deviation=PRIOR_DEVIATION)
+        return find_critical_t(count_samples(num_seeds, num_seeds), alpha=alpha, prior_deviation=PRIOR_DEVIATION)
     return find_t_quantile(1 - (alpha if one_sided else alpha / 2), 2 * num_seeds - 2)
 
 

@@ -17,6 +17,10 @@ Its inverse is closed too. A confidence sequence holds all d0 that, taken off th
 
 with c infinite where K >= 1 + n g: so few runs exclude nothing yet.
 
+A sum over any number of arms, w_1 mean_1 + w_2 mean_2 + ..., has the same e with n = 1 / (w_1^2 / n_1 + w_2^2 / n_2 +
+...) and v = (n_1 - 1) + (n_2 - 1) + ...: what the means are beside the sum gets the flat prior of m, and t given d / s
+is noncentral t(v, sqrt(n) d / s) as before.
+
 **Scope.** More seeds show how training varies on this test text. The text stays the same, its part of the error never
 shrinks, and no number of runs can decide about other text; so a decision is one on this text, and the estimate with
 both sources stands beside it. `decide` widens by the reach of the text where the claim shall cover that as well.
@@ -24,7 +28,7 @@ both sources stands beside it. `decide` widens by the reach of the text where th
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tiebench.comparison.student import find_t_quantile
 from tiebench.comparison.variance import Uncertainty
@@ -39,6 +43,19 @@ _MOST_LOG_EVIDENCE = 700.0  # e stays a float, and 1 / e above 0
 
 Outcome = Literal["better", "worse", "equivalent", "undecided"]
 Bounds = tuple[float, float]
+
+
+class Samples(NamedTuple):
+    """What the runs behind a t are worth: the estimate has the variance s^2 / `num_effective`, and s so many degrees of
+    freedom (n and v above)."""
+
+    num_effective: float
+    degrees_of_freedom: float
+
+
+def count_samples(num_ours: int, num_baseline: int) -> Samples:
+    """Of the difference of two arms."""
+    return Samples(num_ours * num_baseline / (num_ours + num_baseline), num_ours + num_baseline - 2)
 
 
 class Look(Block):
@@ -84,25 +101,23 @@ class Decision(Block):
     looks: tuple[Look, ...]
 
 
-def compute_e_value(t: float, *, num_ours: int, num_baseline: int, prior_deviation: float = PRIOR_DEVIATION) -> float:
-    """The evidence of a two-sample pooled t against no difference; `inf` is a t without any spread between seeds."""
-    freedom = num_ours + num_baseline - 2
+def compute_e_value(t: float, samples: Samples, *, prior_deviation: float = PRIOR_DEVIATION) -> float:
+    """The evidence of a pooled t against no difference; `inf` is a t without any spread between seeds."""
+    num_effective, freedom = samples
     if freedom < 1:
         return 1.0
-    spread = 1 + _count_effective(num_ours, num_baseline) * prior_deviation**2
+    spread = 1 + num_effective * prior_deviation**2
     square = t * t / freedom
     ratio = math.log(spread) if math.isinf(square) else math.log1p(square) - math.log1p(square / spread)
     return math.exp(min(_MOST_LOG_EVIDENCE, ((freedom + 1) * ratio - math.log(spread)) / 2))
 
 
-def find_critical_t(
-    *, num_ours: int, num_baseline: int, alpha: float = ALPHA, prior_deviation: float = PRIOR_DEVIATION
-) -> float:
+def find_critical_t(samples: Samples, *, alpha: float = ALPHA, prior_deviation: float = PRIOR_DEVIATION) -> float:
     """The |t| at which the e-value reaches 1 / alpha; `inf` where no t is enough with so few runs."""
-    freedom = num_ours + num_baseline - 2
+    num_effective, freedom = samples
     if freedom < 1:
         return math.inf
-    spread = 1 + _count_effective(num_ours, num_baseline) * prior_deviation**2
+    spread = 1 + num_effective * prior_deviation**2
     ratio = (math.sqrt(spread) / alpha) ** (2 / (freedom + 1))
     return math.sqrt(freedom * (ratio - 1) / (1 - ratio / spread)) if ratio < spread else math.inf
 
@@ -120,15 +135,16 @@ def take_look(
     Raises ValueError for fewer than two runs in an arm.
     """
     sizes = {"num_ours": len(ours), "num_baseline": len(baseline)}
+    samples = count_samples(**sizes)
     if min(sizes.values()) < 2:
         raise ValueError("a look needs two runs of each arm")
     means = [math.fsum(values) / len(values) for values in (ours, baseline)]
     squares = sum((value - mean) ** 2 for values, mean in zip((ours, baseline), means, strict=True) for value in values)
-    difference, deviation = means[0] - means[1], math.sqrt(squares / (len(ours) + len(baseline) - 2))
-    error = deviation / math.sqrt(_count_effective(len(ours), len(baseline)))
+    difference, deviation = means[0] - means[1], math.sqrt(squares / samples.degrees_of_freedom)
+    error = deviation / math.sqrt(samples.num_effective)
     t = difference / error if error else math.copysign(math.inf, difference) if difference else 0.0
-    e_value = compute_e_value(t, **sizes, prior_deviation=prior_deviation)
-    critical = find_critical_t(**sizes, alpha=alpha, prior_deviation=prior_deviation)
+    e_value = compute_e_value(t, samples, prior_deviation=prior_deviation)
+    critical = find_critical_t(samples, alpha=alpha, prior_deviation=prior_deviation)
     bounds = None
     if math.isfinite(critical):
         bounds = difference - critical * error, difference + critical * error
@@ -191,11 +207,6 @@ def decide(looks: Sequence[Look], *, margin: float | None = None, text_reach: fl
 def find_text_reach(text: Uncertainty, *, alpha: float = ALPHA / 2) -> float:
     """How far the text's 1 - alpha interval reaches to either side, from the `text` part of an estimate."""
     return find_t_quantile(1 - alpha / 2, text.degrees_of_freedom) * text.error
-
-
-def _count_effective(num_ours: int, num_baseline: int) -> float:
-    """The n with which the variance of a difference of means is s^2 / n."""
-    return num_ours * num_baseline / (num_ours + num_baseline)
 
 
 def _intersect(bounds: Bounds | None, earlier: Sequence[Look]) -> Bounds | None:

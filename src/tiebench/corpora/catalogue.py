@@ -18,7 +18,8 @@ class Source:
     """A catalogue entry: what the text is, the names of its files, and where it can be downloaded.
 
     `layouts` are paths below the data folder with `{split}` for train, valid or test. `restore_line` turns a row
-    of the hub's table back into the line (newline included) of the published file.
+    of the hub's table back into the line (newline included) of the published file. With `has_titles`, the text says
+    where its articles begin.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Source:
     restore_line: Callable[[str], str]
     expected_tokens: dict[str, int] | None = None
     expected_vocabulary: int | None = None
+    has_titles: bool = False
 
 
 def open_source(source: Source, *, data_dir: Path | None, download: bool = True) -> Corpus:
@@ -46,6 +48,7 @@ def open_source(source: Source, *, data_dir: Path | None, download: bool = True)
         files=_find_files(source, data_dir=data_dir) or _keep_hub_text(source, download=download),
         expected_tokens=source.expected_tokens,
         expected_vocabulary=source.expected_vocabulary,
+        has_titles=source.has_titles,
     )
 
 
@@ -135,6 +138,7 @@ def _wikitext(
         restore_line=_restore_wikitext_line,
         expected_tokens=expected_tokens,
         expected_vocabulary=expected_vocabulary,
+        has_titles=True,
     )
 
 

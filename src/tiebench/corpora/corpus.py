@@ -20,7 +20,8 @@ class Corpus:
     the catalogue publishes, already checked, or None when nothing is published. `facts` are the things outside the
     catalogue that the checksum depends on. `source_nats` is the loss by split, in nats summed over its tokens, of the
     source that the text was drawn from; it is empty for text that people wrote. `source_files` are those
-    that `files` translate, line by line, in a corpus for translation; the checksum is then over these, too.
+    that `files` translate, line by line, in a corpus for translation; the checksum is then over these, too. With
+    `has_titles`, each article begins with its title in WikiText's way (`corpora.articles`).
     """
 
     name: str
@@ -34,6 +35,7 @@ class Corpus:
     facts: dict[str, str] = field(default_factory=dict)
     source_nats: dict[str, float] = field(default_factory=dict)
     source_files: dict[str, Path] = field(default_factory=dict)
+    has_titles: bool = False
 
     def lines(self, split: str) -> Iterator[str]:
         """The lines of a split without their newlines, read as they are asked for."""
@@ -50,13 +52,25 @@ def read_corpus(
     expected_tokens: dict[str, int] | None = None,
     expected_vocabulary: int | None = None,
     facts: dict[str, str] | None = None,
+    has_titles: bool = False,
 ) -> Corpus:
     """A corpus from its three files: counted, checked against what is expected, and given its checksum.
 
     Raises TiebenchError for an empty split, text that is not UTF-8, or another count than expected.
     """
     checksum = verify_files(files, expected_tokens=expected_tokens, expected_vocabulary=expected_vocabulary)
-    return Corpus(name, title, citation, licence, files, checksum, expected_tokens, expected_vocabulary, facts or {})
+    return Corpus(
+        name,
+        title,
+        citation,
+        licence,
+        files,
+        checksum,
+        expected_tokens,
+        expected_vocabulary,
+        facts or {},
+        has_titles=has_titles,
+    )
 
 
 def verify_files(

@@ -1,5 +1,6 @@
 """What a record says of a run beside its scores: the text it read, and what it took."""
 
+from tiebench.corpora.articles import find_article_starts
 from tiebench.execution.run_data import RunData
 from tiebench.experiment.run_spec import RunSpec
 from tiebench.models.language_model import LanguageModel, count_flops_per_token
@@ -8,12 +9,14 @@ from tiebench.training.train_state import TrainState
 
 
 def describe_corpus(data: RunData) -> records.CorpusFacts:
-    """Which text it was, and how much of it."""
+    """Which text it was, how much of it, and where its test articles begin."""
+    test = data.streams["test"].num_tokens
     return records.CorpusFacts(
         name=data.corpus.name,
         checksum=data.corpus.checksum,
         facts=data.corpus.facts,
         source_nats=data.corpus.source_nats,
+        test_articles=find_article_starts(data.corpus, "test", vocabulary=data.vocabulary, num_tokens=test),
         splits={
             split: records.SplitFacts(
                 tokens=stream.num_tokens, words=stream.num_words, bytes=stream.num_bytes, unknown=stream.num_unknown

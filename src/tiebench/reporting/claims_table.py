@@ -17,6 +17,8 @@ COLUMNS = ("claim", "verdict", "measured", "published", "interval", "p", "measur
 NUM_KEY_COLUMNS = 2  # the columns that the narrowest window keeps
 GAP = 2
 NARROWEST_MEASURED = 12
+LOOKING = "(looking)"
+OF_SEVERAL = {"holds": "hold", "does not hold": "do not hold"}
 PLURALS = {"value": "values", "difference": "differences", "order": "orders", "check": "checks"}
 METHOD = (
     "A value or a difference is reproduced when its 90 % interval lies within the margin, and contradicted when it "
@@ -85,20 +87,25 @@ def _describe_versions(run: list[ClaimResult]) -> list[str]:
 
 def _describe_looks(run: list[ClaimResult]) -> list[str]:
     """A note where the runs behind claims were added while looking; nothing where those of no claim were."""
-    number = sum(outcome.while_looking for outcome in run if outcome.kind != "check")
+    number = sum(map(_holds_while_looking, run))
     if not number:
         return []
     rest = "rests" if number == 1 else "rest"
     return [
-        f"{_count_claims(number)} {rest} on runs that were added while looking (compare --until-decided): the verdict "
-        "is that of looking once, and promises too much."
+        f"{_count_claims(number)} {rest} on runs that were added while looking (compare --until-decided): p, marked "
+        f"{LOOKING}, and the interval are those that hold however often one looks."
     ]
+
+
+def _holds_while_looking(outcome: ClaimResult) -> bool:
+    """Whether the claim's p is the one that stays valid under looking."""
+    return outcome.while_looking and outcome.p is not None
 
 
 def figures_table(outcomes: list[ClaimResult]) -> Table:
     """Every claim, run or not, with its figures as numbers, for programs."""
     numbers = ("published", "margin", "chance", "estimate", "low", "high", "p", "p_opposite")
-    names = ("paper", "id", "kind", "source", "measure", "verdict", "same_as")
+    names = ("paper", "id", "kind", "source", "measure", "verdict", "same_as", "while_looking")
     columns = (*map(Column, names), *(Column(name, "number") for name in numbers))
     rows = tuple(tuple(getattr(outcome, name) for name in (*names, *numbers)) for outcome in outcomes)
     return Table(title="Published claims", columns=columns, rows=rows, caption=count_verdicts(outcomes))
@@ -232,7 +239,10 @@ def _show_interval(outcome: ClaimResult) -> str:
 def _show_p(outcome: ClaimResult) -> str:
     """The p of the verdict: against the claim where it is contradicted, else for it."""
     p = outcome.p_opposite if outcome.verdict == "contradicted" else outcome.p
-    return MISSING if p is None else format_p(p).removeprefix("p ").removeprefix("= ")
+    if p is None:
+        return MISSING
+    told = format_p(p).removeprefix("p ").removeprefix("= ")
+    return f"{told} {LOOKING}" if _holds_while_looking(outcome) else told
 
 
 def _show_spread(spread: Spread) -> str:
@@ -283,7 +293,11 @@ def _list_papers(outcomes: list[ClaimResult]) -> list[str]:
 
 
 def _list_counts(counts: Counter[str]) -> str:
-    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    return ", ".join(f"{counts[each]} {_inflect(each, counts[each])}" for each in VERDICTS if counts[each])
+
+
+def _inflect(verdict: str, number: int) -> str:
+    return verdict if number == 1 else OF_SEVERAL.get(verdict, verdict)
 
 
 def _count_claims(number: int) -> str:

@@ -15,8 +15,9 @@ _ENTRIES = (
     (
         r"p",
         "The probability of a difference at least as large if there were none; of a claim, if the claim were false. "
-        "Small values speak against chance.",
+        "Small values speak against chance. Marked (looking), it holds however often one looked while adding seeds.",
     ),
+    (r"p within", "The same of a difference as large as the margin: small values speak for an equivalence within it."),
     (
         r"(test|valid|train)( bits/byte)?",
         "Perplexity (or bits per byte) on that part of the text: exp of the mean nats per token; lower "
@@ -54,7 +55,7 @@ _ENTRIES = (
     (
         r"verdict",
         "reproduced, contradicted, inconclusive (too few seeds to say), or altered (run with another recipe than the "
-        "claim names).",
+        "claim names). Of a check: holds, or does not hold.",
     ),
     (r"measured", "What the runs of this report gave for the claim: mean ± standard deviation (number of seeds)."),
     (r"published", "The figure in the paper and the margin that counts as agreement; of an order, the order."),

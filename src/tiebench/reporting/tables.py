@@ -42,14 +42,16 @@ class Table:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """One row per arm: the change from the first arm and its p, perplexities (bits per byte where vocabularies differ),
-    parameters, and the epoch of the scored checkpoint. Below stand what the figures mean, and last what was decided.
+    """One row per arm: the change from the first arm, its p and that of an equivalence (`p within`), perplexities (bits
+    per byte where vocabularies differ), parameters, and the epoch of the scored checkpoint. Below stand what the
+    figures mean, and last what was decided.
     """
     headlines = {contrast.arm: contrast.headline for contrast in comparison.contrasts}
-    p_values = {contrast.arm: _find_p(contrast) for contrast in comparison.contrasts}
+    p_values = {contrast.arm: (_find_p(contrast), _find_p_within(contrast)) for contrast in comparison.contrasts}
     splits = ("test", "valid")
     suffix = "" if comparison.unit == "token" else " bits/byte"
-    columns = [Column("arm"), Column(f"{_find_split(comparison)} change", "change"), Column("p", "p")]
+    columns = [Column("arm"), Column(f"{_find_split(comparison)} change", "change")]
+    columns += [Column("p", "p"), Column("p within", "p")]
     columns += [Column(f"{split}{suffix}", "spread") for split in splits]
     columns += [Column("parameters", "count"), Column("epoch")]
     rows = []
@@ -57,7 +59,8 @@ def comparison_table(comparison: Comparison) -> Table:
         measured = summary.perplexity if comparison.unit == "token" else summary.bits_per_byte
         spreads = [measured.get(split) for split in splits]
         total, epoch = summary.parameters.total, describe_epochs(summary.epochs)
-        rows.append((summary.arm, headlines.get(summary.arm), p_values.get(summary.arm), *spreads, total, epoch))
+        p, p_within = p_values.get(summary.arm, (None, None))
+        rows.append((summary.arm, headlines.get(summary.arm), p, p_within, *spreads, total, epoch))
     metric = "perplexity" if comparison.unit == "token" else "bits per byte"
     return drop_empty_columns(
         Table(
@@ -170,6 +173,13 @@ def _find_p(contrast: Contrast) -> float | None:
     if contrast.decision is not None:
         return contrast.decision.p
     return contrast.headline.adjusted_p if contrast.headline else None
+
+
+def _find_p_within(contrast: Contrast) -> float | None:
+    """The adjusted p of an equivalence; None without a margin, and where the looks decided, which have none."""
+    if contrast.decision is not None or contrast.headline is None:
+        return None
+    return contrast.headline.adjusted_p_within
 
 
 def _describe_arms(arms: Sequence[ArmSummary]) -> list[str]:

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -50,7 +51,8 @@ class SplitFacts(Block):
 
 class CorpusFacts(Block):
     """Which text it was: its name, a checksum over its files, what is known about it, the counts by split, and the
-    summed nats of its own source, where that is known.
+    summed nats of its own source, where that is known. `test_articles` are the places of the tokens with which articles
+    of the test split begin; empty where the text does not say, and in older records.
     """
 
     name: str
@@ -58,6 +60,14 @@ class CorpusFacts(Block):
     facts: dict[str, str] = {}
     splits: dict[str, SplitFacts]
     source_nats: dict[str, Amount] = {}
+    test_articles: list[Count] = []
+
+    @model_validator(mode="after")
+    def _articles_follow_each_other(self) -> "CorpusFacts":
+        num_tokens = self.splits["test"].tokens if "test" in self.splits else 0
+        if any(start >= end for start, end in pairwise([*self.test_articles, num_tokens])):
+            raise ValueError(f"test_articles must increase and lie below the {num_tokens} tokens of the test split")
+        return self
 
 
 class VocabularyFacts(Block):
