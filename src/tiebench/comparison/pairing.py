@@ -4,6 +4,7 @@ Differences are those of nats per token, arm minus baseline, the natural logarit
 `percent` says the same as a ratio. Arms with different vocabularies are compared in nats per byte of the same text.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -49,6 +50,8 @@ from tiebench.experiment.corpus_config import SPLITS
 from tiebench.results.curve import CurvePoint
 from tiebench.results.record import Parameters, Record
 from tiebench.results.selection import Arms
+
+logger = logging.getLogger(__name__)
 
 
 class ArmSummary(Block):
@@ -132,6 +135,13 @@ def compare_arms(
     text, arm_means = None, dict.fromkeys(arms)
     if has_text:
         text, arm_means = read_block_means(arms, token_nll=token_nll, decades=decades)
+        lacking = [arm for arm, means in arm_means.items() if means is None]
+        if text is not None and lacking:
+            logger.warning(
+                "not every run of %s has the nats of its test tokens (test-nll.npy) any more: "
+                "the comparison is without what other text would change",
+                " and ".join(lacking),
+            )
     contrasts = _contrast(
         arms,
         unit=unit,

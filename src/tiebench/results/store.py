@@ -12,7 +12,7 @@ from tiebench.locks import is_locked
 from tiebench.results.curve import CurvePoint, read_curve
 from tiebench.results.record import RECORD_FILE, Record, read_record
 from tiebench.results.target_decades import read_target_decades
-from tiebench.results.token_nll import TOKEN_NLL_FILE, read_token_nll
+from tiebench.results.token_nll import read_token_nll
 from tiebench.results.translation_files import read_bleu_counts
 
 if TYPE_CHECKING:
@@ -83,26 +83,15 @@ class Store:
                 name = f"{record.experiment}/{record.arm} seed {record.seed}"
                 raise TiebenchError(f"{folder / RECORD_FILE} is the record of another run, {name}")
         except TiebenchError as error:
-            self._warn(f"{error.message}; the run counts as not finished, and training makes it again")
+            if error.message not in self.warned:
+                self.warned.add(error.message)
+                logger.warning("%s; the run counts as not finished, and training makes it again", error.message)
             return None
         return record
 
     def token_nll(self, record: Record) -> "np.ndarray | None":
-        """The nats of every token of the test split, shape (tokens,); None when they were not kept.
-
-        With a warning where the record says that they were.
-        """
-        folder = self.folder_of(record)
-        nats = read_token_nll(record, folder)
-        if nats is None and TOKEN_NLL_FILE in record.provenance.files:
-            self._warn(f"{folder / TOKEN_NLL_FILE} is gone: how the test text varies is not known without it")
-        return nats
-
-    def _warn(self, message: str) -> None:
-        """Once for each message."""
-        if message not in self.warned:
-            self.warned.add(message)
-            logger.warning(message)
+        """The nats of every token of the test split, shape (tokens,); None when they were not kept."""
+        return read_token_nll(record, self.folder_of(record))
 
     def target_decades(self, record: Record) -> "np.ndarray | None":
         """How often the target of each test token stood in training, shape (tokens,); None in older runs."""
