@@ -36,7 +36,12 @@ def combine_sources(by_seed: SeedVariance, text: float, text_freedom: float) -> 
     seeds is often estimated as a small one; the many blocks of the text then give too many degrees of freedom, and the
     95 % interval covers 92 to 93 % where the sources are equally large. With the bound it covers 94 to 97 % (the tests
     show every cell). From five seeds on the bound hardly ever matters. Welch's interval of two seeds in each arm covers
-    97.5 % by itself, at 1 to 2 degrees of freedom; there the bound is the one of arms that vary alike, at 2.
+    97.7 % by itself, at 1 to 2 degrees of freedom; there the bound is the one of arms that vary alike, at 2.
+
+    The interval of seeds alone keeps Welch's degrees of freedom, though it covers 97.7 % at two seeds of arms that vary
+    alike: where one arm varies ten times as much as the other it covers 93.7 %, so that it cannot be narrower. There
+    Welch's other estimate (1947), with f + 2 for f and 2 taken off, covers 91.6 %, and 2 degrees of freedom 87.6 %
+    (200,000 simulations of each). `pooled` covers 95 % where arms are declared to vary alike.
     """
     variance = max(by_seed.variance + text - by_seed.rest, by_seed.variance, text)
     if not variance:
