@@ -101,8 +101,8 @@ def test_a_model_of_which_no_device_holds_a_copy_is_refused_with_what_splitting_
     said = " ".join(check(SEVEN_BILLION, "--on", "h100", "--devices", "8", exit_code=2).output.split())
     assert "since each holds the whole model (with --set training.sharding=true" in said
     cut = ("--set", "training.sharding=true", "--set", "training.accumulate=2")
-    sharded = check(SEVEN_BILLION, "--on", "h100", "--devices", "8", *cut).output
-    assert "A run on 8 x H100 SXM 80 GB" in " ".join(sharded.split())
+    sharded = " ".join(check(SEVEN_BILLION, "--on", "h100", "--devices", "8", *cut).output.split())
+    assert "A run on 8 x H100 SXM 80 GB" in sharded and "Each device holds its part of the model and" in sharded
 
 
 def test_more_devices_than_rows_are_refused_and_devices_need_a_name(check):

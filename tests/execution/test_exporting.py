@@ -185,6 +185,15 @@ def test_a_folder_with_something_in_it_stays_unless_it_is_an_export_and_may_be_r
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_link_to_a_folder_leads_to_the_new_export(trained_arms, tmp_path):
+    to, link = tmp_path / "model", tmp_path / "link"
+    link.symlink_to(to)
+    export_run(trained_arms["gpt2-tied"][1], to=link, write_card=CARD)
+    export_run(trained_arms["llama-untied"][1], to=link, write_card=CARD, force=True)
+    assert link.is_symlink() and json.loads((to / "config.json").read_text("utf-8"))["model_type"] == "llama"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "model"]
+
+
 def test_what_fails_halfway_leaves_the_old_folder_and_nothing_beside_it(trained_arms, tmp_path, monkeypatch):
     folder, to = trained_arms["gpt2-tied"][1], tmp_path / "model"
     export_run(folder, to=to, write_card=CARD)

@@ -169,8 +169,10 @@ def _print_plan(
     stated = "; ".join(dict.fromkeys(_list_speeds(runs, counts, device=device).values()))
     notes = ["A recurrent model, and a small one, reach less of the peak and take longer."] if not device.kept else []
     if device.number > 1:
+        parts = {"its part of the model" if run.spec.training.sharding else "the whole model" for run in runs}
         notes.append(
-            "Each device holds the whole model and its part of every batch; what they send each other is not counted."
+            f"Each device holds {' or '.join(sorted(parts))} and its part of every batch; "
+            "what they send each other is not counted."
         )
     typer.echo()
     place = f"one {device.name}" if device.number == 1 else f"{device.number} x {device.name}"

@@ -71,8 +71,10 @@ def _check_destination(to: Path, *, force: bool) -> None:
 
 
 def _replace_folder(folder: Path, contents: dict[str, bytes]) -> None:
-    """Written beside it and renamed into place, so that a reader finds the old folder, none, or the new one."""
-    folder = folder.absolute()
+    """Written beside it and renamed into place, so that a reader finds the old folder, none, or the new one. A symbolic
+    link stays, and leads to the new one.
+    """
+    folder = folder.resolve()
     make_folder(folder.parent)
     mark = f"{os.getpid()}-{secrets.token_hex(4)}"
     aside, old = folder.with_name(f".{folder.name}.{mark}"), folder.with_name(f".{folder.name}.old-{mark}")

@@ -37,7 +37,7 @@ class SlurmQueue:
         """`GONE` for a job that the controller has forgotten; None where it does not answer."""
         if time.monotonic() - self.asked_at >= SQUEUE_SECONDS:
             command = ["squeue", "--noheader", "--me", "--states=all", "--format=%i %T"]
-            with suppress(subprocess.TimeoutExpired):
+            with suppress(OSError, subprocess.TimeoutExpired):
                 answer = subprocess.run(command, capture_output=True, text=True, timeout=30)
                 if answer.returncode == 0:
                     self.states = dict(line.split(maxsplit=1) for line in answer.stdout.splitlines() if " " in line)
