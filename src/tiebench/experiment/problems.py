@@ -58,10 +58,12 @@ def explain_problems(error: ValidationError, *, model: type[BaseModel], data: An
     problems: dict[tuple, Problem] = {}
     raised: list[tuple[tuple, str]] = []
     for item in error.errors():
-        if item["type"] == "value_error":
-            raised.append((_strip_tags(item["loc"], model), str(item.get("ctx", {})["error"])))
-            continue
         path, found = _strip_tags(item["loc"], model), item["input"]
+        if item["type"] == "value_error":
+            raised.append((path, str(item.get("ctx", {})["error"])))
+            continue
+        if item["type"] == "extra_forbidden":  # a key of the file, whatever it looks like
+            path = (*_strip_tags(item["loc"][:-1], model), item["loc"][-1])
         if item["type"] == "union_tag_invalid":  # pydantic shows the whole block where its `type` is wrong
             path, found = (*path, "type"), item.get("ctx", {})["tag"]
         problem = Problem(path, found, _explain(item, path, model))
