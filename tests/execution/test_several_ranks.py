@@ -21,7 +21,7 @@ from tiebench.training.checkpoints import CHECKPOINT_FILE, read_checkpoint
 from tiebench.training.signals import Interrupted
 
 STEPS, EVALUATE_EVERY, BATCH, WINDOW = 12, 4, 4, 10
-LONG_STEPS = 300  # of which some are left when a signal arrives
+LONG_STEPS = 1_500  # of which some are left when a signal arrives, also on a machine that does more
 PATIENCE_SECONDS = 900  # for a machine that does other things too
 TRAINING = {
     "steps": STEPS,
@@ -39,7 +39,7 @@ LLAMA = {"type": "llama", "layers": 2, "width": 16, "heads": 2, "dropout": 0.1}
 PER_GATE = {"variational": True, "masks": "per_gate"}
 PENALISED = {"output_projection": {"penalty": 0.1}}
 MEASURED = {"measure_gradients": True, "optimizer": {**TRAINING["optimizer"], "clip_lookups": "unsummed"}}
-LONG = {"steps": LONG_STEPS, "evaluate_every": LONG_STEPS // 6}
+LONG = {"steps": LONG_STEPS, "evaluate_every": 50}
 ARMS = {
     "lstm-untied": {"training": SGD},
     "lstm-tied": {"tie": True, "embedding": PENALISED, "training": {"accumulate": 2}},
