@@ -28,7 +28,8 @@ def config(write_experiment):
 
 
 def test_each_pair_is_compared_as_soon_as_it_is_finished(config, tmp_path):
-    command = [sys.executable, "-m", "tiebench", "compare", "--config", config, "--jobs", "1"]
+    arms = ("tied-with-a-name-that-is-long", "untied")  # the untied one is the baseline all the same
+    command = [sys.executable, "-m", "tiebench", "compare", *arms, "--config", config, "--jobs", "1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     lines = done.stderr.splitlines()
     pairs = [number for number, line in enumerate(lines) if re.match(r"seed \d: test perplexity of untied \d", line)]
@@ -36,7 +37,7 @@ def test_each_pair_is_compared_as_soon_as_it_is_finished(config, tmp_path):
     found = r"seed 1: test perplexity of untied \d+\.\d\d, tied-with-a-name-that-is-long [+-]\d+\.\d % \(one seed"
     assert re.match(found, lines[pairs[0]])
     assert not any("seed 2" in line for line in lines[: pairs[0]]), "before the other seeds are trained"
-    assert any(re.search(r", all in \d+ (second|minute)", line) for line in lines)
+    assert any(re.search(r", all done in \d+ (second|minute)", line) for line in lines)
 
 
 def test_trials_are_named_by_what_they_try_and_tell_when_the_runs_will_be_finished_too(write_experiment, tmp_path):
@@ -53,7 +54,7 @@ def test_trials_are_named_by_what_they_try_and_tell_when_the_runs_will_be_finish
     for display in left.values():
         display.trained_tokens["trial"], display.known_tokens["trial"] = 1_000, 0
     assert left[1_000].describe_time_left() == "", "nothing is left"
-    assert left[9_000].describe_time_left() == ", all in 13 minutes", "800 s"
+    assert left[9_000].describe_time_left() == ", all done in 13 minutes", "800 s"
 
 
 def test_a_bar_keeps_what_tells_one_trial_from_another():

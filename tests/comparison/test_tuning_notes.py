@@ -4,6 +4,7 @@ import pytest
 
 from tiebench.comparison.tuning_notes import describe_tuning
 from tiebench.experiment.tuning_config import TunedValues
+from tiebench.results.trials import describe_trials
 
 RATE = "training.optimizer.learning_rate"
 
@@ -46,3 +47,9 @@ def test_an_arm_without_trials_is_warned_of(tune, make_record):
 def test_arms_with_other_trials_are_warned_of(tune):
     notes = describe_tuning({"untied": [tune("untied", seeds=(101, 102))], "tied": [tune("tied")]})
     assert len(notes) == 3 and "their trials differ" in notes[2]
+
+
+def test_one_epoch_is_no_epochs(tune):
+    tuned = tune("tied").tuned
+    told = describe_trials(tuned.model_copy(update={"budget": {"epochs": 1}}))
+    assert "at seed 101 for 1 epoch; the test split" in told

@@ -13,6 +13,7 @@ from tiebench.experiment.run_spec import RunSpec
 from tiebench.reporting.escaping import escape
 from tiebench.results.curve import CurvePoint
 from tiebench.results.record import Parameters, Record
+from tiebench.results.selection import put_baseline_first
 from tiebench.training.callbacks import Callback
 
 BAR = "{desc} {percentage:3.0f}% |{bar}| {rate_noinv_fmt}, {remaining} left{postfix}"
@@ -73,19 +74,24 @@ class Display:
         done, before = sum(self.trained_tokens.values()), sum(self.known_tokens.values())
         if done <= before or wanted <= done:
             return ""
-        return f", all in {format_duration((wanted - done) * (time.monotonic() - self.started) / (done - before))}"
+        seconds = (wanted - done) * (time.monotonic() - self.started) / (done - before)
+        return f", all done in {format_duration(seconds)}"
 
     def enter(self, record: Record) -> None:
-        """Say how the arms of a seed compare as soon as all of them are finished."""
+        """Say how the arms of a seed compare as soon as all of them are finished; the baseline is that of `compare`."""
         self.records[record.arm, record.seed] = record
-        arms = list(dict.fromkeys(run.arm for run in self.plan.runs if run.seed == record.seed))
-        found = [self.records.get((arm, record.seed)) for arm in arms]
-        scored = [each.evaluations["test"] for each in found if each is not None and "test" in each.evaluations]
-        if len(arms) < 2 or len(scored) < len(arms):
+        arms = dict.fromkeys(run.arm for run in self.plan.runs if run.seed == record.seed)
+        known = {arm: [each] for arm in arms if (each := self.records.get((arm, record.seed)))}
+        scores = {
+            arm: each.evaluations["test"]
+            for arm, (each,) in put_baseline_first(known).items()
+            if "test" in each.evaluations
+        }
+        if len(arms) < 2 or len(scores) < len(arms):
             return
-        first, *others = zip(arms, scored, strict=True)
-        changes = [f"{arm} {_show_change(first[1].nll_per_token, each.nll_per_token)}" for arm, each in others]
-        base = f"{first[0]} {first[1].perplexity:.2f}"
+        (baseline, score), *others = scores.items()
+        changes = [f"{arm} {_show_change(score.nll_per_token, each.nll_per_token)}" for arm, each in others]
+        base = f"{baseline} {score.perplexity:.2f}"
         self.write(f"seed {record.seed}: test perplexity of {base}, {', '.join(changes)} (one seed decides nothing)")
 
 

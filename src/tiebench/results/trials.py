@@ -108,7 +108,7 @@ def describe_choice(arm: str, tuned: TunedValues) -> str:
 def describe_trials(tuned: TunedValues) -> str:
     """`4 trials for each arm on the validation split, at seed 101 for 2 epochs; the test split was not looked at`."""
     many = len(tuned.seeds) > 1
-    budget = "".join(f" for {number:,} {name}" for name, number in tuned.budget.items())
+    budget = "".join(f" for {number:,} {name[: -1 if number == 1 else None]}" for name, number in tuned.budget.items())
     where = f"at seed{'s' if many else ''} {', '.join(map(str, tuned.seeds))}{budget}"
     return f"{tuned.num_trials} trials for each arm on the validation split, {where}; the test split was not looked at"
 
